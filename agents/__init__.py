@@ -1,0 +1,30 @@
+"""Who plays and learns: policies, evaluation, GRPO training, reports and the command line.
+
+Names are imported on first use, since some need torch and TRL, which take seconds to load.
+"""
+
+import importlib
+from typing import Any
+
+_HOMES = {
+    "Episode": "agents.evaluation",
+    "GRPOResult": "agents.grpo",
+    "GRPORun": "agents.settings",
+    "MLLMPolicy": "agents.mllm",
+    "OraclePolicy": "agents.policies",
+    "PixelDiffPolicy": "agents.policies",
+    "Policy": "agents.policies",
+    "RandomPolicy": "agents.policies",
+    "Report": "agents.evaluation",
+    "evaluate": "agents.evaluation",
+    "load_tiny": "agents.mllm",
+    "train_grpo": "agents.grpo",
+}
+
+__all__ = sorted(_HOMES)  # noqa: PLE0605 - built from the table above
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'agents' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOMES[name]), name)

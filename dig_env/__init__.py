@@ -1,0 +1,38 @@
+"""The game: spot the difference as a Gymnasium environment with a structured reward.
+
+Importing this package registers the environments, so that ``gym.make("DiG-v0")`` works.
+"""
+
+import gymnasium as gym
+
+from dig_env.answers import COORDINATES, ParsedAnswer, format_boxes, parse_boxes
+from dig_env.curriculum import Curriculum
+from dig_env.drawing import draw_pair
+from dig_env.env import DiGEnv
+from dig_env.observation import instruction, observe
+from dig_env.reward import RewardConfig, Score, score
+from dig_env.wrappers import CurriculumWrapper
+
+__all__ = [
+    "COORDINATES",
+    "Curriculum",
+    "CurriculumWrapper",
+    "DiGEnv",
+    "ParsedAnswer",
+    "RewardConfig",
+    "Score",
+    "draw_pair",
+    "format_boxes",
+    "instruction",
+    "observe",
+    "parse_boxes",
+    "score",
+]
+
+for _id, _stage in {
+    "DiG-v0": "single",
+    "DiG-Single-v0": "single",
+    "DiG-Dual-v0": "dual",
+    "DiG-Mixed-v0": "mixed",
+}.items():
+    gym.register(_id, entry_point="dig_env.env:DiGEnv", kwargs={"stage": _stage})

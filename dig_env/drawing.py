@@ -1,0 +1,47 @@
+"""Pictures for people: both images side by side, with true and answered boxes."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike
+from PIL import Image, ImageDraw
+
+TRUE_COLOR = (0, 160, 60)
+ANSWERED_COLOR = (230, 30, 60)
+GUTTER_PX = 4
+MIN_HEIGHT_PX = 240
+"""Smaller images are enlarged by a whole factor, so that one-pixel outlines stay readable."""
+
+
+def draw_pair(
+    image_a: np.ndarray,
+    image_b: np.ndarray,
+    true_boxes: ArrayLike = (),
+    answered_boxes: ArrayLike = (),
+) -> np.ndarray:
+    """Draw a pair with its boxes: true ones green, answered ones red.
+
+    Args:
+        image_a, image_b: (H, W, 3) uint8.
+        true_boxes, answered_boxes: (N, 4) xyxy in the unit frame; none by default.
+
+    Returns:
+        (H', W', 3) uint8: the images side by side, enlarged if they are small.
+    """
+    factor = max(1, -(-MIN_HEIGHT_PX // image_a.shape[0]))
+    panels = [_panel(image, factor, true_boxes, answered_boxes) for image in (image_a, image_b)]
+    gutter = np.full((panels[0].shape[0], GUTTER_PX, 3), 255, dtype=np.uint8)
+    return np.concatenate([panels[0], gutter, panels[1]], axis=1)
+
+
+def _panel(
+    image: np.ndarray, factor: int, true_boxes: ArrayLike, answered_boxes: ArrayLike
+) -> np.ndarray:
+    height, width = image.shape[0] * factor, image.shape[1] * factor
+    panel = Image.fromarray(image).resize((width, height), Image.Resampling.NEAREST)
+    draw = ImageDraw.Draw(panel)
+    for boxes, color in ((true_boxes, TRUE_COLOR), (answered_boxes, ANSWERED_COLOR)):
+        corners = np.asarray(boxes, dtype=np.float64).reshape(-1, 4)
+        for x0, y0, x1, y1 in corners * (width, height, width, height):
+            draw.rectangle((x0, y0, max(x0, x1 - 1), max(y0, y1 - 1)), outline=color, width=2)
+    return np.array(panel)

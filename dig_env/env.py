@@ -1,0 +1,252 @@
+"""The environment: ``gym.make("DiG-v0")``."""
+
+from __future__ import annotations
+
+import string
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from gymnasium import spaces
+
+from dig_env.answers import COORDINATES, parse_boxes
+from dig_env.drawing import draw_pair
+from dig_env.observation import instruction, observe
+from dig_env.reward import RewardConfig, score
+from scenes import (
+    Difficulty,
+    Pair,
+    Renderer,
+    RenderSettings,
+    pair_seed_range,
+    plan_pair,
+    resolve_stage,
+)
+
+MAX_ANSWER_LENGTH = 16384
+"""Longest text in the action space; ``step`` reads longer ones too."""
+
+
+class DiGEnv(gym.Env[dict[str, Any], str]):
+    """Spot the difference, as one-step episodes over freshly rendered pairs of images.
+
+    ## Description
+    Two images of the same scene differ in K objects, each in its colour, shape, size or material,
+    or by being added or deleted. The policy answers in text with a box around every difference;
+    it is not told how many there are.
+
+    ## Observation Space
+    ``Dict(image_a=Box(0, 255, (H, W, 3), uint8), image_b=likewise, prompt=Text)``.
+    The prompt asks for the boxes and names the coordinate frame.
+
+    ## Action Space
+    ``Text``: any string. ``[[x_min, y_min, x_max, y_max], ...]`` is the plain answer;
+    ``dig_env.parse_boxes`` lists what else is understood. A text without a valid list is a legal
+    action that earns 0.
+
+    ## Rewards
+    ``dig_env.score(answer, truth).total``, from 0 to 1: format, F1 and mean IoU after Hungarian
+    matching, weighted by ``reward``.
+
+    ## Starting State
+    A pair whose seed is drawn from ``split``'s range by the environment's own generator, or is
+    ``options={"pair_seed": ...}``. ``options={"stage": ...}`` sets the stage of this episode.
+    ``info`` holds "pair_seed" and "stage", and never the truth.
+
+    ## Episode End
+    One answer ends the episode (``terminated``). Its ``info`` adds the floats "format", "f1",
+    "iou", "precision" and "recall", "error" (why the answer could not be read, or ""), and
+    "truth": one {"change": name, "box": [x_min, y_min, x_max, y_max] in pixels} a difference.
+
+    ## Arguments
+    - ``stage``: "single" (default), "dual", "mixed", or a dictionary of ``scenes.Difficulty``
+      fields, such as ``{"differences": (2, 3), "changes": ["color"]}``.
+    - ``width``, ``height``: image size in pixels (320, 240).
+    - ``quality``: "draft", "standard" (default) or "high".
+    - ``device``: "auto" (default), "cpu" or "gpu": where Cycles renders.
+    - ``workers``: Blender processes (1).
+    - ``coordinates``: frame of the answer: "norm1000" (default), "unit" or "pixel".
+    - ``reward``: dictionary of ``dig_env.RewardConfig`` fields.
+    - ``split``: "train" (default), "validation" or "test": disjoint ranges of pair seeds.
+    - ``render_mode``: None, "rgb_array" or "human": both images side by side, after the answer
+      with the true boxes (green) and the answered ones (red).
+
+    ## Registered Configurations
+    ``DiG-v0`` (single unless told otherwise), ``DiG-Single-v0``, ``DiG-Dual-v0`` and
+    ``DiG-Mixed-v0``.
+
+    ## Version History
+    - v0: first version.
+    """
+
+    metadata = {"render_modes": ["rgb_array", "human"], "render_fps": 1}
+
+    def __init__(
+        self,
+        stage: str | dict[str, Any] | Difficulty = "single",
+        width: int = 320,
+        height: int = 240,
+        quality: str = "standard",
+        device: str = "auto",
+        workers: int = 1,
+        coordinates: str = "norm1000",
+        reward: dict[str, Any] | None = None,
+        split: str = "train",
+        render_mode: str | None = None,
+    ) -> None:
+        if coordinates not in COORDINATES:
+            raise ValueError(f"coordinates={coordinates!r}: give one of {', '.join(COORDINATES)}")
+        if render_mode is not None and render_mode not in self.metadata["render_modes"]:
+            raise ValueError(
+                f"render_mode={render_mode!r}: give None, "
+                f"{' or '.join(map(repr, self.metadata['render_modes']))}"
+            )
+        self.stage = stage
+        self._coordinates = coordinates
+        self._reward_config = RewardConfig(**(reward or {}))
+        self._pair_seeds = pair_seed_range(split)
+        self._renderer = Renderer(RenderSettings(width, height, quality, device), workers)
+        self._size = (width, height)
+        self._pair: Pair | None = None
+        self._answered_boxes: np.ndarray | None = None
+        self._window: Any = None
+        self.render_mode = render_mode
+        prompt_length = len(instruction(coordinates, self._size))
+        self.observation_space = spaces.Dict(
+            image_a=spaces.Box(0, 255, (height, width, 3), np.uint8),
+            image_b=spaces.Box(0, 255, (height, width, 3), np.uint8),
+            prompt=spaces.Text(prompt_length, charset=string.printable),
+        )
+        self.action_space = spaces.Text(MAX_ANSWER_LENGTH, min_length=0, charset=string.printable)
+
+    @property
+    def stage(self) -> str:
+        """Name of the stage that the next ``reset`` plays; "custom" for a difficulty of one's own.
+
+        Set it to a name, a Difficulty or a dictionary of its fields.
+        """
+        return self._stage
+
+    @stage.setter
+    def stage(self, stage: str | dict[str, Any] | Difficulty) -> None:
+        self._stage, self._difficulty = resolve_stage(stage)
+
+    @property
+    def pair(self) -> Pair:
+        """The current pair, truth included: for oracles, inspectors and tests.
+
+        Raises:
+            gymnasium.error.ResetNeeded: there is none before the first ``reset``.
+        """
+        if self._pair is None:
+            raise gym.error.ResetNeeded("there is no pair yet: call reset() first")
+        return self._pair
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Render the next pair.
+
+        Args:
+            seed: reseeds the generator that draws pair seeds.
+            options: "stage": this episode's stage; "pair_seed": the pair to show, from any split.
+
+        Raises:
+            ValueError: an unknown option, stage or seed.
+            scenes.DifficultyError: no pair of this seed satisfies the difficulty.
+            scenes.RenderError: Blender is missing or failed.
+        """
+        super().reset(seed=seed)
+        options = dict(options or {})
+        # Drawn even when an option replaces it, so that replays never shift the stream.
+        drawn = int(self.np_random.integers(self._pair_seeds.start, self._pair_seeds.stop))
+        pair_seed = options.pop("pair_seed", drawn)
+        stage, difficulty = self._stage, self._difficulty
+        if "stage" in options:
+            stage, difficulty = resolve_stage(options.pop("stage"))
+        if options:
+            raise ValueError(
+                f"unknown reset option {', '.join(map(repr, options))}; "
+                'the options are "stage" and "pair_seed"'
+            )
+        # A reset that fails must not leave the last pair open to a further answer.
+        self._pair = self._answered_boxes = None
+        self._pair = self._renderer.render(plan_pair(pair_seed, difficulty))
+        self._info = {"pair_seed": pair_seed, "stage": stage}
+        if self.render_mode == "human":
+            self.render()
+        return observe(self.pair, self._coordinates), dict(self._info)
+
+    def step(self, action: str) -> tuple[dict[str, Any], float, bool, bool, dict[str, Any]]:
+        """Score the answer; the episode is over.
+
+        Raises:
+            TypeError: the action is not a string.
+            gymnasium.error.ResetNeeded: no pair is open: call ``reset`` first.
+        """
+        if self._answered_boxes is not None:
+            raise gym.error.ResetNeeded("this pair has had its answer: call reset() for the next")
+        pair = self.pair
+        if not isinstance(action, str):
+            raise TypeError(
+                f"an action is the policy's answer as a str, such as '[[120, 300, 210, 400]]', "
+                f"not a {type(action).__name__}"
+            )
+        answer = parse_boxes(action, self._coordinates, self._size)
+        result = score(answer.boxes, pair.boxes_unit, self._reward_config)
+        self._answered_boxes = answer.boxes
+        info = self._info | {
+            "format": result.format,
+            "f1": result.f1,
+            "iou": result.iou,
+            "precision": result.precision,
+            "recall": result.recall,
+            "error": answer.error,
+            "truth": [{"change": diff.change, "box": list(diff.box)} for diff in pair.differences],
+        }
+        if self.render_mode == "human":
+            self.render()
+        return observe(pair, self._coordinates), result.total, True, False, info
+
+    def render(self) -> np.ndarray | None:
+        """Both images side by side; boxes appear once the answer is in.
+
+        Returns:
+            (H', W', 3) uint8 for "rgb_array"; None for "human", which shows it in a window.
+        """
+        if self.render_mode is None:
+            gym.logger.warn(
+                'render() without a render mode: make the env with render_mode="rgb_array"'
+            )
+            return None
+        if self._answered_boxes is None:
+            frame = draw_pair(self.pair.image_a, self.pair.image_b)
+        else:
+            frame = draw_pair(
+                self.pair.image_a, self.pair.image_b, self.pair.boxes_unit, self._answered_boxes
+            )
+        if self.render_mode == "rgb_array":
+            return frame
+        self._show(frame)
+        return None
+
+    def close(self) -> None:
+        """End the Blender processes and the window; safe to call twice."""
+        self._renderer.close()
+        if self._window is not None:
+            import pygame
+
+            pygame.display.quit()
+            self._window = None
+
+    def _show(self, frame: np.ndarray) -> None:
+        import pygame  # here, since only people who watch need a window library
+
+        height, width = frame.shape[:2]
+        if self._window is None:
+            pygame.display.init()
+            pygame.display.set_caption("DiG")
+            self._window = pygame.display.set_mode((width, height))
+        self._window.blit(pygame.surfarray.make_surface(frame.swapaxes(0, 1)), (0, 0))
+        pygame.event.pump()
+        pygame.display.flip()

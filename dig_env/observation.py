@@ -1,0 +1,46 @@
+"""What a policy sees and is asked. The count, the stage and the boxes are never in it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from scenes import Pair
+
+_FRAMES = {
+    "norm1000": "whole numbers from 0 to 1000 relative to the image width and height",
+    "unit": "decimals from 0 to 1 relative to the image width and height",
+    "pixel": "pixels, the image being {width} wide and {height} high",
+}
+
+
+def instruction(coordinates: str = "norm1000", size: tuple[int, int] | None = None) -> str:
+    """The instruction that accompanies the two images.
+
+    Args:
+        coordinates: the frame to answer in: "norm1000", "unit" or "pixel".
+        size: the image's (width, height); used for "pixel" only.
+
+    Raises:
+        ValueError: unknown ``coordinates``, or "pixel" without a size.
+    """
+    if coordinates not in _FRAMES:
+        raise ValueError(f"coordinates={coordinates!r}: give one of {', '.join(_FRAMES)}")
+    if coordinates == "pixel" and size is None:
+        raise ValueError('coordinates="pixel" needs size=(width, height)')
+    width, height = size or (0, 0)
+    frame = _FRAMES[coordinates].format(width=width, height=height)
+    return (
+        "The two images show the same scene with one or more differences. Find every difference "
+        "and answer with a list of boxes [[x_min, y_min, x_max, y_max], ...], one box around each "
+        f"difference, in {frame}."
+    )
+
+
+def observe(pair: Pair, coordinates: str = "norm1000") -> dict[str, Any]:
+    """The observation of a pair: "image_a" and "image_b", (H, W, 3) uint8, and "prompt", str."""
+    height, width = pair.image_a.shape[:2]
+    return {
+        "image_a": pair.image_a.copy(),
+        "image_b": pair.image_b.copy(),
+        "prompt": instruction(coordinates, (width, height)),
+    }

@@ -1,0 +1,281 @@
+"""The one module that imports bpy: scenes built from plain values, rendered by Cycles.
+
+Blender has one global state a process, so this is a class with a single instance, living in the
+worker process. Geometry is procedural; meshes and materials are made once and shared, objects
+are made for each scene. The colour of an object travels in its object colour, so two shaders
+serve all.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import bpy  # isort: skip - bmesh and mathutils exist only once bpy is imported
+import bmesh
+from mathutils import Vector
+
+CUBE_BEVEL = 0.08
+"""Width of a cube's rounded edges, as a fraction of its half side."""
+CYLINDER_BEVEL = 0.04
+CUBE_HALF_SIDE = 1 / math.sqrt(2)
+"""CLEVR: a cube of radius r has half side r / sqrt(2)."""
+BASE_HEIGHT = {"cube": CUBE_HALF_SIDE, "sphere": 1.0, "cylinder": 1.0}
+"""Height of an object's origin above the floor, as a multiple of its radius."""
+
+GPU_BACKENDS = ("OPTIX", "CUDA", "HIP", "ONEAPI", "METAL")
+
+
+class NoGPUError(RuntimeError):
+    """device="gpu" was asked for and Cycles finds none."""
+
+
+class Studio:
+    """An empty stage with floor, lights and camera, on which scenes are set and rendered."""
+
+    def __init__(self, width: int, height: int, samples: int, device: str, threads: int) -> None:
+        bpy.ops.wm.read_factory_settings(use_empty=True)
+        self._scene = bpy.context.scene
+        self._configure_cycles(samples, device, threads)
+        self._configure_output(width, height)
+        self._meshes = {"cube": _cube(), "sphere": _sphere(), "cylinder": _cylinder()}
+        self._materials = {"rubber": _rubber(), "metal": _metal()}
+        self._add_world_and_floor()
+        self._camera = bpy.data.objects.new("camera", bpy.data.cameras.new("camera"))
+        self._scene.collection.objects.link(self._camera)
+        self._scene.camera = self._camera
+        self._lights: dict[str, Any] = {}
+        self._objects: list[Any] = []
+
+    def set_view(self, camera: dict[str, Any], lights: Iterable[dict[str, Any]]) -> None:
+        """Point the camera and lights; the dictionaries are the plan's Camera and Light fields."""
+        self._camera.location = camera["location"]
+        self._camera.rotation_euler = _look_at(camera["location"], camera["target"])
+        self._camera.data.lens = camera["focal_mm"]
+        self._camera.data.sensor_width = camera["sensor_mm"]
+        for light in lights:
+            lamp = self._lights.get(light["name"])
+            if lamp is None:
+                lamp = bpy.data.objects.new(
+                    light["name"], bpy.data.lights.new(light["name"], "AREA")
+                )
+                self._scene.collection.objects.link(lamp)
+                self._lights[light["name"]] = lamp
+            lamp.location = light["location"]
+            lamp.rotation_euler = _look_at(light["location"], (0.0, 0.0, 0.0))
+            lamp.data.size = light["side"]
+            lamp.data.energy = light["power_w"]
+
+    def set_objects(self, objects: Iterable[dict[str, Any]]) -> None:
+        """Replace all objects; each dictionary is a SceneObject's fields with ``radius`` (world
+        units) for its size and ``rgb`` (linear, 0 to 1) for its colour."""
+        for old in self._objects:
+            bpy.data.objects.remove(old, do_unlink=True)
+        self._objects = [self._add_object(fields) for fields in objects]
+
+    def render(self, path: Path) -> None:
+        """Write a multilayer EXR with Combined, Denoising Albedo and Normal, and IndexOB."""
+        self._scene.render.filepath = str(path)
+        bpy.ops.render.render(write_still=True)
+
+    def _add_object(self, fields: dict[str, Any]) -> Any:
+        mesh, material = self._meshes[fields["shape"]], self._materials[fields["material"]]
+        obj = bpy.data.objects.new(f"object {fields['id']}", mesh)
+        # The material sits on the object, not on the mesh, so that the meshes can be shared.
+        obj.material_slots[0].link = "OBJECT"
+        obj.material_slots[0].material = material
+        radius = fields["radius"]
+        obj.scale = (radius, radius, radius)
+        obj.location = (fields["x"], fields["y"], radius * BASE_HEIGHT[fields["shape"]])
+        obj.rotation_euler = (0.0, 0.0, math.radians(fields["rotation_deg"]))
+        obj.color = (*fields["rgb"], 1.0)
+        obj.pass_index = fields["id"]
+        self._scene.collection.objects.link(obj)
+        return obj
+
+    def _configure_cycles(self, samples: int, device: str, threads: int) -> None:
+        scene = self._scene
+        scene.render.engine = "CYCLES"
+        scene.render.threads_mode = "FIXED"
+        scene.render.threads = threads
+        scene.render.use_persistent_data = True
+        cycles = scene.cycles
+        cycles.device = "GPU" if device != "cpu" and _enable_gpu(device) else "CPU"
+        cycles.samples = samples
+        cycles.seed = 0
+        # Adaptive sampling and time limits make the sample count depend on more than the plan.
+        cycles.use_adaptive_sampling = False
+        cycles.time_limit = 0.0
+        cycles.use_denoising = False
+        cycles.max_bounces = 4
+        cycles.diffuse_bounces = 1
+        cycles.glossy_bounces = 2
+        cycles.transmission_bounces = 0
+        cycles.transparent_max_bounces = 0
+        cycles.caustics_reflective = False
+        cycles.caustics_refractive = False
+        cycles.blur_glossy = 0.5
+        # A one-pixel box filter: the ID pass then samples inside its own pixel, and the noise of
+        # neighbours is independent, which the denoiser expects.
+        cycles.pixel_filter_type = "BOX"
+
+    def _configure_output(self, width: int, height: int) -> None:
+        render = self._scene.render
+        render.resolution_x, render.resolution_y = width, height
+        render.resolution_percentage = 100
+        render.use_compositing = False
+        render.use_sequencer = False
+        render.image_settings.file_format = "OPEN_EXR_MULTILAYER"
+        render.image_settings.color_depth = "32"
+        render.image_settings.exr_codec = "NONE"
+        layer = self._scene.view_layers[0]
+        layer.use_pass_object_index = True
+        layer.cycles.denoising_store_passes = True
+
+    def _add_world_and_floor(self) -> None:
+        world = bpy.data.worlds.new("world")
+        self._scene.world = world
+        world.use_nodes = True
+        background = world.node_tree.nodes["Background"]
+        background.inputs["Color"].default_value = (0.5, 0.52, 0.55, 1.0)
+        background.inputs["Strength"].default_value = 0.45
+        mesh = bpy.data.meshes.new("floor")
+        half = 60.0
+        mesh.from_pydata(
+            [(-half, -half, 0), (half, -half, 0), (half, half, 0), (-half, half, 0)],
+            [],
+            [(0, 1, 2, 3)],
+        )
+        mesh.materials.append(
+            _principled("floor", roughness=0.9, specular=0.1, color=(0.42, 0.42, 0.43, 1.0))
+        )
+        self._scene.collection.objects.link(bpy.data.objects.new("floor", mesh))
+
+
+def _enable_gpu(device: str) -> bool:
+    """Switch on Cycles' first GPU backend that has a device; False when there is none.
+
+    Raises:
+        NoGPUError: none was found and ``device`` is "gpu".
+    """
+    preferences = bpy.context.preferences.addons["cycles"].preferences
+    for backend in GPU_BACKENDS:
+        try:
+            preferences.compute_device_type = backend
+        except TypeError:  # this build of Cycles does not know the backend
+            continue
+        preferences.refresh_devices()
+        gpus = [dev for dev in preferences.devices if dev.type == backend]
+        if gpus:
+            for dev in preferences.devices:
+                dev.use = dev in gpus
+            return True
+    if device == "gpu":
+        raise NoGPUError(
+            'device="gpu", but Cycles finds no GPU on this machine: check the driver, or use '
+            'device="auto" or device="cpu"'
+        )
+    return False
+
+
+def _look_at(location: Iterable[float], target: Iterable[float]) -> Any:
+    direction = Vector(target) - Vector(location)
+    return direction.to_track_quat("-Z", "Y").to_euler()
+
+
+def _principled(
+    name: str,
+    roughness: float,
+    specular: float = 0.5,
+    metallic: float = 0.0,
+    color: tuple[float, float, float, float] | None = None,
+) -> Any:
+    """A Principled material; with no ``color`` it takes the object's own colour."""
+    material = bpy.data.materials.new(name)
+    material.use_nodes = True
+    nodes, links = material.node_tree.nodes, material.node_tree.links
+    shader = nodes["Principled BSDF"]
+    shader.inputs["Roughness"].default_value = roughness
+    shader.inputs["Metallic"].default_value = metallic
+    shader.inputs["Specular IOR Level"].default_value = specular
+    if color is None:
+        info = nodes.new("ShaderNodeObjectInfo")
+        links.new(info.outputs["Color"], shader.inputs["Base Color"])
+    else:
+        shader.inputs["Base Color"].default_value = color
+    return material
+
+
+def _rubber() -> Any:
+    return _principled("rubber", roughness=0.75, specular=0.25)
+
+
+def _metal() -> Any:
+    return _principled("metal", roughness=0.18, metallic=1.0)
+
+
+def _mesh_from(name: str, bm: bmesh.types.BMesh) -> Any:
+    mesh = bpy.data.meshes.new(name)
+    bm.to_mesh(mesh)
+    bm.free()
+    mesh.materials.append(None)
+    for polygon in mesh.polygons:
+        polygon.use_smooth = True
+    return mesh
+
+
+def _cube() -> Any:
+    bm = bmesh.new()
+    bmesh.ops.create_cube(bm, size=2 * CUBE_HALF_SIDE)
+    bmesh.ops.bevel(
+        bm,
+        geom=bm.edges[:],
+        offset=CUBE_BEVEL * CUBE_HALF_SIDE,
+        offset_type="OFFSET",
+        segments=4,
+        profile=0.5,
+        affect="EDGES",
+        clamp_overlap=True,
+    )
+    mesh = _mesh_from("cube", bm)
+    _keep_flat_faces_flat(mesh)
+    return mesh
+
+
+def _sphere() -> Any:
+    bm = bmesh.new()
+    bmesh.ops.create_icosphere(bm, subdivisions=5, radius=1.0)
+    return _mesh_from("sphere", bm)
+
+
+def _cylinder() -> Any:
+    bm = bmesh.new()
+    bmesh.ops.create_cone(bm, cap_ends=True, segments=96, radius1=1.0, radius2=1.0, depth=2.0)
+    rims = [edge for edge in bm.edges if abs(edge.verts[0].co.z - edge.verts[1].co.z) < 1e-6]
+    bmesh.ops.bevel(
+        bm,
+        geom=rims,
+        offset=CYLINDER_BEVEL,
+        offset_type="OFFSET",
+        segments=4,
+        profile=0.5,
+        affect="EDGES",
+        clamp_overlap=True,
+    )
+    mesh = _mesh_from("cylinder", bm)
+    _keep_flat_faces_flat(mesh)
+    return mesh
+
+
+def _keep_flat_faces_flat(mesh: Any) -> None:
+    """Weight vertex normals by face area, so that only the rounded edges shade as round."""
+    largest: dict[int, tuple[float, Any]] = {}
+    for polygon in mesh.polygons:
+        for vertex in polygon.vertices:
+            if polygon.area > largest.get(vertex, (0.0, None))[0]:
+                largest[vertex] = (polygon.area, polygon.normal.copy())
+    mesh.normals_split_custom_set_from_vertices(
+        [largest[index][1] for index in range(len(mesh.vertices))]
+    )

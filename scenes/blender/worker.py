@@ -1,0 +1,84 @@
+"""The render worker: ``python -m scenes.blender.worker`` with a JSON settings argument.
+
+Protocol: the parent writes one JSON request a line to standard input; each reply is one JSON
+line on the *original* standard output, followed by the raw bytes that the line announces.
+Blender prints on file descriptor 1, so that is closed off before bpy is imported, and replies go
+through a private copy. End of input means that the parent is gone or done: exit.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+from typing import Any, BinaryIO
+
+
+def main() -> None:
+    """Serve render requests until standard input ends."""
+    replies = os.fdopen(os.dup(1), "wb")
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    threading.Thread(target=_die_with_parent, args=(os.getppid(),), daemon=True).start()
+    settings = json.loads(sys.argv[1])
+    try:
+        # Imported here: a machine without Blender must get its reply through the protocol.
+        from scenes.blender.studio import Studio
+
+        studio = Studio(**settings)
+    except Exception as error:
+        _reply(replies, {"error": type(error).__name__, "message": str(error)})
+        return
+    _reply(replies, {"ready": True})
+    with tempfile.TemporaryDirectory(
+        prefix=f"dig-env-{os.getpid()}-", dir=_scratch_dir()
+    ) as scratch:
+        path = Path(scratch) / "render.exr"
+        for line in sys.stdin.buffer:
+            _serve(studio, json.loads(line), path, replies)
+
+
+def _serve(studio: Any, request: dict[str, Any], path: Path, replies: BinaryIO) -> None:
+    """Render the request's scenes and send (image, ids) of each, or one error."""
+    from scenes.blender.film import develop
+
+    try:
+        studio.set_view(request["camera"], request["lights"])
+        arrays = []
+        for objects in request["scenes"]:
+            studio.set_objects(objects)
+            studio.render(path)
+            arrays += develop(path)
+    except Exception as error:
+        _reply(replies, {"error": type(error).__name__, "message": str(error)})
+        return
+    _reply(replies, {"shapes": [array.shape for array in arrays]}, *arrays)
+
+
+def _reply(replies: BinaryIO, header: dict[str, Any], *arrays: Any) -> None:
+    replies.write(json.dumps(header).encode() + b"\n")
+    for array in arrays:
+        replies.write(array.tobytes())
+    replies.flush()
+
+
+def _die_with_parent(parent: int) -> None:
+    """End this process once its parent is gone.
+
+    End of input says so too, but not while a fork of the parent still holds the pipe open.
+    """
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os._exit(1)
+
+
+def _scratch_dir() -> str | None:
+    """Memory-backed storage where there is any; None lets tempfile choose."""
+    return "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+
+
+if __name__ == "__main__":
+    main()

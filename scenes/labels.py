@@ -1,0 +1,120 @@
+"""Labels come from pixels: boxes, visible areas and contrasts, measured on the rendered pair."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from scenes.pair import Box, Difference, Pair
+from scenes.plan import PairPlan
+
+
+def label_pair(
+    plan: PairPlan,
+    image_a: np.ndarray,
+    ids_a: np.ndarray,
+    image_b: np.ndarray,
+    ids_b: np.ndarray,
+) -> tuple[Pair | None, str]:
+    """Measure the differences of a rendered plan and apply the visibility rule.
+
+    The rule: every object covers at least ``min_visible`` of the image wherever it stands
+    (unchanged objects too: one that a deletion reveals would read as a further difference), and
+    every changed object differs by ``min_contrast`` over its pixels.
+
+    Args:
+        plan: what was rendered.
+        image_a, image_b: (H, W, 3) uint8, sRGB.
+        ids_a, ids_b: (H, W) uint8 object ids.
+
+    Returns:
+        (pair, "") when the rule holds, else (None, what broke it).
+    """
+    least_px = math.ceil(plan.difficulty.min_visible * ids_a.size)
+    for name, ids, scene in (("A", ids_a, plan.scene_a), ("B", ids_b, plan.scene_b)):
+        visible = np.bincount(ids.ravel(), minlength=256)
+        for obj in scene:
+            # An object wholly hidden cannot be labelled, whatever the threshold.
+            if visible[obj.id] < max(least_px, 1):
+                return None, (
+                    f"object {obj.id} shows {visible[obj.id]} pixels in image {name}, and the "
+                    f"difficulty asks for {least_px}"
+                )
+    distance = np.linalg.norm(srgb8_to_lab(image_a) - srgb8_to_lab(image_b), axis=-1)
+    differences = tuple(
+        _measure(change.change, change.object_id, ids_a, ids_b, distance) for change in plan.changes
+    )
+    for diff in differences:
+        if diff.contrast < plan.difficulty.min_contrast:
+            return None, (
+                f"object {diff.object_id} changes its {diff.change} by Delta E "
+                f"{diff.contrast:.1f}, and the difficulty asks for {plan.difficulty.min_contrast}"
+            )
+    return Pair(image_a, image_b, differences, plan, ids_a, ids_b), ""
+
+
+def _measure(
+    change: str, object_id: int, ids_a: np.ndarray, ids_b: np.ndarray, distance: np.ndarray
+) -> Difference:
+    mask_a, mask_b = ids_a == object_id, ids_b == object_id
+    either = mask_a | mask_b
+    box = mask_bounds(either)
+    assert box is not None, "the visibility rule has counted its pixels"
+    return Difference(
+        change=change,
+        object_id=object_id,
+        box=box,
+        box_a=mask_bounds(mask_a),
+        box_b=mask_bounds(mask_b),
+        visible_a=int(mask_a.sum()),
+        visible_b=int(mask_b.sum()),
+        contrast=float(distance[either].mean()),
+    )
+
+
+def mask_bounds(mask: np.ndarray) -> Box | None:
+    """The tight box around an (H, W) bool mask's true pixels; None when there are none."""
+    columns = np.flatnonzero(mask.any(axis=0))
+    rows = np.flatnonzero(mask.any(axis=1))
+    if not columns.size:
+        return None
+    return (
+        float(columns[0]),
+        float(rows[0]),
+        float(columns[-1] + 1),
+        float(rows[-1] + 1),
+    )
+
+
+# Linear sRGB to CIE XYZ, D65 (IEC 61966-2-1), and that white itself.
+_RGB_TO_XYZ = np.array(
+    [
+        [0.4124564, 0.3575761, 0.1804375],
+        [0.2126729, 0.7151522, 0.0721750],
+        [0.0193339, 0.1191920, 0.9503041],
+    ]
+)
+_WHITE_XYZ = _RGB_TO_XYZ.sum(axis=1)
+
+
+def srgb8_to_lab(image: np.ndarray) -> np.ndarray:
+    """8-bit sRGB to CIE L*a*b* under D65 (CIE 15).
+
+    Args:
+        image: (..., 3) uint8.
+
+    Returns:
+        (..., 3) float64: L* from 0 to 100, a* and b* about -128 to 127.
+    """
+    t = (srgb8_to_linear(image) @ _RGB_TO_XYZ.T) / _WHITE_XYZ
+    delta = 6 / 29
+    f = np.where(t > delta**3, np.cbrt(t), t / (3 * delta**2) + 4 / 29)
+    x, y, z = f[..., 0], f[..., 1], f[..., 2]
+    return np.stack([116 * y - 16, 500 * (x - y), 200 * (y - z)], axis=-1)
+
+
+def srgb8_to_linear(values: np.ndarray) -> np.ndarray:
+    """8-bit sRGB values to linear light from 0 to 1 (IEC 61966-2-1)."""
+    curve = np.asarray(values, dtype=np.float64) / 255.0
+    return np.where(curve <= 0.04045, curve / 12.92, ((curve + 0.055) / 1.055) ** 2.4)

@@ -1,0 +1,63 @@
+"""A rendered pair and its labels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from scenes.plan import PairPlan
+
+Box = tuple[float, float, float, float]
+"""(x_min, y_min, x_max, y_max) in pixels; the right and lower edge lie behind the last pixel, so
+that x_max - x_min is the width in pixels."""
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One labelled difference, measured on the object-ID masks of the pair.
+
+    Attributes:
+        change: "color", "shape", "size", "material", "add" or "delete".
+        object_id: the changed object's id in the plan and in the ID masks.
+        box: bounds of the object's pixels in either image (the union of box_a and box_b).
+        box_a, box_b: bounds of its pixels in that image; None where it is absent.
+        visible_a, visible_b: its pixels in that image; 0 where it is absent.
+        contrast: mean CIE Lab distance (CIE76) between the two images over those pixels.
+    """
+
+    change: str
+    object_id: int
+    box: Box
+    box_a: Box | None
+    box_b: Box | None
+    visible_a: int
+    visible_b: int
+    contrast: float
+
+
+@dataclass(frozen=True, eq=False)
+class Pair:
+    """Two images and every difference between them.
+
+    Attributes:
+        image_a, image_b: (H, W, 3) uint8, sRGB.
+        differences: one entry a changed object, by object id.
+        plan: the plan that was rendered; its ``attempt`` says how often the visibility rule
+            asked for another plan of the same seed.
+        ids_a, ids_b: (H, W) uint8, the object id seen in each pixel, 0 for the background.
+    """
+
+    image_a: np.ndarray
+    image_b: np.ndarray
+    differences: tuple[Difference, ...]
+    plan: PairPlan
+    ids_a: np.ndarray
+    ids_b: np.ndarray
+
+    @property
+    def boxes_unit(self) -> np.ndarray:
+        """The differences' boxes as (K, 4) float64 xyxy, each axis from 0 to 1."""
+        height, width = self.ids_a.shape
+        boxes = np.array([diff.box for diff in self.differences], dtype=np.float64)
+        return boxes.reshape(-1, 4) / (width, height, width, height)

@@ -1,0 +1,156 @@
+"""Plans: everything that decides a pair, as plain values, before any Blender starts."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from scenes.difficulty import Difficulty
+
+Vector = tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class SceneObject:
+    """One object standing on the floor.
+
+    Attributes:
+        id: 1, 2, ...: unique within the pair, and the index in the renderer's object-ID pass.
+        shape, size, material, color: words of ``scenes.vocabulary``.
+        x, y: where it stands, in world units; the floor is z = 0.
+        rotation_deg: turn about the vertical axis.
+    """
+
+    id: int
+    shape: str
+    size: str
+    material: str
+    color: str
+    x: float
+    y: float
+    rotation_deg: float
+
+
+@dataclass(frozen=True)
+class Camera:
+    """A pinhole camera at ``location`` (world units) that looks at ``target``."""
+
+    location: Vector
+    target: Vector
+    focal_mm: float
+    sensor_mm: float
+
+
+@dataclass(frozen=True)
+class Light:
+    """A square area light at ``location`` that points at the origin.
+
+    Attributes:
+        side: edge length in world units.
+        power_w: radiant power in watts, as Blender counts it.
+    """
+
+    name: str
+    location: Vector
+    side: float
+    power_w: float
+
+
+@dataclass(frozen=True)
+class Change:
+    """What one object is in image A and in image B; None where it is absent.
+
+    ``change`` is "add" when ``before`` is None, "delete" when ``after`` is None, else the name
+    of the single attribute in which the two differ.
+    """
+
+    change: str
+    before: SceneObject | None
+    after: SceneObject | None
+
+    @property
+    def object_id(self) -> int:
+        """The id of the changed object."""
+        present = self.before or self.after
+        assert present is not None
+        return present.id
+
+
+@dataclass(frozen=True)
+class PairPlan:
+    """A pair of scenes that differ in ``changes`` and in nothing else.
+
+    Attributes:
+        seed: the pair seed.
+        attempt: 0 for the first plan of this seed; a plan whose picture fails the visibility
+            rule is followed by the next attempt.
+        difficulty: what was asked for.
+        camera, lights: the same for both images.
+        objects: the objects that do not change.
+        changes: one entry a changed object.
+    """
+
+    seed: int
+    attempt: int
+    difficulty: Difficulty
+    camera: Camera
+    lights: tuple[Light, ...]
+    objects: tuple[SceneObject, ...]
+    changes: tuple[Change, ...]
+
+    @property
+    def scene_a(self) -> tuple[SceneObject, ...]:
+        """The objects of image A, by id."""
+        return self._with(change.before for change in self.changes)
+
+    @property
+    def scene_b(self) -> tuple[SceneObject, ...]:
+        """The objects of image B, by id."""
+        return self._with(change.after for change in self.changes)
+
+    def _with(self, changed: Any) -> tuple[SceneObject, ...]:
+        present = [obj for obj in changed if obj is not None]
+        return tuple(sorted([*self.objects, *present], key=lambda obj: obj.id))
+
+    def to_json(self) -> str:
+        """One line of JSON with every sampled value; floats round-trip exactly."""
+        fields = dataclasses.asdict(self)
+        fields["difficulty"] = self.difficulty.to_json()
+        return json.dumps(fields)
+
+    @classmethod
+    def from_json(cls, text: str) -> PairPlan:
+        """The plan that ``to_json`` wrote.
+
+        Raises:
+            ValueError: the text is not the JSON of a plan.
+        """
+        try:
+            fields = json.loads(text)
+            return cls(
+                seed=fields["seed"],
+                attempt=fields["attempt"],
+                difficulty=Difficulty.from_json(fields["difficulty"]),
+                camera=Camera(**_tuples(fields["camera"])),
+                lights=tuple(Light(**_tuples(light)) for light in fields["lights"]),
+                objects=tuple(SceneObject(**obj) for obj in fields["objects"]),
+                changes=tuple(
+                    Change(
+                        change=change["change"],
+                        before=change["before"] and SceneObject(**change["before"]),
+                        after=change["after"] and SceneObject(**change["after"]),
+                    )
+                    for change in fields["changes"]
+                ),
+            )
+        except (KeyError, TypeError) as error:
+            raise ValueError(
+                f"this is not the JSON of a PairPlan ({error!r}); give what to_json() returned"
+            ) from error
+
+
+def _tuples(fields: dict[str, Any]) -> dict[str, Any]:
+    """JSON has no tuples: turn the lists of vector fields back into them."""
+    return {key: tuple(val) if isinstance(val, list) else val for key, val in fields.items()}

@@ -1,0 +1,33 @@
+"""Real Blender at a small size, started once; pairs rendered once and shared by all tests."""
+
+import os
+
+import pytest
+
+from agents.evaluation import pair_seeds
+from scenes import STAGES, Pair, Renderer, RenderSettings, available_cores, plan_pair
+
+# A window that no screen shows: render_mode="human" runs everywhere.
+os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
+os.environ.setdefault("WANDB_MODE", "offline")
+
+SMALL = RenderSettings(width=128, height=96, quality="draft", device="cpu")
+SMALL_ENV = {"width": 128, "height": 96, "quality": "draft", "device": "cpu"}
+PAIRS_PER_STAGE = 200
+
+
+@pytest.fixture(scope="session")
+def renderer():
+    with Renderer(SMALL, workers=available_cores()) as shared:
+        yield shared
+
+
+@pytest.fixture(scope="session")
+def pairs(renderer) -> dict[str, list[Pair]]:
+    """200 pairs of each stage: the ones that evaluation with seed 0 on the test split plays."""
+    rendered = {}
+    for stage, difficulty in STAGES.items():
+        seeds = pair_seeds(0, "test")
+        plans = (plan_pair(next(seeds), difficulty) for _ in range(PAIRS_PER_STAGE))
+        rendered[stage] = list(renderer.imap(plans))
+    return rendered

@@ -1,0 +1,369 @@
+"""How an answer's text is read, and written."""
+
+import time
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dig_env.answers import COORDINATES, ParsedAnswer, format_boxes, parse_boxes, read_boxes
+
+BOX = "[[120, 300, 210, 400]]"
+BOX_UNIT = [[0.12, 0.3, 0.21, 0.4]]
+SIZE = (320, 240)
+
+
+def boxes_of(text: str, **frame) -> list:
+    parsed = parse_boxes(text, **frame)
+    assert parsed.ok, parsed.error
+    return parsed.boxes.tolist()
+
+
+def refusal(text: str, **frame) -> str:
+    """Return the error of an answer that must be refused, and refused whole."""
+    parsed = parse_boxes(text, **frame)
+    assert not parsed.ok
+    assert parsed.boxes.shape == (0, 4)
+    assert parsed.error
+    return parsed.error
+
+
+# Forms that are understood
+
+
+def test_nested_list_in_thousandths_is_the_default():
+    parsed = parse_boxes("[[120, 300, 210, 400], [0, 0, 1000, 1000]]")
+    assert parsed.boxes.tolist() == [[0.12, 0.3, 0.21, 0.4], [0.0, 0.0, 1.0, 1.0]]
+    assert parsed.boxes.dtype == np.float64
+    assert parsed.ok
+    assert parsed.error == ""
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '[{"bbox_2d": [120, 300, 210, 400], "label": "red [metal] cube"}]',
+        '{"label": "cube", "bbox_2d": [120, 300, 210, 400]}',
+        f"```json\n{BOX}\n```",
+        '```json\n[\n  {"bbox_2d": [120, 300, 210, 400], "label": "cube"}\n]\n```',
+        f"  \n{BOX}\n",
+        f'One object [1] changed its size, from [0, 1) to 5" {{a}}: {BOX}, as I said (see [2]).',
+        "[[120.0, 3e2, 2.1E+2, 400]]",
+        f"\\boxed{{{BOX}}}",
+    ],
+)
+def test_the_same_box_in_other_words(text):
+    assert boxes_of(text) == BOX_UNIT
+
+
+def test_each_frame_is_divided_by_its_own_extent():
+    assert boxes_of("[[120, 300, 210, 400]]", coordinates="norm1000") == BOX_UNIT
+    assert boxes_of("[[0.12, 0.3, 0.21, 0.4]]", coordinates="unit") == BOX_UNIT
+    assert boxes_of("[[32, 60, 160, 120]]", coordinates="pixel", size=SIZE) == [
+        [0.1, 0.25, 0.5, 0.5]
+    ]
+
+
+def test_numbers_are_never_guessed_to_be_of_another_frame():
+    assert boxes_of("[[0.12, 0.3, 0.21, 0.4]]") == [[0.00012, 0.0003, 0.00021, 0.0004]]
+
+
+# Which part of the text counts
+
+
+def test_only_what_follows_the_last_think_tag_counts():
+    assert boxes_of(f"<think>[[1, 1, 2, 2]]</think> no: </think>{BOX}") == BOX_UNIT
+    assert "no list of boxes" in refusal(f"{BOX} it is </think> I cannot say.")
+
+
+def test_an_unfinished_thought_is_no_answer():
+    assert "no list of boxes" in refusal(f"<think>Perhaps {BOX}")
+
+
+def test_the_last_closed_answer_tag_wins():
+    text = f"<answer>[[1, 1, 2, 2]]</answer> <answer>{BOX}</answer> [[3, 3, 4, 4]] <answer>[[5,"
+    assert boxes_of(text) == BOX_UNIT
+
+
+def test_an_empty_answer_tag_hides_the_lists_beside_it():
+    assert "no list of boxes" in refusal(f"{BOX} <answer></answer> {BOX}")
+
+
+def test_answer_tags_that_do_not_close_are_prose():
+    assert boxes_of(f"</answer> <answer> {BOX}") == BOX_UNIT
+
+
+def test_of_several_box_lists_the_last_counts():
+    assert boxes_of(f"First I saw [[1, 1, 2, 2]], then {BOX}.") == BOX_UNIT
+
+
+@pytest.mark.parametrize(
+    "last",
+    [
+        "[[1, 1, 2, 2], [3, 3, 4",  # cut off
+        "[[1, 1, 2, 2], [3, 3, 4, x]]",
+        "[[[1, 1, 2, 2]], [3, 3, 4",
+        '[{"bbox_2d": [1, 1, 2, 2]}, {"bbox_2d": [3, 3,',
+        '[{"bbox_2d": [1, 1, x, 2]}, {"bbox_2d": [3, 3, 4, 4]}]',
+        "[[1, 1, 2]]",
+        "[[2, 2, 1, 1]]",
+        "[]",
+    ],
+)
+def test_a_bad_last_list_never_falls_back_on_an_earlier_one_or_on_its_own_parts(last):
+    refusal(f"{BOX}\n{last}")
+
+
+def test_lists_inside_other_json_values_do_not_count():
+    assert "no list of boxes" in refusal('{"boxes": [[120, 300, 210, 400]]}')
+
+
+# Answers that are worth nothing
+
+
+def test_an_empty_list_is_refused_as_empty():
+    assert "empty" in refusal("[]")
+
+
+@pytest.mark.parametrize(
+    "text", ["", "<", "I see no difference.", "[120, 300, 210, 400]", '["<box>", "a"]', "{}", "[1"]
+)
+def test_text_without_a_list_of_boxes_is_refused(text):
+    assert "no list of boxes" in refusal(text)
+
+
+@pytest.mark.parametrize(
+    "box",
+    [
+        "[1, 2, 3]",
+        "[1, 2, 3, 4, 5]",
+        "[]",
+        "[[1, 2, 3, 4]]",
+        '["1", "2", "3", "4"]',
+        '"1, 2, 3, 4"',
+        "[1, 2, 3, true]",
+        "[1, 2, 3, null]",
+        "7",
+        "null",
+        '{"label": "cube"}',
+        '{"bbox_2d": "1, 2, 3, 4"}',
+        '{"bbox_2d": [[1, 2, 3, 4]]}',
+    ],
+)
+def test_one_element_that_is_no_box_refuses_the_whole_answer_by_its_index(box):
+    assert "box 1 is not four numbers" in refusal(f"[[120, 300, 210, 400], {box}]")
+
+
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e999", "9" * 5000])
+def test_numbers_that_are_not_finite_are_refused(number):
+    for coordinates in COORDINATES:
+        error = refusal(f"[[0, 0, {number}, 1]]", coordinates=coordinates, size=SIZE)
+        assert error == "box 0 holds a number that is not finite"
+
+
+@pytest.mark.parametrize(
+    "box",
+    [
+        "[210, 300, 120, 400]",  # inverted
+        "[120, 400, 210, 300]",
+        "[210, 400, 120, 300]",  # inverted twice: its area would come out positive
+        "[120, 300, 120, 400]",  # flat
+        "[120, 300, 210, 300]",
+        "[-50, 300, -10, 400]",  # outside
+        "[1000, 300, 1200, 400]",
+        "[120, 300, 120.0000000000000001, 400]",  # flat in floating point
+        "[0, 0, 1e-200, 1e-200]",  # an area too small for one
+    ],
+)
+def test_boxes_without_area_inside_the_image_are_refused(box):
+    assert "box 1 has no area" in refusal(f"[[120, 300, 210, 400], {box}]")
+
+
+def test_boxes_that_leave_the_image_are_cut_at_its_edge():
+    assert boxes_of("[[-100, 300, 210, 1e308]]") == [[0.0, 0.3, 0.21, 1.0]]
+    assert boxes_of("[[300, -5, 400, 9e9]]", coordinates="pixel", size=SIZE) == [
+        [0.9375, 0.0, 1.0, 1.0]
+    ]
+
+
+# Hostile text
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[" * 10**6,
+        '{"a":' * 10**5,
+        "[" * 10**5 + "1" + "]" * 10**5,
+        '["]]]]",' * 10**5,  # brackets in strings, to hide the depth
+        '{"bbox_2d": ' * 10**5 + "[1, 2, 3, 4]" + "}" * 10**5,
+        "[[1 x]] " * 10**5,  # each is an error of the JSON decoder
+        "[[1 \n]] " * 10**5,
+        '["\\"' * 10**5,
+        '"[' * 10**5,
+        "[1] " * 10**5,
+        "[" + " " * 10**6,
+        "[[" + "9" * 10**6 + ", 0, 0, 0]]",
+        "<answer>" * 10**5 + "</answer>" * 10**5,
+        "<think>" * 10**5 + "</think>" * 10**5,
+        "[[1e" + "9" * 10**5 + ", 0, 0, 0]]",
+        "\ud800[[\x00",
+    ],
+)
+def test_hostile_text_is_refused_in_linear_time(text):
+    start = time.perf_counter()
+    refusal(text)
+    # Takes under a second; anything quadratic takes minutes.
+    assert time.perf_counter() - start < 10
+
+
+def test_depth_is_refused_alike_whatever_the_callers_stack():
+    """Else the same answer would earn a reward in one place and none in another."""
+    deep = "[" * 800 + "]" * 800 + BOX
+
+    def at_depth(frames: int) -> ParsedAnswer:
+        return at_depth(frames - 1) if frames else parse_boxes(deep)
+
+    assert at_depth(0).error == at_depth(500).error == "brackets nest more than 64 deep"
+
+
+def test_a_hundred_thousand_boxes_are_read():
+    row = "[120, 300, 210, 400]"
+    assert parse_boxes("[" + ", ".join([row] * 10**5) + "]").boxes.shape == (10**5, 4)
+
+
+FRAGMENTS = (
+    *'[]{},:"\\ \n',
+    *("[[", "]]", "0", "-1", "120", "400", "1e999", "NaN", "true", "null", '"bbox_2d":', '"a"'),
+    *("<think>", "</think>", "<answer>", "</answer>", "```json", BOX, "é", "[120,300,210,400]"),
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.one_of(st.text(), st.lists(st.sampled_from(FRAGMENTS), max_size=40).map("".join)))
+def test_no_string_raises_and_what_is_ok_is_a_list_of_boxes(text):
+    for coordinates in COORDINATES:
+        parsed = parse_boxes(text, coordinates, SIZE)
+        x0, y0, x1, y1 = parsed.boxes.T
+        assert parsed.ok == (len(parsed.boxes) > 0) == (parsed.error == "")
+        assert ((x0 >= 0) & (x0 < x1) & (x1 <= 1) & (y0 >= 0) & (y0 < y1) & (y1 <= 1)).all()
+
+
+# A caller's mistakes
+
+
+@pytest.mark.parametrize("answer", [None, 3, BOX.encode(), [[1, 2, 3, 4]]])
+def test_what_is_no_string_raises(answer):
+    with pytest.raises(TypeError, match="str"):
+        parse_boxes(answer)
+
+
+@pytest.mark.parametrize(
+    "work", [lambda **f: parse_boxes(BOX, **f), lambda **f: format_boxes(BOX_UNIT, **f)]
+)
+def test_a_frame_that_cannot_be_used_raises(work):
+    with pytest.raises(ValueError, match=r"norm1000.*unit.*pixel"):
+        work(coordinates="absolute")
+    for size in (None, (320,), (320, 0), (320, "240"), (0.5, 0.5), 320):
+        with pytest.raises(ValueError, match=r"size is .*width, height"):
+            work(coordinates="pixel", size=size)
+
+
+# Boxes given as numbers
+
+
+def test_numbers_follow_the_rules_of_text():
+    assert read_boxes(np.array(BOX_UNIT)).boxes.tolist() == BOX_UNIT
+    assert read_boxes([np.array(BOX_UNIT[0], dtype=np.float64)]).boxes.tolist() == BOX_UNIT
+    assert read_boxes([(0, 0, np.int64(1), 2)]).boxes.tolist() == [[0.0, 0.0, 1.0, 1.0]]
+
+
+@pytest.mark.parametrize(
+    "boxes",
+    [
+        [],
+        np.empty((0, 4)),
+        np.zeros(4),
+        np.zeros((2, 3)),
+        np.array([["0", "0", "1", "1"]]),
+        np.array([[False, False, True, True]]),
+        np.array([[0, 0, 1, 1j]]),
+        [0.1, 0.2, 0.3, 0.4],
+        [["0", "0", "1", "1"]],
+        [[0, 0, True, 1]],
+        [np.array([False, False, True, True])],
+        [[0, 0, 10**400, 1]],
+        [[0, 0, np.nan, 1]],
+        [[0.5, 0, 0.2, 1]],
+        [None],
+        ["abcd"],
+    ],
+)
+def test_numbers_that_are_no_boxes_are_refused_without_raising(boxes):
+    parsed = read_boxes(boxes)
+    assert not parsed.ok
+    assert parsed.error
+
+
+# Writing
+
+
+def test_canonical_text_of_each_frame():
+    assert format_boxes(BOX_UNIT) == BOX
+    assert format_boxes([[0.1, 0.25, 0.5, 0.5]], "pixel", SIZE) == "[[32, 60, 160, 120]]"
+    assert format_boxes(BOX_UNIT, "unit") == "[[0.120, 0.300, 0.210, 0.400]]"
+    assert format_boxes([*BOX_UNIT, [0, 0, 1, 1]]) == "[[120, 300, 210, 400], [0, 0, 1000, 1000]]"
+    assert format_boxes([]) == "[]"
+
+
+@pytest.mark.parametrize("boxes", [[[0.2, 0, 0.1, 1]], [[0, 0, 1, 2]], [[0, 0, np.nan, 1]], [0.1]])
+def test_only_boxes_of_the_unit_frame_can_be_written(boxes):
+    with pytest.raises(ValueError, match="boxes_unit"):
+        format_boxes(boxes)
+
+
+def sides(smallest: float = 1e-6):
+    """Strategy for two sorted fractions of a side."""
+    fraction = st.floats(0, 1, allow_subnormal=False)
+    return st.tuples(fraction, fraction).map(sorted).filter(lambda s: s[1] - s[0] > smallest)
+
+
+BOXES_UNIT = st.lists(
+    st.builds(lambda x, y: [x[0], y[0], x[1], y[1]], sides(), sides()), min_size=1
+)
+
+
+@given(BOXES_UNIT)
+def test_exact_text_gives_the_very_same_floats(boxes):
+    for coordinates in ("norm1000", "unit"):
+        text = format_boxes(boxes, coordinates, exact=True)
+        assert boxes_of(text, coordinates=coordinates) == boxes
+
+
+@given(BOXES_UNIT, st.integers(1, 4000), st.integers(1, 4000))
+def test_exact_text_in_pixels_is_exact_to_the_last_bit_or_two(boxes, width, height):
+    text = format_boxes(boxes, "pixel", (width, height), exact=True)
+    read = boxes_of(text, coordinates="pixel", size=(width, height))
+    np.testing.assert_array_max_ulp(np.array(read), np.array(boxes), maxulp=2)
+
+
+@given(st.integers(2, 4000), st.integers(2, 4000), st.data())
+def test_exact_text_of_whole_pixels_is_whole_and_exact(width, height, data):
+    x0 = data.draw(st.integers(0, width - 1))
+    y0 = data.draw(st.integers(0, height - 1))
+    x1 = data.draw(st.integers(x0 + 1, width))
+    y1 = data.draw(st.integers(y0 + 1, height))
+    boxes = [[x0 / width, y0 / height, x1 / width, y1 / height]]
+    text = format_boxes(boxes, "pixel", (width, height), exact=True)
+    assert text == f"[[{x0}, {y0}, {x1}, {y1}]]"
+    assert boxes_of(text, coordinates="pixel", size=(width, height)) == boxes
+
+
+@given(BOXES_UNIT)
+def test_rounded_text_is_valid_and_within_a_step(boxes):
+    """Even of boxes thinner than a step, which plain rounding would make flat."""
+    for coordinates, step in (("norm1000", 1e-3), ("unit", 1e-3), ("pixel", 1 / 240)):
+        text = format_boxes(boxes, coordinates, SIZE)
+        read = boxes_of(text, coordinates=coordinates, size=SIZE)
+        assert np.abs(np.array(read) - boxes).max() <= 1.5 * step

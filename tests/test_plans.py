@@ -1,0 +1,181 @@
+"""Plans are pure values: same seed, same plan; CLEVR's placement; one attribute a difference."""
+
+import dataclasses
+import itertools
+import json
+import math
+import os
+import subprocess
+import sys
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from scenes import (
+    CHANGES,
+    SIZES,
+    SPLITS,
+    STAGES,
+    Difficulty,
+    DifficultyError,
+    PairPlan,
+    RenderSettings,
+    pair_seed_range,
+    plan_pair,
+    resolve_stage,
+)
+
+seeds = st.integers(0, 2**63 - 1)
+stages = st.sampled_from(sorted(STAGES))
+
+
+@given(seeds, stages)
+@settings(max_examples=100, deadline=None)
+def test_a_plan_survives_json_with_every_value(seed, stage):
+    plan = plan_pair(seed, STAGES[stage])
+    assert PairPlan.from_json(plan.to_json()) == plan
+    assert json.loads(plan.to_json())["camera"]["location"] == list(plan.camera.location)
+
+
+@given(seeds, stages)
+@settings(max_examples=100, deadline=None)
+def test_each_difference_is_one_attribute_of_one_object(seed, stage):
+    plan = plan_pair(seed, STAGES[stage])
+    low, high = STAGES[stage].differences
+    assert low <= len(plan.changes) <= high
+    assert len({change.object_id for change in plan.changes}) == len(plan.changes)
+    for change in plan.changes:
+        if change.change == "add":
+            assert change.before is None and change.after is not None
+        elif change.change == "delete":
+            assert change.before is not None and change.after is None
+        else:
+            before = dataclasses.asdict(change.before)
+            after = dataclasses.asdict(change.after)
+            assert {key for key in before if before[key] != after[key]} == {change.change}
+
+
+@given(seeds, stages)
+@settings(max_examples=100, deadline=None)
+def test_objects_keep_clevrs_gap_and_margin_before_and_after_the_change(seed, stage):
+    plan = plan_pair(seed, STAGES[stage])
+    dx, dy = plan.camera.target[0] - plan.camera.location[0], -plan.camera.location[1]
+    ahead = (dx / math.hypot(dx, dy), dy / math.hypot(dx, dy))
+    for scene in (plan.scene_a, plan.scene_b):
+        for one, other in itertools.combinations(scene, 2):
+            x, y = one.x - other.x, one.y - other.y
+            assert math.hypot(x, y) - SIZES[one.size] - SIZES[other.size] >= 0.25
+            assert abs(x * ahead[0] + y * ahead[1]) >= 0.4 - 1e-9
+            assert abs(x * ahead[1] - y * ahead[0]) >= 0.4 - 1e-9
+        assert all(abs(obj.x) <= 3 and abs(obj.y) <= 3 for obj in scene)
+
+
+def test_k_and_change_types_are_drawn_uniformly():
+    plans = [plan_pair(seed, STAGES["mixed"]) for seed in range(2000)]
+    counts = [sum(len(plan.changes) == k for plan in plans) for k in (1, 2, 3, 4)]
+    assert all(430 <= count <= 570 for count in counts), counts
+    kinds = [change.change for plan in plans for change in plan.changes]
+    assert all(0.8 / 6 < kinds.count(kind) / len(kinds) < 1.2 / 6 for kind in CHANGES)
+
+
+@given(seeds, st.integers(1, 20))
+@settings(max_examples=50, deadline=None)
+def test_later_attempts_keep_k_so_that_it_stays_uniform(seed, attempt):
+    first, later = (plan_pair(seed, STAGES["mixed"], n) for n in (0, attempt))
+    assert len(first.changes) == len(later.changes) and first.objects != later.objects
+
+
+def test_plans_do_not_depend_on_the_process_or_its_hash_seed():
+    program = (
+        "from scenes import STAGES, plan_pair\n"
+        "print([plan_pair(s, STAGES['mixed']).to_json() for s in range(20)])"
+    )
+    outputs = {
+        subprocess.run(
+            [sys.executable, "-c", program],
+            env=os.environ | {"PYTHONHASHSEED": hash_seed},
+            capture_output=True,
+            check=True,
+        ).stdout
+        for hash_seed in ("0", "1", "12345")
+    }
+    assert len(outputs) == 1
+
+
+def test_planning_needs_neither_blender_nor_gymnasium_nor_torch():
+    program = (
+        "import sys, scenes\n"
+        "scenes.plan_pair(3, scenes.STAGES['dual'])\n"
+        "print(sorted({'bpy', 'gymnasium', 'torch', 'dig_env', 'agents'} & set(sys.modules)))"
+    )
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True)
+    assert result.stdout.strip() == b"[]"
+
+
+def test_twenty_large_objects_are_refused_with_advice():
+    crowded = Difficulty(objects=(20, 20), changes=("color",))
+    with pytest.raises(DifficultyError, match="fewer objects"):
+        plan_pair(0, crowded)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"differences": (0, 1)}, "1 <= low <= high"),
+        ({"differences": (3, 2)}, "1 <= low <= high"),
+        ({"differences": 2}, "two whole numbers"),
+        ({"differences": (1, 2.5)}, "two whole numbers"),
+        ({"differences": (1, 7)}, "an object of its own"),
+        ({"objects": (-1, 4)}, "1 <= low <= high"),
+        ({"changes": ()}, "one or more"),
+        ({"changes": ("colour",)}, "color, shape, size"),
+        ({"changes": "color"}, "give a list"),
+        ({"min_visible": 2.0}, "from 0 to 1"),
+        ({"min_contrast": math.nan}, "from 0 to 100"),
+        ({"difference": (1, 1)}, "unknown difficulty field difference"),
+    ],
+)
+def test_a_wrong_difficulty_says_what_is_allowed(fields, message):
+    with pytest.raises(DifficultyError, match=message):
+        Difficulty.from_json(fields)
+
+
+@pytest.mark.parametrize("stage", ["singel", 3, None, {"differences": [1, 9]}])
+def test_a_wrong_stage_is_refused(stage):
+    with pytest.raises(DifficultyError):
+        resolve_stage(stage)
+
+
+def test_a_difficulty_survives_json_and_finds_its_name():
+    for name, difficulty in STAGES.items():
+        fields = json.loads(json.dumps(difficulty.to_json()))
+        assert resolve_stage(fields) == (name, difficulty)
+    assert resolve_stage({"differences": [1, 3]})[0] == "custom"
+
+
+@pytest.mark.parametrize(
+    "fields", [{"width": 0}, {"height": -5}, {"width": 12.5}, {"quality": "best"}, {"device": "x"}]
+)
+def test_wrong_render_settings_are_refused(fields):
+    with pytest.raises(ValueError, match=next(iter(fields))):
+        RenderSettings(**fields)
+
+
+@pytest.mark.parametrize("seed", [-1, 2**63, 1.0, True, None])
+def test_a_wrong_seed_is_refused(seed):
+    with pytest.raises(ValueError, match="seed"):
+        plan_pair(seed, STAGES["single"])
+
+
+def test_a_text_that_is_no_plan_is_refused():
+    with pytest.raises(ValueError, match="PairPlan"):
+        PairPlan.from_json('{"seed": 1}')
+
+
+def test_splits_are_disjoint():
+    ranges = [pair_seed_range(split) for split in SPLITS]
+    for one, other in itertools.combinations(ranges, 2):
+        assert one.stop <= other.start or other.stop <= one.start
+    with pytest.raises(ValueError, match="train, validation, test"):
+        pair_seed_range("dev")

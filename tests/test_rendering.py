@@ -1,0 +1,334 @@
+"""Rendered pairs: labels that come from pixels, the same bytes everywhere, workers that may die."""
+
+import dataclasses
+import hashlib
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from conftest import SMALL
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+import scenes.renderer as renderer_module
+from scenes import (
+    SIZES,
+    STAGES,
+    BlenderNotFoundError,
+    Difficulty,
+    DifficultyError,
+    Renderer,
+    RenderError,
+    RenderSettings,
+    plan_pair,
+)
+from scenes.labels import mask_bounds, srgb8_to_lab
+
+TINY = RenderSettings(width=64, height=48, quality="draft", device="cpu")
+
+
+def all_pairs(pairs):
+    return [pair for stage in STAGES for pair in pairs[stage]]
+
+
+def test_boxes_are_the_bounds_of_the_id_masks(pairs):
+    for pair in all_pairs(pairs):
+        for diff in pair.differences:
+            rows, columns = np.nonzero(
+                (pair.ids_a == diff.object_id) | (pair.ids_b == diff.object_id)
+            )
+            expected = (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1)
+            assert diff.box == expected
+            assert diff.visible_a == (pair.ids_a == diff.object_id).sum()
+            assert diff.visible_b == (pair.ids_b == diff.object_id).sum()
+            assert (diff.box_a is None) == (diff.change == "add")
+            assert (diff.box_b is None) == (diff.change == "delete")
+
+
+def test_boxes_lie_where_the_camera_projects_the_objects(pairs):
+    """An oracle that knows no Blender: the object's bounding sphere, projected by hand."""
+    for pair in all_pairs(pairs):
+        for change, diff in zip(pair.plan.changes, pair.differences, strict=True):
+            seen = [obj for obj in (change.before, change.after) if obj is not None]
+            bounds = [projected_bounds(pair.plan.camera, obj, SMALL) for obj in seen]
+            assert min(b[0] for b in bounds) - 1 <= diff.box[0]
+            assert min(b[1] for b in bounds) - 1 <= diff.box[1]
+            assert max(b[2] for b in bounds) + 1 >= diff.box[2]
+            assert max(b[3] for b in bounds) + 1 >= diff.box[3]
+
+
+def projected_bounds(camera, obj, settings):
+    """Bounds in pixels of a cube-shaped hull around the object, by a pinhole projection."""
+    eye, target = np.array(camera.location), np.array(camera.target)
+    forward = (target - eye) / np.linalg.norm(target - eye)
+    right = np.cross(forward, (0, 0, 1))
+    right /= np.linalg.norm(right)
+    up = np.cross(right, forward)
+    radius = SIZES[obj.size]
+    corners = [
+        np.array((obj.x + dx * radius, obj.y + dy * radius, z * radius)) - eye
+        for dx in (-1, 1)
+        for dy in (-1, 1)
+        for z in (0, 2)
+    ]
+    focal_px = camera.focal_mm / camera.sensor_mm * settings.width
+    x = [settings.width / 2 + focal_px * (c @ right) / (c @ forward) for c in corners]
+    y = [settings.height / 2 - focal_px * (c @ up) / (c @ forward) for c in corners]
+    return min(x), min(y), max(x), max(y)
+
+
+def test_every_change_is_visible_in_pixels_and_every_object_in_its_image(pairs):
+    for pair in all_pairs(pairs):
+        difficulty = pair.plan.difficulty
+        least_px = difficulty.min_visible * pair.ids_a.size
+        for ids, scene in ((pair.ids_a, pair.plan.scene_a), (pair.ids_b, pair.plan.scene_b)):
+            assert all((ids == obj.id).sum() >= least_px for obj in scene)
+            assert set(np.unique(ids)) == {0} | {obj.id for obj in scene}
+        for diff in pair.differences:
+            assert diff.contrast >= difficulty.min_contrast
+            mask = (pair.ids_a == diff.object_id) | (pair.ids_b == diff.object_id)
+            shift = np.abs(pair.image_a.astype(int) - pair.image_b)[mask]
+            assert shift.max(axis=-1).mean() > 5
+
+
+def test_far_from_every_difference_nothing_changes(pairs):
+    """Shadows and mirrored light reach out of a box, but the rest of the image stays."""
+    for pair in pairs["single"]:
+        x0, y0, x1, y1 = (int(edge) for edge in pair.differences[0].box)
+        outside = np.ones(pair.ids_a.shape, bool)
+        outside[max(0, y0 - 20) : y1 + 20, max(0, x0 - 40) : x1 + 40] = False
+        shift = np.abs(pair.image_a.astype(int) - pair.image_b).max(axis=-1)[outside]
+        assert np.mean(shift > 25) < 0.02
+
+
+DIGEST = """
+import hashlib, sys
+from scenes import STAGES, Renderer, RenderSettings, plan_pair
+settings = RenderSettings(width=64, height=48, quality="draft", device="cpu")
+digest = hashlib.sha256()
+with Renderer(settings, workers=int(sys.argv[1])) as renderer:
+    for pair in renderer.imap(plan_pair(seed, STAGES["mixed"]) for seed in range(12)):
+        digest.update(pair.image_a.tobytes() + pair.image_b.tobytes())
+        digest.update(repr(pair.differences).encode())
+print(digest.hexdigest())
+"""
+
+
+def test_bytes_and_boxes_are_the_same_in_any_process_with_any_workers():
+    digests = {
+        subprocess.run(
+            [sys.executable, "-c", DIGEST, workers],
+            env=os.environ | {"PYTHONHASHSEED": hash_seed},
+            capture_output=True,
+            check=True,
+        ).stdout
+        for workers, hash_seed in (("1", "0"), ("2", "1"), ("3", "2"))
+    }
+    assert len(digests) == 1
+
+
+def test_a_pair_does_not_depend_on_what_was_rendered_before():
+    plans = [plan_pair(seed, STAGES["mixed"]) for seed in range(6)]
+    with Renderer(TINY) as one, Renderer(TINY) as other:
+        forward = [digest(one.render(plan)) for plan in plans]
+        backward = [digest(other.render(plan)) for plan in reversed(plans)]
+    assert forward == backward[::-1]
+
+
+def digest(pair):
+    return hashlib.sha256(pair.image_a.tobytes() + pair.image_b.tobytes()).hexdigest()
+
+
+def test_a_killed_worker_is_replaced_and_the_same_pair_comes_back():
+    plan = plan_pair(11, STAGES["mixed"])
+    with Renderer(TINY) as renderer:
+        before = renderer.render(plan)
+        (victim,) = renderer.worker_pids
+        os.kill(victim, signal.SIGKILL)
+        after = renderer.render(plan)
+        assert renderer.worker_pids != [victim]
+    assert digest(before) == digest(after)
+    assert before.differences == after.differences
+
+
+def test_a_worker_killed_amid_a_render_costs_only_time():
+    plan = plan_pair(11, STAGES["mixed"])
+    slow = RenderSettings(width=1024, height=768, quality="standard", device="cpu")
+    with Renderer(slow) as renderer:
+        renderer.render(plan)
+        (victim,) = renderer.worker_pids
+        future = renderer.submit(plan)
+        time.sleep(0.3)
+        assert not future.done()
+        os.kill(victim, signal.SIGKILL)
+        assert future.result().plan.seed == 11
+        assert renderer.worker_pids != [victim]
+
+
+def test_a_hung_worker_is_replaced():
+    plan = plan_pair(11, STAGES["single"])
+    with Renderer(TINY) as renderer:
+        before = renderer.render(plan)
+        (victim,) = renderer.worker_pids
+        (worker,) = renderer._living
+        worker._timeout_s = 1.0
+        os.kill(victim, signal.SIGSTOP)
+        assert digest(renderer.render(plan)) == digest(before)
+        assert renderer.worker_pids != [victim]
+
+
+def test_workers_are_recycled_without_a_trace(monkeypatch):
+    plans = [plan_pair(seed, STAGES["single"]) for seed in range(4)]
+    with Renderer(TINY) as renderer:
+        expected = [digest(renderer.render(plan)) for plan in plans]
+    monkeypatch.setattr(renderer_module, "RECYCLE_AFTER", 2)
+    with Renderer(TINY) as renderer:
+        assert [digest(pair) for pair in renderer.imap(plans)] == expected
+
+
+def test_no_worker_outlives_its_parent():
+    program = (
+        "import os, signal\n"
+        "from scenes import *\n"
+        "renderer = Renderer(RenderSettings(64, 48, 'draft'))\n"
+        "renderer.render(plan_pair(1, STAGES['single']))\n"
+        "print(*renderer.worker_pids, flush=True)\n"
+        "os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    parent = subprocess.run([sys.executable, "-c", program], capture_output=True)
+    (worker,) = (int(pid) for pid in parent.stdout.split())
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline and process_runs(worker):
+        time.sleep(0.1)
+    assert not process_runs(worker)
+
+
+def process_runs(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    with open(f"/proc/{pid}/stat") as stat:
+        return stat.read().rsplit(")", 1)[1].split()[0] != "Z"
+
+
+def test_imap_keeps_order_and_does_not_run_far_ahead(renderer):
+    read = []
+
+    def endless():
+        seed = 0
+        while True:
+            read.append(seed)
+            yield plan_pair(seed, STAGES["single"])
+            seed += 1
+
+    stream = renderer.imap(endless(), look_ahead=3)
+    assert [next(stream).plan.seed for _ in range(5)] == [0, 1, 2, 3, 4]
+    assert len(read) <= 5 + 3
+    stream.close()
+
+
+def test_a_pair_that_cannot_be_seen_is_never_handed_out(renderer):
+    hidden = Difficulty(objects=(3, 3), min_visible=0.5)
+    with pytest.raises(DifficultyError, match="lower min_visible"):
+        renderer.render(plan_pair(0, hidden))
+
+
+def test_a_failed_plan_is_followed_by_the_next_of_its_seed(renderer):
+    strict = Difficulty(objects=(5, 6), min_visible=0.008)
+    pairs = [renderer.render(plan_pair(seed, strict)) for seed in range(6)]
+    retried = [pair for pair in pairs if pair.plan.attempt > 0]
+    assert retried, "the test needs a difficulty that fails now and then"
+    for pair in retried:
+        assert pair.plan == plan_pair(pair.plan.seed, strict, pair.plan.attempt)
+        # A stored plan names its attempt, so it renders to the same pair at once.
+        assert digest(renderer.render(pair.plan)) == digest(pair)
+
+
+def test_without_blender_the_error_says_what_to_do(tmp_path, monkeypatch):
+    (tmp_path / "bpy.py").write_text("raise ImportError('libXrender.so.1: cannot open')")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setattr(renderer_module, "MAX_DEATHS", 1)
+    # The worker puts the package first on its path, and the fake bpy before site-packages.
+    with Renderer(TINY) as renderer, pytest.raises(BlenderNotFoundError, match="dig-env doctor"):
+        renderer.render(plan_pair(0, STAGES["single"]))
+
+
+def test_a_full_disk_is_reported_and_nothing_is_handed_out():
+    if not os.path.exists("/dev/full"):
+        pytest.skip("needs /dev/full")
+    plan = plan_pair(0, STAGES["single"])
+    with Renderer(TINY) as renderer:
+        good = renderer.render(plan)
+        (scratch,) = scratch_folders(renderer.worker_pids[0])
+        os.remove(os.path.join(scratch, "render.exr"))
+        os.symlink("/dev/full", os.path.join(scratch, "render.exr"))
+        with pytest.raises(RenderError, match="disk|space|write|save"):
+            renderer.render(plan)
+        os.remove(os.path.join(scratch, "render.exr"))
+        assert digest(renderer.render(plan)) == digest(good)
+
+
+def scratch_folders(pid: int) -> list[str]:
+    """Folders of the worker's scratch files, found by its own name for them."""
+    roots = ["/dev/shm", os.environ.get("TMPDIR", "/tmp")]
+    return [
+        os.path.join(root, name)
+        for root in roots
+        if os.path.isdir(root)
+        for name in os.listdir(root)
+        if name.startswith(f"dig-env-{pid}-")
+    ]
+
+
+def test_a_closed_renderer_says_so():
+    renderer = Renderer(TINY)
+    renderer.close()
+    renderer.close()
+    with pytest.raises(RuntimeError, match="closed"):
+        renderer.render(plan_pair(0, STAGES["single"]))
+
+
+@pytest.mark.parametrize("workers", [0, -1, 1.5, True])
+def test_a_wrong_number_of_workers_is_refused(workers):
+    with pytest.raises(ValueError, match="workers"):
+        Renderer(TINY, workers=workers)
+
+
+@given(hnp.arrays(bool, st.tuples(st.integers(1, 8), st.integers(1, 8))))
+def test_mask_bounds_is_the_least_box_that_covers_the_mask(mask):
+    bounds = mask_bounds(mask)
+    if bounds is None:
+        assert not mask.any()
+        return
+    x0, y0, x1, y1 = (int(edge) for edge in bounds)
+    inside = mask[y0:y1, x0:x1]
+    assert inside.sum() == mask.sum()
+    assert inside[0].any() and inside[-1].any() and inside[:, 0].any() and inside[:, -1].any()
+
+
+def test_lab_agrees_with_published_values():
+    # Lab of the sRGB primaries under D65, as colour science tables give them.
+    image = np.array([[[255, 0, 0], [0, 255, 0], [0, 0, 255], [255, 255, 255]]], dtype=np.uint8)
+    expected = [(53.24, 80.09, 67.20), (87.73, -86.18, 83.18), (32.30, 79.19, -107.86), (100, 0, 0)]
+    np.testing.assert_allclose(srgb8_to_lab(image)[0], expected, atol=0.02)
+
+
+def test_more_samples_come_closer_to_the_reference():
+    plan = plan_pair(5, STAGES["single"])
+    images = {}
+    for quality in ("draft", "standard", "high"):
+        with Renderer(dataclasses.replace(SMALL, quality=quality)) as renderer:
+            images[quality] = renderer.render(plan).image_a.astype(float)
+
+    def psnr(quality):
+        error = np.mean((images[quality] - images["high"]) ** 2)
+        return 10 * math.log10(255**2 / error)
+
+    assert psnr("standard") > psnr("draft") > 28
