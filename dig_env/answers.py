@@ -236,7 +236,7 @@ def _last_box_list(text: str, decoder: json.JSONDecoder) -> tuple[list, str]:
 
 
 def _depth(text: str) -> int:
-    """Return how deep the brackets of a text nest, be they balanced or not."""
+    """Return how deep the brackets of a text nest, balanced or not; 0 where there are few."""
     if text.count("[") + text.count("{") <= _MAX_DEPTH:
         return 0  # cannot nest too deep: the usual case, at no cost
     depth = deepest = 0

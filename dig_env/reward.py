@@ -68,9 +68,11 @@ class RewardConfig:
                 continue
             if isinstance(value, bool) or not isinstance(value, Real):
                 raise TypeError(f"{name} is {value!r}; it must be a number")
-            top = math.inf if name.endswith("_cost") else 1.0
-            if not (0.0 <= value <= top and math.isfinite(value)):
-                raise ValueError(f"{name} is {value!r}; it must lie in [0, {top:g}]")
+            if name.endswith("_cost"):
+                if not 0.0 <= value < math.inf:
+                    raise ValueError(f"{name} is {value!r}; it must be finite and at least 0")
+            elif not 0.0 <= value <= 1.0:
+                raise ValueError(f"{name} is {value!r}; it must lie in [0, 1]")
         if self.match_iou == 0.0:
             raise ValueError("match_iou is 0; it must lie in (0, 1]: None counts every pair")
         if not math.isclose(self.f1_weight + self.iou_weight, 1.0, abs_tol=1e-9):

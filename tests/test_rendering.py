@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import math
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -192,21 +193,37 @@ def test_workers_are_recycled_without_a_trace(monkeypatch):
         assert [digest(pair) for pair in renderer.imap(plans)] == expected
 
 
-def test_no_worker_outlives_its_parent():
+def test_no_worker_and_no_file_outlives_a_killed_parent():
     program = (
         "import os, signal\n"
         "from scenes import *\n"
         "renderer = Renderer(RenderSettings(64, 48, 'draft'))\n"
         "renderer.render(plan_pair(1, STAGES['single']))\n"
-        "print(*renderer.worker_pids, flush=True)\n"
+        "(worker,) = renderer._living\n"
+        "print(worker.pid, worker.scratch, flush=True)\n"
         "os.kill(os.getpid(), signal.SIGKILL)\n"
     )
-    parent = subprocess.run([sys.executable, "-c", program], capture_output=True)
-    (worker,) = (int(pid) for pid in parent.stdout.split())
+    parent = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    pid, scratch = parent.stdout.split()
     deadline = time.monotonic() + 10
-    while time.monotonic() < deadline and process_runs(worker):
+    while time.monotonic() < deadline and (process_runs(int(pid)) or os.path.exists(scratch)):
         time.sleep(0.1)
-    assert not process_runs(worker)
+    assert not process_runs(int(pid))
+    assert not os.path.exists(scratch)
+
+
+def test_nothing_is_left_on_disk_when_workers_die_or_end():
+    with Renderer(TINY) as renderer:
+        folders = set()
+        for _ in range(2):
+            renderer.render(plan_pair(1, STAGES["single"]))
+            (worker,) = renderer._living
+            folders.add(worker.scratch)
+            os.kill(worker.pid, signal.SIGKILL)
+        renderer.render(plan_pair(1, STAGES["single"]))
+        folders |= {worker.scratch for worker in renderer._living}
+    assert len(folders) == 3
+    assert not any(os.path.exists(folder) for folder in folders)
 
 
 def process_runs(pid: int) -> bool:
@@ -241,7 +258,7 @@ def test_a_pair_that_cannot_be_seen_is_never_handed_out(renderer):
 
 
 def test_a_failed_plan_is_followed_by_the_next_of_its_seed(renderer):
-    strict = Difficulty(objects=(5, 6), min_visible=0.008)
+    strict = Difficulty(objects=(4, 5), min_visible=0.004)
     pairs = [renderer.render(plan_pair(seed, strict)) for seed in range(6)]
     retried = [pair for pair in pairs if pair.plan.attempt > 0]
     assert retried, "the test needs a difficulty that fails now and then"
@@ -260,31 +277,20 @@ def test_without_blender_the_error_says_what_to_do(tmp_path, monkeypatch):
         renderer.render(plan_pair(0, STAGES["single"]))
 
 
-def test_a_full_disk_is_reported_and_nothing_is_handed_out():
-    if not os.path.exists("/dev/full"):
-        pytest.skip("needs /dev/full")
-    plan = plan_pair(0, STAGES["single"])
+@pytest.mark.parametrize("limit_bytes", [0, 20_000])
+def test_a_full_disk_is_reported_and_no_picture_is_handed_out(limit_bytes):
+    """A limit on the worker's file size stands in for the full disk: writes fail the same way."""
+    plan, other = (plan_pair(seed, STAGES["single"]) for seed in (0, 1))
     with Renderer(TINY) as renderer:
         good = renderer.render(plan)
-        (scratch,) = scratch_folders(renderer.worker_pids[0])
-        os.remove(os.path.join(scratch, "render.exr"))
-        os.symlink("/dev/full", os.path.join(scratch, "render.exr"))
-        with pytest.raises(RenderError, match="disk|space|write|save"):
-            renderer.render(plan)
-        os.remove(os.path.join(scratch, "render.exr"))
+        (worker,) = renderer.worker_pids
+        unlimited = resource.prlimit(worker, resource.RLIMIT_FSIZE)
+        resource.prlimit(worker, resource.RLIMIT_FSIZE, (limit_bytes, unlimited[1]))
+        with pytest.raises(RenderError, match="free some space"):
+            renderer.render(other)
+        resource.prlimit(worker, resource.RLIMIT_FSIZE, unlimited)
         assert digest(renderer.render(plan)) == digest(good)
-
-
-def scratch_folders(pid: int) -> list[str]:
-    """Folders of the worker's scratch files, found by its own name for them."""
-    roots = ["/dev/shm", os.environ.get("TMPDIR", "/tmp")]
-    return [
-        os.path.join(root, name)
-        for root in roots
-        if os.path.isdir(root)
-        for name in os.listdir(root)
-        if name.startswith(f"dig-env-{pid}-")
-    ]
+        assert renderer.worker_pids == [worker]
 
 
 def test_a_closed_renderer_says_so():

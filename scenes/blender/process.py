@@ -6,6 +6,7 @@ import dataclasses
 import json
 import os
 import select
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -51,6 +52,7 @@ class WorkerProcess:
 
     def __init__(self, settings: RenderSettings, threads: int) -> None:
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the worker
+        self._scratch = tempfile.mkdtemp(prefix="dig-env-", dir=_scratch_root())
         self._timeout_s = render_timeout_s(settings)
         self.renders = 0
         argument = {
@@ -59,6 +61,7 @@ class WorkerProcess:
             "samples": settings.samples,
             "device": settings.device,
             "threads": threads,
+            "scratch": self._scratch,
         }
         self._process = subprocess.Popen(
             [sys.executable, "-m", "scenes.blender.worker", json.dumps(argument)],
@@ -66,7 +69,8 @@ class WorkerProcess:
             stdout=subprocess.PIPE,
             stderr=self._log,
             bufsize=0,
-            env=_worker_environment(),
+            # Blender leaves a temporary folder behind when it is killed: it goes into ours.
+            env=_worker_environment() | {"TMPDIR": self._scratch},
             # Ctrl-C in the terminal is the parent's to handle; it ends the workers itself.
             start_new_session=True,
         )
@@ -76,6 +80,11 @@ class WorkerProcess:
         except BaseException:
             self.kill()
             raise
+
+    @property
+    def scratch(self) -> str:
+        """Folder of the worker's temporary files; it goes when the worker goes."""
+        return self._scratch
 
     @property
     def pid(self) -> int:
@@ -119,6 +128,7 @@ class WorkerProcess:
         for stream in (self._process.stdin, self._process.stdout, self._log):
             if stream is not None:
                 stream.close()
+        shutil.rmtree(self._scratch, ignore_errors=True)
 
     def _read_line(self) -> bytes:
         line = b""
@@ -170,6 +180,11 @@ def render_timeout_s(settings: RenderSettings) -> float:
     """Seconds after which a pair counts as hung: two minutes and ten times what one thread was
     measured to need (1.6 microseconds a sample)."""
     return 120.0 + 2 * settings.width * settings.height * settings.samples * 1.6e-5
+
+
+def _scratch_root() -> str | None:
+    """Memory-backed storage where there is any; None lets tempfile choose."""
+    return "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
 
 
 def _object_fields(obj: SceneObject) -> dict[str, Any]:

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
-import tempfile
 import threading
 import time
 from pathlib import Path
@@ -22,8 +22,9 @@ def main() -> None:
     """Serve render requests until standard input ends."""
     replies = os.fdopen(os.dup(1), "wb")
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-    threading.Thread(target=_die_with_parent, args=(os.getppid(),), daemon=True).start()
     settings = json.loads(sys.argv[1])
+    scratch = settings.pop("scratch")
+    threading.Thread(target=_die_with_parent, args=(os.getppid(), scratch), daemon=True).start()
     try:
         # Imported here: a machine without Blender must get its reply through the protocol.
         from scenes.blender.studio import Studio
@@ -33,29 +34,42 @@ def main() -> None:
         _reply(replies, {"error": type(error).__name__, "message": str(error)})
         return
     _reply(replies, {"ready": True})
-    with tempfile.TemporaryDirectory(
-        prefix=f"dig-env-{os.getpid()}-", dir=_scratch_dir()
-    ) as scratch:
-        path = Path(scratch) / "render.exr"
-        for line in sys.stdin.buffer:
-            _serve(studio, json.loads(line), path, replies)
+    path = Path(scratch) / "render.exr"
+    for line in sys.stdin.buffer:
+        _serve(studio, json.loads(line), path, replies)
+    shutil.rmtree(scratch, ignore_errors=True)
 
 
 def _serve(studio: Any, request: dict[str, Any], path: Path, replies: BinaryIO) -> None:
     """Render the request's scenes and send (image, ids) of each, or one error."""
-    from scenes.blender.film import develop
-
     try:
         studio.set_view(request["camera"], request["lights"])
         arrays = []
         for objects in request["scenes"]:
             studio.set_objects(objects)
-            studio.render(path)
-            arrays += develop(path)
+            arrays += _render(studio, path)
     except Exception as error:
         _reply(replies, {"error": type(error).__name__, "message": str(error)})
         return
     _reply(replies, {"shapes": [array.shape for array in arrays]}, *arrays)
+
+
+def _render(studio: Any, path: Path) -> tuple[Any, Any]:
+    """(image, ids) of the scene on the stage; OSError where Blender could not write its file."""
+    from scenes.blender.film import develop
+
+    # Blender reports a failed write on its console only; without this, the last picture would
+    # be read again and pass for the new one.
+    path.unlink(missing_ok=True)
+    studio.render(path)
+    try:
+        return develop(path)
+    except Exception as error:
+        free_mb = shutil.disk_usage(path.parent).free / 1e6
+        raise OSError(
+            f"Blender's picture could not be written whole to {path.parent}, where "
+            f"{free_mb:.0f} MB are free: free some space there"
+        ) from error
 
 
 def _reply(replies: BinaryIO, header: dict[str, Any], *arrays: Any) -> None:
@@ -65,19 +79,15 @@ def _reply(replies: BinaryIO, header: dict[str, Any], *arrays: Any) -> None:
     replies.flush()
 
 
-def _die_with_parent(parent: int) -> None:
-    """End this process once its parent is gone.
+def _die_with_parent(parent: int, scratch: str) -> None:
+    """End this process, and its scratch folder, once its parent is gone.
 
     End of input says so too, but not while a fork of the parent still holds the pipe open.
     """
     while os.getppid() == parent:
         time.sleep(0.5)
+    shutil.rmtree(scratch, ignore_errors=True)
     os._exit(1)
-
-
-def _scratch_dir() -> str | None:
-    """Memory-backed storage where there is any; None lets tempfile choose."""
-    return "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
 
 
 if __name__ == "__main__":
