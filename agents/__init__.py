@@ -4,7 +4,12 @@ Names are imported on first use, since some need torch and TRL, which take secon
 """
 
 import importlib
+import os
 from typing import Any
+
+# Learner and Blender share the cores. OpenMP threads that spin while they wait for a sibling that
+# lost its core made a GRPO step on two cores six times slower; this must be set before torch loads.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 _HOMES = {
     "Episode": "agents.evaluation",
@@ -21,7 +26,7 @@ _HOMES = {
     "train_grpo": "agents.grpo",
 }
 
-__all__ = sorted(_HOMES)  # noqa: PLE0605 - built from the table above
+__all__ = sorted(_HOMES)
 
 
 def __getattr__(name: str) -> Any:

@@ -1,0 +1,126 @@
+"""Is this machine ready? Checks that each name a remedy."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from scenes import STAGES, Renderer, RenderSettings, available_cores, plan_pair
+
+# The system libraries that Blender's module links to and a slim Debian lacks.
+DEBIAN_PACKAGES = {
+    "libX11.so.6": "libx11-6",
+    "libXrender.so.1": "libxrender1",
+    "libXfixes.so.3": "libxfixes3",
+    "libXi.so.6": "libxi6",
+    "libXext.so.6": "libxext6",
+    "libxkbcommon.so.0": "libxkbcommon0",
+    "libSM.so.6": "libsm6",
+    "libICE.so.6": "libice6",
+    "libGL.so.1": "libgl1",
+}
+LIBRARIES = ("bpy", "gymnasium", "numpy", "torch", "transformers", "trl", "datasets")
+LEAST_FREE_GB = 2.0
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One check's result; ``remedy`` is "" when all is well or nothing needs doing."""
+
+    name: str
+    ok: bool
+    detail: str
+    remedy: str = ""
+
+
+def diagnose() -> Iterator[Finding]:
+    """Run all checks, one finding at a time (the last renders a pair and takes seconds)."""
+    checks: tuple[Callable[[], Finding], ...] = (
+        _python,
+        _libraries,
+        _system_libraries,
+        _disk,
+        _compute,
+    )
+    for check in checks:
+        yield check()
+    yield _render()
+
+
+def _python() -> Finding:
+    version = ".".join(map(str, sys.version_info[:3]))
+    return Finding(
+        "Python",
+        sys.version_info[:2] == (3, 11),
+        version,
+        "Blender 4.5 as a module needs Python 3.11: make the environment with python3.11",
+    )
+
+
+def _libraries() -> Finding:
+    versions, missing = [], []
+    for name in LIBRARIES:
+        try:
+            versions.append(f"{name} {importlib.metadata.version(name)}")
+        except importlib.metadata.PackageNotFoundError:
+            missing.append(name)
+    detail = ", ".join(versions) + "".join(f", no {name}" for name in missing)
+    remedy = "run 'pip install --constraint constraints.txt --editable .' in the repository"
+    return Finding("Libraries", not missing, detail, remedy)
+
+
+def _system_libraries() -> Finding:
+    name = "System libraries"
+    spec = importlib.util.find_spec("bpy")
+    if spec is None or spec.origin is None or shutil.which("ldd") is None:
+        return Finding(name, True, "not checked (needs bpy and ldd)")
+    output = subprocess.run(["ldd", spec.origin], capture_output=True, text=True).stdout
+    missing = sorted(
+        {line.split()[0] for line in output.splitlines() if line.endswith("not found")}
+    )
+    packages = " ".join(DEBIAN_PACKAGES.get(library, library) for library in missing)
+    return Finding(
+        name,
+        not missing,
+        f"missing: {', '.join(missing)}" if missing else "all that Blender links to are there",
+        f"on Debian or Ubuntu: apt-get install {packages}",
+    )
+
+
+def _disk() -> Finding:
+    free_gb = {
+        str(folder): shutil.disk_usage(folder).free / 1e9
+        for folder in (Path.cwd(), Path(tempfile.gettempdir()))
+    }
+    detail = ", ".join(f"{gb:.1f} GB free at {folder}" for folder, gb in free_gb.items())
+    return Finding(
+        "Disk",
+        min(free_gb.values()) >= LEAST_FREE_GB,
+        detail,
+        f"free some space: runs and checkpoints want {LEAST_FREE_GB:.0f} GB",
+    )
+
+
+def _compute() -> Finding:
+    gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    cores = f"{available_cores()} of {os.cpu_count()} CPU cores"
+    return Finding("Compute", True, f"{cores}, GPU: {', '.join(gpus) or 'none (not needed)'}")
+
+
+def _render() -> Finding:
+    try:
+        with Renderer(RenderSettings(width=64, height=48, quality="draft")) as renderer:
+            renderer.render(plan_pair(0, STAGES["single"]))
+    except Exception as error:
+        return Finding("Rendering", False, str(error), "mend what is named above and try again")
+    return Finding("Rendering", True, "Blender rendered a pair")

@@ -1,0 +1,155 @@
+"""A policy around any Hugging Face image-text-to-text model, and the messages all of them get."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from transformers import AutoModelForImageTextToText, AutoProcessor, PreTrainedModel, ProcessorMixin
+
+import agents.tiny  # noqa: F401  (registers the embedded policy with the Auto classes)
+from agents.policies import OraclePolicy, PixelDiffPolicy, Policy, RandomPolicy
+
+TINY_PATH = Path(__file__).parent / "tiny" / "weights"
+"""Where the embedded policy lies, as `save_pretrained` wrote it."""
+
+
+def pair_messages(prompt: str) -> list[dict[str, Any]]:
+    """The conversation of one pair: a user turn of two image slots and the instruction.
+
+    The images themselves travel beside it (TRL's `images` column, a processor's `images`).
+
+    >>> [part["type"] for part in pair_messages("Find every difference.")[0]["content"]]
+    ['image', 'image', 'text']
+    """
+    content = [{"type": "image"}, {"type": "image"}, {"type": "text", "text": prompt}]
+    return [{"role": "user", "content": content}]
+
+
+class MLLMPolicy:
+    """Answers observations of `DiG-v0` with a multimodal language model.
+
+    Args:
+        model: an image-text-to-text model, in evaluation mode.
+        processor: the processor that belongs to it.
+        max_new_tokens: longest answer; a Thinking model needs thousands.
+        temperature: 0 decodes greedily, anything above samples.
+        batch_size: observations per call of `generate`.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        processor: ProcessorMixin,
+        *,
+        max_new_tokens: int = 256,
+        temperature: float = 0.0,
+        batch_size: int = 8,
+    ):
+        if max_new_tokens < 1 or batch_size < 1 or temperature < 0:
+            raise ValueError(
+                f"max_new_tokens={max_new_tokens} and batch_size={batch_size} must be at least 1, "
+                f"temperature={temperature} at least 0"
+            )
+        self.model, self.processor = model.eval(), processor
+        self.max_new_tokens, self.temperature = max_new_tokens, temperature
+        self.batch_size = batch_size
+        processor.tokenizer.padding_side = (
+            "left"  # so that every answer begins where its prompt ends
+        )
+
+    @classmethod
+    def from_pretrained(
+        cls, path_or_name: str | Path, *, device: str = "auto", dtype: str = "auto", **settings: Any
+    ) -> MLLMPolicy:
+        """Load a model and its processor from a folder or from the Hugging Face hub.
+
+        Args:
+            path_or_name: a folder made by `save_pretrained`, or a hub id such as
+                `"Qwen/Qwen3-VL-4B-Instruct"`.
+            device: a torch device; "auto" takes a GPU where there is one.
+            dtype: "float32", "bfloat16", ...; "auto" is the checkpoint's own.
+            settings: of `MLLMPolicy` itself.
+
+        Raises:
+            FileNotFoundError: if there is neither such a folder nor such a hub model.
+        """
+        if Path(path_or_name).is_dir() and not Path(path_or_name, "config.json").exists():
+            raise FileNotFoundError(_not_found(path_or_name))
+        try:
+            model = AutoModelForImageTextToText.from_pretrained(path_or_name, dtype=dtype)
+            processor = AutoProcessor.from_pretrained(path_or_name)
+        except OSError as error:
+            raise FileNotFoundError(_not_found(path_or_name)) from error
+        if device == "auto":
+            device = "cuda" if torch.cuda.is_available() else "cpu"
+        return cls(model.to(device), processor, **settings)
+
+    def act(self, observations: Sequence[dict[str, Any]]) -> list[str]:
+        """One answer per observation.
+
+        Args:
+            observations: dicts with `image_a` and `image_b`, (H, W, 3) uint8 arrays, and `prompt`.
+        """
+        answers: list[str] = []
+        for start in range(0, len(observations), self.batch_size):
+            answers += self._answer(observations[start : start + self.batch_size])
+        return answers
+
+    @torch.inference_mode()
+    def _answer(self, observations: Sequence[dict[str, Any]]) -> list[str]:
+        texts = [
+            self.processor.apply_chat_template(
+                pair_messages(o["prompt"]), add_generation_prompt=True, tokenize=False
+            )
+            for o in observations
+        ]
+        images = [[Image.fromarray(o[k]) for k in ("image_a", "image_b")] for o in observations]
+        inputs = self.processor(text=texts, images=images, padding=True, return_tensors="pt")
+        sampling: dict[str, Any] = {"do_sample": self.temperature > 0}
+        if self.temperature > 0:
+            sampling |= {"temperature": self.temperature, "top_k": 0, "top_p": 1.0}
+        output = self.model.generate(
+            **inputs.to(self.model.device), max_new_tokens=self.max_new_tokens, **sampling
+        )
+        new_tokens = output[:, inputs["input_ids"].shape[1] :]
+        return self.processor.batch_decode(new_tokens, skip_special_tokens=True)
+
+
+def load_tiny(**settings: Any) -> MLLMPolicy:
+    """The embedded policy as it ships with the package; no download.
+
+    Args:
+        settings: of `MLLMPolicy`.
+    """
+    return MLLMPolicy.from_pretrained(TINY_PATH, **settings)
+
+
+def named_policy(name: str) -> Policy:
+    """The policy that a command line's `--policy` means.
+
+    Args:
+        name: "tiny", "random", "oracle", "pixeldiff", or what `MLLMPolicy.from_pretrained` takes.
+    """
+    simple = {"random": RandomPolicy, "oracle": OraclePolicy, "pixeldiff": PixelDiffPolicy}
+    if name in simple:
+        return simple[name]()
+    return load_tiny() if name == "tiny" else MLLMPolicy.from_pretrained(name)
+
+
+def _not_found(path_or_name: str | Path) -> str:
+    if Path(path_or_name).exists():
+        return (
+            f"{path_or_name} exists but holds no complete model; it needs config.json, the weights "
+            "and the processor's files: save both with model.save_pretrained(folder) and "
+            "processor.save_pretrained(folder)"
+        )
+    return (
+        f"no model at {str(path_or_name)!r}: there is no such folder here, and the Hugging Face "
+        "hub gave no model of that name. Check the path; for a hub model give its full id "
+        "(such as 'Qwen/Qwen3-VL-4B-Instruct'), with network access and, if it is gated, a login; "
+        "for the embedded policy use agents.load_tiny()"
+    )

@@ -1,0 +1,154 @@
+"""What a training run leaves for people: curves, drawn pairs, and one page that holds it all."""
+
+from __future__ import annotations
+
+import base64
+import importlib.metadata
+import io
+import json
+import os
+import platform
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import matplotlib.figure
+import numpy as np
+from PIL import Image
+
+from agents.evaluation import METRICS, Episode
+from agents.grpo import GRPOResult, Step
+from dig_env import draw_pair, parse_boxes
+from scenes import available_cores
+
+PAIRS_IN_PICTURE = 4
+SMOOTHING_STEPS = 10
+LIBRARIES = ("dig-env", "bpy", "gymnasium", "numpy", "torch", "transformers", "trl")
+
+
+def write_report(result: GRPOResult) -> dict[str, Path]:
+    """Write curves.png, pairs.png, result.json and report.html into the run's folder.
+
+    Returns:
+        The paths, by "report", "curves", "pairs" and "result".
+    """
+    out = Path(result.run.out)
+    paths = {
+        "report": out / "report.html",
+        "curves": out / "curves.png",
+        "pairs": out / "pairs.png",
+        "result": out / "result.json",
+    }
+    curves, pairs = _curves_png(result), _png(draw_episodes(_picked(result.after)))
+    summary = summarize(result)
+    page = _page().render(
+        summary=summary,
+        metrics=METRICS,
+        curves=base64.b64encode(curves).decode(),
+        pairs=base64.b64encode(pairs).decode(),
+    )
+    write_whole(paths["curves"], curves)
+    write_whole(paths["pairs"], pairs)
+    write_whole(paths["result"], json.dumps(summary, indent=2).encode() + b"\n")
+    write_whole(paths["report"], page.encode())
+    return paths
+
+
+def summarize(result: GRPOResult) -> dict[str, Any]:
+    """Settings, versions, machine, held-out means before and after, and promotions, as JSON."""
+    return {
+        "settings": asdict(result.run),
+        "versions": {name: importlib.metadata.version(name) for name in LIBRARIES},
+        "machine": f"{available_cores()} cores, {platform.machine()}, {platform.system()}",
+        "steps": len(result.steps),
+        "pairs": result.steps[-1].pairs if result.steps else 0,
+        "training_s": result.seconds,
+        "promotions": result.promotions,
+        "held_out": {
+            stage: {when: result.metrics(when, stage) for when in ("before", "after")}
+            for stage in result.run.stages
+        },
+    }
+
+
+def draw_episodes(episodes: Sequence[Episode]) -> np.ndarray:
+    """Pairs below one another, true boxes green and answered ones red; (H, W, 3) uint8."""
+    rows = []
+    for episode in episodes:
+        pair = episode.pair
+        answered = parse_boxes(episode.answer).boxes
+        rows.append(draw_pair(pair.image_a, pair.image_b, pair.boxes_unit, answered))
+        rows.append(np.full((4, rows[0].shape[1], 3), 255, dtype=np.uint8))
+    return np.concatenate(rows[:-1])
+
+
+def _picked(episodes_by_stage: dict[str, list[Episode]]) -> list[Episode]:
+    """The first pairs of each stage: neither the best nor the worst."""
+    share = max(1, PAIRS_IN_PICTURE // len(episodes_by_stage))
+    return [ep for episodes in episodes_by_stage.values() for ep in episodes[:share]]
+
+
+def _curves_png(result: GRPOResult) -> bytes:
+    # A figure of its own, not pyplot's: no global state and no display.
+    figure = matplotlib.figure.Figure(figsize=(9, 4.5), layout="constrained")
+    axes = figure.subplots()
+    steps = [step.step for step in result.steps]
+    for name, color in (("reward", "C0"), ("f1", "C1"), ("iou", "C2")):
+        values = [getattr(step, name) for step in result.steps]
+        axes.plot(steps, values, color=color, alpha=0.25, linewidth=0.8)
+        axes.plot(steps, _smooth(values), color=color, label=name)
+    for step, previous in zip(result.steps[1:], result.steps, strict=False):
+        if step.stage != previous.stage:
+            axes.axvline(step.step, color="gray", linestyle=":")
+            axes.text(
+                step.step, 1.01, step.stage, ha="center", transform=axes.get_xaxis_transform()
+            )
+    axes.set(xlabel="optimiser step", ylabel="mean over the step's rollouts", ylim=(0, 1))
+    axes.legend(loc="lower right")
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=120)
+    return buffer.getvalue()
+
+
+def _smooth(values: Sequence[float]) -> list[float]:
+    """Mean of the last ``SMOOTHING_STEPS`` values at each point."""
+    return [
+        float(np.mean(values[max(0, end - SMOOTHING_STEPS) : end]))
+        for end in range(1, len(values) + 1)
+    ]
+
+
+def _png(image: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, format="PNG")
+    return buffer.getvalue()
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all: beside it first, then renamed onto it."""
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        beside.write_bytes(content)
+        os.replace(beside, path)
+    except OSError as error:
+        beside.unlink(missing_ok=True)
+        raise OSError(
+            error.errno, f"could not write {path} ({error.strerror}): free some space", str(path)
+        ) from error
+
+
+def _page() -> jinja2.Template:
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("agents"), autoescape=True, undefined=jinja2.StrictUndefined
+    )
+    return environment.get_template("report.html")
+
+
+def step_line(step: Step) -> str:
+    """One step in a line, for logs and progress bars."""
+    return (
+        f"{step.stage:6} reward {step.reward:.2f}  F1 {step.f1:.2f}  IoU {step.iou:.2f}  "
+        f"{step.pairs_per_s:.1f} pairs/s"
+    )

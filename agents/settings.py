@@ -1,0 +1,79 @@
+"""Settings of a training run, apart from what it imports, so that the command line starts fast."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from dig_env import RewardConfig
+from scenes import STAGES
+
+WANDB_MODES = ("disabled", "offline", "online")
+
+
+@dataclass(frozen=True)
+class GRPORun:
+    """Settings of one training run; the defaults are those of the demo.
+
+    Attributes:
+        out: folder for the checkpoint, the history and the pictures; made if absent.
+        model: "tiny" (the embedded policy), a folder, or a hub name.
+        stages: the curriculum's stages, from first to last.
+        promote_at: mean reward of the window at which the next stage begins.
+        demote_below: mean reward of the window below which the stage before returns; None: never.
+        window: pairs that a stage is judged by.
+        width: image width in pixels.
+        height: image height in pixels.
+        quality: "draft", "standard" or "high"; see scenes.RenderSettings.
+        workers: Blender processes; 0 takes one a CPU core.
+        pairs_per_step: pairs in one optimiser step.
+        rollouts: answers to each pair, the group over which advantages are normalised.
+        steps: optimiser steps at most.
+        minutes: training stops after the step that ends later than this; None: never.
+        learning_rate: of AdamW, constant.
+        beta: weight of the KL divergence to the starting policy.
+        temperature: of the rollouts' sampling.
+        max_completion_length: tokens of an answer at most.
+        eval_pairs: held-out pairs of each stage (test split) on which the policy is evaluated,
+            greedily, before and after.
+        seed: of the pair stream, the sampling and the optimiser.
+        wandb: "disabled", "offline" or "online".
+        reward: weights of the reward.
+        trl: further settings of trl.GRPOConfig, which override the above.
+    """
+
+    out: str = "runs/grpo"
+    model: str = "tiny"
+    stages: tuple[str, ...] = tuple(STAGES)
+    promote_at: float = 0.7
+    demote_below: float | None = None
+    window: int = 64
+    width: int = 128
+    height: int = 96
+    quality: str = "draft"
+    workers: int = 0
+    pairs_per_step: int = 16
+    rollouts: int = 8
+    steps: int = 300
+    minutes: float | None = 6.0
+    learning_rate: float = 2e-4
+    beta: float = 0.0
+    temperature: float = 1.0
+    max_completion_length: int = 48
+    eval_pairs: int = 100
+    seed: int = 0
+    wandb: str = "disabled"
+    reward: RewardConfig = field(default_factory=RewardConfig)
+    trl: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name in ("pairs_per_step", "steps", "eval_pairs", "window"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}={getattr(self, name)!r}: give 1 or more")
+        if self.rollouts < 2:
+            raise ValueError(f"rollouts={self.rollouts!r}: a group needs 2 or more to compare")
+        if self.wandb not in WANDB_MODES:
+            raise ValueError(f"wandb={self.wandb!r}: give one of {', '.join(WANDB_MODES)}")
+        unknown = [stage for stage in self.stages if stage not in STAGES]
+        if unknown:
+            raise ValueError(f"unknown stage {unknown[0]!r}; the stages are {', '.join(STAGES)}")

@@ -1,0 +1,293 @@
+"""Supervised warm-up of the embedded policy on rendered pairs.
+
+    python -m agents.tiny.warmup --pairs runs/warmup/pairs --out runs/warmup/tiny
+
+renders the pairs that are missing (files of 400; stop and go on at any time), then trains: the
+answer's tokens by cross-entropy with softened number labels, plus a dense hint at the fused
+features that only training sees. It ends when the held-out F1 reaches `--target-f1`, the minutes
+are over or the samples are seen. Run it again with the same --out to go on where it stopped.
+
+In --out: `model/` (what `from_pretrained` loads), `log.jsonl`, `checkpoint.pt`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import shutil
+import time
+from dataclasses import MISSING, asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from agents.mllm import pair_messages
+from agents.tiny import DigTinyForConditionalGeneration, DigTinyProcessor, build_model
+from agents.tiny.batches import AnswerTokens, augment, to_float
+from agents.tiny.losses import DenseHint, SoftNumberLoss
+from agents.tiny.pairs import PairArrays, load_pairs, render_shards
+from dig_env import instruction, score
+from scenes import RenderSettings
+
+
+def setting(default: Any, text: str) -> Any:
+    """A dataclass field that is also a command-line option."""
+    return field(default=default, metadata={"help": text})
+
+
+@dataclass(frozen=True)
+class Warmup:
+    """Settings of the warm-up; every field is an option of the command."""
+
+    out: str = setting("runs/warmup/tiny", "folder for the model, the log and the checkpoint")
+    pairs: str = setting("runs/warmup/pairs", "folder of the rendered pairs")
+    train_pairs: int = setting(6000, "training pairs to render (0: use the files that exist)")
+    validation_pairs: int = setting(400, "held-out pairs to render (0: use the files that exist)")
+    quality: str = setting("draft", "render quality of the pairs")
+    workers: int = setting(2, "Blender processes")
+    samples: int = setting(60_000, "samples to see at most; the learning rate ends at 0 there")
+    minutes: float = setting(40.0, "minutes of training at most; the learning rate ends at 0 there")
+    target_f1: float = setting(0.7, "stop at this F1 (IoU 0.5) on held-out single differences")
+    batch_size: int = setting(32, "pairs a step")
+    learning_rate: float = setting(1.5e-3, "peak of the one-cycle schedule")
+    weight_decay: float = setting(0.05, "AdamW's decay of matrices and kernels")
+    label_sigma: float = setting(8.0, "width of a number's label in thousandths; 0: one-hot")
+    hint_weight: float = setting(1.0, "weight of the dense hint's loss; 0: without it")
+    evaluate_every: int = setting(6_400, "samples between evaluations, each saves a checkpoint")
+    seed: int = setting(0, "seed of the initial weights, the batches and their augmentation")
+    threads: int = setting(0, "CPU threads (0: all)")
+    device: str = setting("auto", "cpu or cuda; auto: cuda where there is one")
+
+
+class Trainer:
+    """A warm-up under way: model, optimiser, position, and its files in `run.out`."""
+
+    def __init__(self, run: Warmup):
+        self.run, self.out = run, Path(run.out)
+        self.device = run.device
+        if run.device == "auto":
+            self.device = "cuda" if torch.cuda.is_available() else "cpu"
+        torch.manual_seed(run.seed)
+        self.model, self.processor = build_model([instruction()])
+        self.model.to(self.device, memory_format=torch.channels_last)
+        config = self.model.config
+        self.hint = DenseHint(config.channels[-1], config.grid).to(self.device)
+        self.tokens = AnswerTokens(self.processor.tokenizer)
+        self.number_loss = SoftNumberLoss(self.tokens.first_number, run.label_sigma).to(self.device)
+        self.prompt = prompt_ids(self.processor).to(self.device)
+        self.optimizer = torch.optim.AdamW(
+            parameter_groups([self.model, self.hint], run.weight_decay), betas=(0.9, 0.98)
+        )
+        self.samples, self.seconds = 0, 0.0
+        if (self.out / "checkpoint.pt").exists():
+            self._load()
+
+    @property
+    def progress(self) -> float:
+        """Share of the run that is over, 0 to 1: of the samples or the minutes, the larger."""
+        return min(1.0, max(self.samples / self.run.samples, self.seconds / 60 / self.run.minutes))
+
+    def fit(self, train: PairArrays, held_out: PairArrays) -> dict[str, float]:
+        """Train to the end and return the last evaluation."""
+        sums, steps, report = np.zeros(2), 0, {}
+        while self.progress < 1 and report.get("f1_single", 0.0) < self.run.target_f1:
+            started = time.perf_counter()
+            losses = self.step(train)
+            self.seconds += time.perf_counter() - started
+            sums, steps = sums + losses, steps + 1
+            due = self.samples // self.run.evaluate_every
+            if due > (self.samples - self.run.batch_size) // self.run.evaluate_every:
+                report = self._report(held_out, sums / steps)
+                sums, steps = np.zeros(2), 0
+        return report or self._report(held_out, sums / max(steps, 1))
+
+    def step(self, train: PairArrays) -> tuple[float, float]:
+        """One step on one batch; the loss of the answer and of the hint."""
+        # The batch follows from the seed and the position alone, so a resumed run sees the same.
+        generator = torch.Generator().manual_seed(self.run.seed * 2**32 + self.samples)
+        index = torch.randint(len(train), (self.run.batch_size,), generator=generator).numpy()
+        images, boxes = to_float(train.images[index]), torch.from_numpy(train.boxes[index])
+        images, boxes = (t.to(self.device) for t in augment(images, boxes, generator))
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.run.learning_rate * one_cycle(self.progress)
+        answer_loss, hint_loss = self.losses(images, boxes)
+        self.optimizer.zero_grad()
+        (answer_loss + self.run.hint_weight * hint_loss).backward()
+        nn.utils.clip_grad_norm_([*self.model.parameters(), *self.hint.parameters()], 1.0)
+        self.optimizer.step()
+        self.samples += len(index)
+        return answer_loss.item(), hint_loss.item()
+
+    def losses(self, images: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor]:
+        """Losses of the answer and of the hint, for (N, 2, 3, H, W) images and (N, M, 4) boxes."""
+        answer = self.tokens(boxes.cpu()).to(self.device)
+        prompt = self.prompt.expand(len(answer), -1)
+        output = self.model.model(
+            input_ids=torch.cat([prompt, answer[:, :-1]], dim=1),
+            pixel_values=images.flatten(0, 1),
+            use_cache=False,
+        )
+        logits = self.model.lm_head(output.last_hidden_state[:, prompt.shape[1] - 1 :])
+        answer_loss = self.number_loss(logits, answer, self.tokens.pad)
+        return answer_loss, self.hint(output.image_hidden_states, boxes)
+
+    def _report(self, held_out: PairArrays, losses: np.ndarray) -> dict[str, float]:
+        scores = evaluate(self.model, self.processor, held_out)
+        line = {
+            "samples": self.samples,
+            "minutes": round(self.seconds / 60, 2),
+            "samples_per_s": round(self.samples / max(self.seconds, 1e-9), 1),
+            "answer_loss": round(float(losses[0]), 4),
+            "hint_loss": round(float(losses[1]), 4),
+            **{name: round(value, 4) for name, value in scores.items()},
+        }
+        print("  ".join(f"{name} {value}" for name, value in line.items()), flush=True)
+        self._save()
+        with (self.out / "log.jsonl").open("a") as log:
+            log.write(json.dumps(line) + "\n")
+        return scores
+
+    def _save(self) -> None:
+        """Write the checkpoint and the model, each whole or not at all."""
+        self.out.mkdir(parents=True, exist_ok=True)
+        state = {
+            "model": self.model.state_dict(),
+            "hint": self.hint.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "samples": self.samples,
+            "seconds": self.seconds,
+        }
+        torch.save(state, self.out / ".checkpoint.pt")
+        os.replace(self.out / ".checkpoint.pt", self.out / "checkpoint.pt")
+        save_model(self.model, self.processor, self.out / "model")
+
+    def _load(self) -> None:
+        state = torch.load(self.out / "checkpoint.pt", map_location=self.device, weights_only=True)
+        self.model.load_state_dict(state["model"])
+        self.hint.load_state_dict(state["hint"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.samples, self.seconds = state["samples"], state["seconds"]
+
+
+def one_cycle(progress: float, rise: float = 0.1) -> float:
+    """Share of the peak learning rate: up by a cosine over `rise`, then down to 0 by another.
+
+    >>> [round(one_cycle(p), 2) for p in (0.0, 0.1, 0.55, 1.0)]
+    [0.04, 1.0, 0.5, 0.0]
+    """
+    if progress < rise:
+        return 0.04 + 0.96 * (1 - math.cos(math.pi * progress / rise)) / 2
+    return (1 + math.cos(math.pi * (progress - rise) / (1 - rise))) / 2
+
+
+def parameter_groups(modules: list[nn.Module], weight_decay: float) -> list[dict[str, Any]]:
+    """AdamW's groups: matrices and kernels decay, vectors (norms and biases) do not."""
+    parameters = [p for module in modules for p in module.parameters()]
+    return [
+        {"params": [p for p in parameters if p.dim() > 1], "weight_decay": weight_decay},
+        {"params": [p for p in parameters if p.dim() <= 1], "weight_decay": 0.0},
+    ]
+
+
+def prompt_ids(processor: DigTinyProcessor) -> Tensor:
+    """(1, L) tokens of the instruction with two images, as `MLLMPolicy` gives them."""
+    text = processor.apply_chat_template(
+        pair_messages(instruction()), add_generation_prompt=True, tokenize=False
+    )
+    blank = np.zeros((96, 128, 3), np.uint8)
+    return processor(text=[text], images=[[blank, blank]], return_tensors="pt")["input_ids"]
+
+
+@torch.inference_mode()
+def evaluate(
+    model: DigTinyForConditionalGeneration,
+    processor: DigTinyProcessor,
+    pairs: PairArrays,
+    batch_size: int = 100,
+) -> dict[str, float]:
+    """Mean scores of greedy answers: format; F1, IoU and reward of one or several differences."""
+    model.eval()
+    prompt = prompt_ids(processor).to(model.device)
+    scores, single = [], []
+    for start in range(0, len(pairs), batch_size):
+        images = to_float(pairs.images[start : start + batch_size]).flatten(0, 1)
+        output = model.generate(
+            input_ids=prompt.expand(len(images) // 2, -1),
+            pixel_values=images.to(model.device),
+            max_new_tokens=5 * pairs.boxes.shape[1] + 2,
+            do_sample=False,
+        )
+        answers = processor.batch_decode(output[:, prompt.shape[1] :], skip_special_tokens=True)
+        for i, answer in enumerate(answers, start):
+            truth = pairs.boxes_of(i)
+            scores.append(score(answer, truth))
+            single.append(len(truth) == 1)
+    model.train()
+    report = {"format": float(np.mean([s.format for s in scores]))}
+    for kind, wanted in (("single", True), ("several", False)):
+        chosen = [s for s, one in zip(scores, single, strict=True) if one == wanted]
+        for name in ("f1", "iou", "total"):
+            values = [getattr(s, name) for s in chosen]
+            report[f"{name}_{kind}"] = float(np.mean(values)) if values else 0.0
+    return report
+
+
+def save_model(
+    model: DigTinyForConditionalGeneration, processor: DigTinyProcessor, folder: Path
+) -> None:
+    """Save model and processor beside `folder`, then put them in its place."""
+    beside = folder.with_name(f".{folder.name}")
+    shutil.rmtree(beside, ignore_errors=True)
+    model.save_pretrained(beside)
+    processor.save_pretrained(beside)
+    shutil.rmtree(folder, ignore_errors=True)
+    os.replace(beside, folder)
+
+
+def parse_arguments(arguments: list[str] | None = None) -> Warmup:
+    """Settings from the command line."""
+    first, _, rest = (__doc__ or "").partition("\n")
+    parser = argparse.ArgumentParser(
+        prog="python -m agents.tiny.warmup",
+        description=first,
+        epilog=rest,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    for option in fields(Warmup):
+        assert option.default is not MISSING
+        parser.add_argument(
+            f"--{option.name.replace('_', '-')}",
+            type=type(option.default),
+            default=option.default,
+            metavar=type(option.default).__name__,
+            help=f"{option.metadata['help']} ({option.default})",
+        )
+    return Warmup(**vars(parser.parse_args(arguments)))
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Render what is missing, train, and say where the model lies."""
+    run = parse_arguments(arguments)
+    if run.threads:
+        torch.set_num_threads(run.threads)
+    print("warm-up:", json.dumps(asdict(run)), flush=True)
+    folder = Path(run.pairs)
+    for split, count in (("validation", run.validation_pairs), ("train", run.train_pairs)):
+        settings = RenderSettings(width=128, height=96, quality=run.quality)
+        for file in render_shards(folder, split, count, settings, run.workers):
+            print("rendered", file, flush=True)
+    train, held_out = load_pairs(folder, "train"), load_pairs(folder, "validation")
+    trainer = Trainer(run)
+    sizes = sum(p.numel() for p in trainer.model.parameters())
+    print(f"{len(train)} pairs, {len(held_out)} held out; {sizes:,} parameters", flush=True)
+    report = trainer.fit(train, held_out)
+    print(f"held-out F1 {report['f1_single']:.3f} on single differences: {trainer.out / 'model'}")
+
+
+if __name__ == "__main__":
+    main()

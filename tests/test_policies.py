@@ -1,0 +1,108 @@
+"""Policies and evaluation: the oracle is the ceiling, chance the floor, and seeds fix the pairs."""
+
+import gymnasium as gym
+import numpy as np
+import pytest
+from conftest import SMALL, SMALL_ENV
+
+from agents import OraclePolicy, PixelDiffPolicy, RandomPolicy, evaluate
+from agents.evaluation import held_out_pairs, mean_metrics, play
+from scenes import STAGES
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_the_oracle_earns_everything_on_200_pairs(pairs, stage):
+    metrics = mean_metrics(play(OraclePolicy(), pairs[stage]))
+    assert all(value == pytest.approx(1.0) for value in metrics.values())
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_random_boxes_find_nothing_and_subtracting_pixels_finds_much(pairs, stage):
+    chance = mean_metrics(play(RandomPolicy(), pairs[stage]))
+    pixels = mean_metrics(play(PixelDiffPolicy(), pairs[stage]))
+    assert chance["format"] == 1.0 and chance["f1"] < 0.02
+    assert 0.5 < pixels["f1"] < 1.0
+
+
+def test_random_text_scores_nothing(pairs):
+    space = gym.spaces.Text(200, seed=0)
+
+    class Babbler:
+        def act(self, observations):
+            return [space.sample() for _ in observations]
+
+    metrics = mean_metrics(play(Babbler(), pairs["single"]))
+    assert metrics["f1"] == metrics["reward"] == 0.0
+
+
+def test_the_same_seed_means_the_same_pairs_as_in_the_environment(renderer):
+    seeds = [pair.plan.seed for pair in held_out_pairs(renderer, "dual", 3, seed=5)]
+    env = gym.make("DiG-v0", stage="dual", split="test", **SMALL_ENV)
+    played = [env.reset(seed=5 if episode == 0 else None)[1]["pair_seed"] for episode in range(3)]
+    env.close()
+    assert seeds == played
+
+
+def test_evaluate_renders_plays_and_reports():
+    seen = []
+    report = evaluate(
+        OraclePolicy(),
+        stage="mixed",
+        episodes=3,
+        seed=1,
+        settings=SMALL,
+        batch_size=2,
+        on_episode=seen.append,
+    )
+    assert list(report.episodes) == seen
+    assert report.f1 == 1.0 and report.reward == pytest.approx(1.0)
+    fields = report.to_json()
+    assert fields["episodes"] == 3 and fields["split"] == "test"
+    assert set(fields["recall_by_change"].values()) == {1.0}
+
+
+def test_recall_by_change_counts_each_difference(pairs):
+    class FirstOnly(OraclePolicy):
+        """Finds the first difference of each pair and no other."""
+
+        def act(self, observations):
+            return [
+                answer.split("], [")[0].rstrip("]") + "]]" for answer in super().act(observations)
+            ]
+
+    episodes = play(FirstOnly(), pairs["dual"])
+    found = sum(len(episode.found) for episode in episodes)
+    assert found == len(episodes)
+    assert all(episode.found == {episode.pair.differences[0].object_id} for episode in episodes)
+
+
+def test_an_oracle_that_was_shown_nothing_says_what_to_do(pairs):
+    pair = pairs["single"][0]
+    observation = {"image_a": pair.image_a, "image_b": pair.image_b, "prompt": ""}
+    policy = OraclePolicy()
+    with pytest.raises(LookupError, match="reveal"):
+        policy.act([observation])
+    policy.reveal(pair)
+    (answer,) = policy.act([observation])
+    assert answer.startswith("[[")
+
+
+def test_a_policy_that_answers_too_little_is_named(pairs):
+    class Silent:
+        def act(self, observations):
+            return []
+
+    with pytest.raises(ValueError, match="Silent.act returned 0 answers for 16"):
+        play(Silent(), pairs["single"])
+
+
+def test_no_episodes_is_an_error():
+    with pytest.raises(ValueError, match="episodes=0"):
+        evaluate(RandomPolicy(), episodes=0, settings=SMALL)
+
+
+def test_pixel_differences_need_two_different_images(pairs):
+    image = pairs["single"][0].image_a
+    (answer,) = PixelDiffPolicy().act([{"image_a": image, "image_b": image.copy(), "prompt": ""}])
+    assert answer == "[]"
+    assert np.array_equal(image, pairs["single"][0].image_a)
