@@ -142,8 +142,8 @@ class GroupReward:
 
     __name__ = "dig"  # TRL names a reward function's metrics after it
 
-    def __init__(self, curriculum: Curriculum, config: RewardConfig) -> None:
-        self._curriculum, self._config = curriculum, config
+    def __init__(self, curriculum: Curriculum, config: RewardConfig, opening: str = "") -> None:
+        self._curriculum, self._config, self._opening = curriculum, config, opening
         self.means: dict[str, float] = {}
         self.answers: list[tuple[int, str, float]] = []
 
@@ -157,7 +157,7 @@ class GroupReward:
         **_: Any,
     ) -> list[float]:
         """Rewards of the completions; all columns are parallel lists, groups contiguous."""
-        texts = [completion[0]["content"] for completion in completions]
+        texts = [self._opening + completion[0]["content"] for completion in completions]
         scores = [
             score(text, boxes, self._config) for text, boxes in zip(texts, truth, strict=True)
         ]
@@ -282,7 +282,12 @@ def train_grpo(run: GRPORun, on_step: Callable[[Step], None] | None = None) -> G
     out.mkdir(parents=True, exist_ok=True)
     path = str(TINY_PATH) if run.model == "tiny" else run.model
     policy = MLLMPolicy.from_pretrained(
-        path, max_new_tokens=run.max_completion_length, batch_size=32
+        path,
+        # AdamW's small steps are lost to rounding in bfloat16 weights; autocast with trl={"bf16":
+        # True} is what saves time.
+        dtype="float32",
+        max_new_tokens=run.max_completion_length,
+        batch_size=32,
     )
     curriculum = Curriculum(run.stages, run.promote_at, run.demote_below, run.window)
     settings = RenderSettings(run.width, run.height, run.quality)
@@ -292,7 +297,7 @@ def train_grpo(run: GRPORun, on_step: Callable[[Step], None] | None = None) -> G
         }
         before = {stage: play(policy, pairs) for stage, pairs in held_out.items()}
         stream = PairStream(renderer, curriculum, run)
-        reward = GroupReward(curriculum, run.reward)
+        reward = GroupReward(curriculum, run.reward, policy.opening)
         monitor = _Monitor(run, stream, reward, curriculum, on_step)
         trainer = GRPOTrainer(
             model=policy.model,

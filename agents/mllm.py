@@ -99,6 +99,17 @@ class MLLMPolicy:
             answers += self._answer(observations[start : start + self.batch_size])
         return answers
 
+    @property
+    def opening(self) -> str:
+        """What the chat template writes of the answer itself: "<think>" of a Thinking model.
+
+        Without it, a thought that was cut off would read as an answer.
+        """
+        text = self.processor.apply_chat_template(
+            pair_messages("?"), add_generation_prompt=True, tokenize=False
+        )
+        return "<think>" if text.rstrip().endswith("<think>") else ""
+
     @torch.inference_mode()
     def _answer(self, observations: Sequence[dict[str, Any]]) -> list[str]:
         texts = [
@@ -116,16 +127,18 @@ class MLLMPolicy:
             **inputs.to(self.model.device), max_new_tokens=self.max_new_tokens, **sampling
         )
         new_tokens = output[:, inputs["input_ids"].shape[1] :]
-        return self.processor.batch_decode(new_tokens, skip_special_tokens=True)
+        answers = self.processor.batch_decode(new_tokens, skip_special_tokens=True)
+        return [self.opening + answer for answer in answers]
 
 
 def load_tiny(**settings: Any) -> MLLMPolicy:
     """The embedded policy as it ships with the package; no download.
 
     Args:
-        settings: of `MLLMPolicy`.
+        settings: of `MLLMPolicy`; answers are at most 24 tokens long by default (four boxes
+            take 22).
     """
-    return MLLMPolicy.from_pretrained(TINY_PATH, **settings)
+    return MLLMPolicy.from_pretrained(TINY_PATH, **({"max_new_tokens": 24} | settings))
 
 
 def named_policy(name: str) -> Policy:

@@ -59,7 +59,7 @@ class GRPORun:
     learning_rate: float = 2e-4
     beta: float = 0.0
     temperature: float = 1.0
-    max_completion_length: int = 48
+    max_completion_length: int = 24
     eval_pairs: int = 100
     seed: int = 0
     wandb: str = "disabled"

@@ -23,7 +23,14 @@ run = GRPORun(
     beta=1e-2,
     max_completion_length=2048,
     wandb="offline",
-    trl={"bf16": True, "gradient_checkpointing": True, "epsilon_high": 0.3},
+    trl={
+        "bf16": True,
+        "gradient_checkpointing": True,
+        "epsilon_high": 0.3,
+        # One group at a time through the model, 16 groups an optimiser step.
+        "per_device_train_batch_size": 5,
+        "gradient_accumulation_steps": 16,
+    },
 )
 
 if __name__ == "__main__":

@@ -14,7 +14,6 @@ two images per sequence. What differs:
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -24,13 +23,6 @@ from transformers.cache_utils import Cache
 from transformers.modeling_outputs import BaseModelOutputWithPast, CausalLMOutputWithPast
 
 from agents.tiny.configuration import DigTinyConfig
-
-
-@dataclass
-class DigTinyModelOutput(BaseModelOutputWithPast):
-    """The decoder's output and `image_hidden_states`: the (N, C, rows, columns) pair features."""
-
-    image_hidden_states: torch.FloatTensor | None = None
 
 
 def norm(channels: int) -> nn.GroupNorm:
@@ -164,7 +156,7 @@ class DigTinyModel(DigTinyPreTrainedModel):
         inputs_embeds: torch.FloatTensor | None = None,
         use_cache: bool | None = None,
         **kwargs,
-    ) -> DigTinyModelOutput:
+    ) -> BaseModelOutputWithPast:
         """Run the decoder over text and visual tokens.
 
         Args:
@@ -175,11 +167,10 @@ class DigTinyModel(DigTinyPreTrainedModel):
         """
         if inputs_embeds is None:
             inputs_embeds = self.get_input_embeddings()(input_ids)
-        features = None
         if pixel_values is not None:
-            features = self.get_pair_features(pixel_values)
-            inputs_embeds = self._place(input_ids, inputs_embeds, self.visual_tokens(features))
-        outputs = self.language_model(
+            visual = self.visual_tokens(self.get_pair_features(pixel_values))
+            inputs_embeds = self._place(input_ids, inputs_embeds, visual)
+        return self.language_model(
             inputs_embeds=inputs_embeds,
             attention_mask=attention_mask,
             position_ids=position_ids,
@@ -187,7 +178,6 @@ class DigTinyModel(DigTinyPreTrainedModel):
             use_cache=use_cache,
             **{k: v for k, v in kwargs.items() if k != "return_dict"},
         )
-        return DigTinyModelOutput(**outputs, image_hidden_states=features)
 
     def _place(self, input_ids: Tensor, inputs_embeds: Tensor, visual: Tensor) -> Tensor:
         """Put the visual tokens where the placeholders are."""

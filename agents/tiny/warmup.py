@@ -2,10 +2,10 @@
 
     python -m agents.tiny.warmup --pairs runs/warmup/pairs --out runs/warmup/tiny
 
-renders the pairs that are missing (files of 400; stop and go on at any time), then trains: the
-answer's tokens by cross-entropy with softened number labels, plus a dense hint at the fused
-features that only training sees. It ends when the held-out F1 reaches `--target-f1`, the minutes
-are over or the samples are seen. Run it again with the same --out to go on where it stopped.
+renders the pairs that are missing (files of 400; stop and go on at any time), then trains the
+answer's tokens by cross-entropy on augmented pairs. It ends when the held-out F1 reaches
+`--target-f1`, the minutes are over or the samples are seen. Run it again with the same --out to go
+on where it stopped.
 
 In --out: `model/` (what `from_pretrained` loads), `log.jsonl`, `checkpoint.pt`.
 """
@@ -29,7 +29,6 @@ from torch import Tensor, nn
 from agents.mllm import pair_messages
 from agents.tiny import DigTinyForConditionalGeneration, DigTinyProcessor, build_model
 from agents.tiny.batches import AnswerTokens, augment, to_float
-from agents.tiny.losses import DenseHint, SoftNumberLoss
 from agents.tiny.pairs import PairArrays, load_pairs, render_shards
 from dig_env import instruction, score
 from scenes import RenderSettings
@@ -46,19 +45,17 @@ class Warmup:
 
     out: str = setting("runs/warmup/tiny", "folder for the model, the log and the checkpoint")
     pairs: str = setting("runs/warmup/pairs", "folder of the rendered pairs")
-    train_pairs: int = setting(6000, "training pairs to render (0: use the files that exist)")
+    train_pairs: int = setting(8000, "training pairs to render (0: use the files that exist)")
     validation_pairs: int = setting(400, "held-out pairs to render (0: use the files that exist)")
     quality: str = setting("draft", "render quality of the pairs")
     workers: int = setting(2, "Blender processes")
-    samples: int = setting(60_000, "samples to see at most; the learning rate ends at 0 there")
+    samples: int = setting(12_000, "samples to see at most; the learning rate ends at 0 there")
     minutes: float = setting(40.0, "minutes of training at most; the learning rate ends at 0 there")
-    target_f1: float = setting(0.7, "stop at this F1 (IoU 0.5) on held-out single differences")
+    target_f1: float = setting(1.0, "stop at this F1 (IoU 0.5) on held-out single differences")
     batch_size: int = setting(32, "pairs a step")
     learning_rate: float = setting(1.5e-3, "peak of the one-cycle schedule")
     weight_decay: float = setting(0.05, "AdamW's decay of matrices and kernels")
-    label_sigma: float = setting(8.0, "width of a number's label in thousandths; 0: one-hot")
-    hint_weight: float = setting(1.0, "weight of the dense hint's loss; 0: without it")
-    evaluate_every: int = setting(6_400, "samples between evaluations, each saves a checkpoint")
+    evaluate_every: int = setting(4_000, "samples between evaluations, each saves a checkpoint")
     seed: int = setting(0, "seed of the initial weights, the batches and their augmentation")
     threads: int = setting(0, "CPU threads (0: all)")
     device: str = setting("auto", "cpu or cuda; auto: cuda where there is one")
@@ -75,13 +72,10 @@ class Trainer:
         torch.manual_seed(run.seed)
         self.model, self.processor = build_model([instruction()])
         self.model.to(self.device, memory_format=torch.channels_last)
-        config = self.model.config
-        self.hint = DenseHint(config.channels[-1], config.grid).to(self.device)
         self.tokens = AnswerTokens(self.processor.tokenizer)
-        self.number_loss = SoftNumberLoss(self.tokens.first_number, run.label_sigma).to(self.device)
         self.prompt = prompt_ids(self.processor).to(self.device)
         self.optimizer = torch.optim.AdamW(
-            parameter_groups([self.model, self.hint], run.weight_decay), betas=(0.9, 0.98)
+            parameter_groups(self.model, run.weight_decay), betas=(0.9, 0.98)
         )
         self.samples, self.seconds = 0, 0.0
         if (self.out / "checkpoint.pt").exists():
@@ -92,22 +86,28 @@ class Trainer:
         """Share of the run that is over, 0 to 1: of the samples or the minutes, the larger."""
         return min(1.0, max(self.samples / self.run.samples, self.seconds / 60 / self.run.minutes))
 
+    @property
+    def _schedule(self) -> dict[str, Any]:
+        """The settings that a resumed run must share."""
+        names = ("samples", "minutes", "batch_size", "learning_rate", "weight_decay", "seed")
+        return {name: getattr(self.run, name) for name in names}
+
     def fit(self, train: PairArrays, held_out: PairArrays) -> dict[str, float]:
         """Train to the end and return the last evaluation."""
-        sums, steps, report = np.zeros(2), 0, {}
+        losses: list[float] = []
+        report: dict[str, float] = {}
         while self.progress < 1 and report.get("f1_single", 0.0) < self.run.target_f1:
             started = time.perf_counter()
-            losses = self.step(train)
+            losses.append(self.step(train))
             self.seconds += time.perf_counter() - started
-            sums, steps = sums + losses, steps + 1
             due = self.samples // self.run.evaluate_every
             if due > (self.samples - self.run.batch_size) // self.run.evaluate_every:
-                report = self._report(held_out, sums / steps)
-                sums, steps = np.zeros(2), 0
-        return report or self._report(held_out, sums / max(steps, 1))
+                report = self._report(held_out, losses)
+                losses = []
+        return self._report(held_out, losses) if losses or not report else report
 
-    def step(self, train: PairArrays) -> tuple[float, float]:
-        """One step on one batch; the loss of the answer and of the hint."""
+    def step(self, train: PairArrays) -> float:
+        """One step on one batch; its loss."""
         # The batch follows from the seed and the position alone, so a resumed run sees the same.
         generator = torch.Generator().manual_seed(self.run.seed * 2**32 + self.samples)
         index = torch.randint(len(train), (self.run.batch_size,), generator=generator).numpy()
@@ -115,16 +115,16 @@ class Trainer:
         images, boxes = (t.to(self.device) for t in augment(images, boxes, generator))
         for group in self.optimizer.param_groups:
             group["lr"] = self.run.learning_rate * one_cycle(self.progress)
-        answer_loss, hint_loss = self.losses(images, boxes)
+        loss = self.loss(images, boxes)
         self.optimizer.zero_grad()
-        (answer_loss + self.run.hint_weight * hint_loss).backward()
-        nn.utils.clip_grad_norm_([*self.model.parameters(), *self.hint.parameters()], 1.0)
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         self.optimizer.step()
         self.samples += len(index)
-        return answer_loss.item(), hint_loss.item()
+        return loss.item()
 
-    def losses(self, images: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor]:
-        """Losses of the answer and of the hint, for (N, 2, 3, H, W) images and (N, M, 4) boxes."""
+    def loss(self, images: Tensor, boxes: Tensor) -> Tensor:
+        """Cross-entropy of the answers to (N, 2, 3, H, W) images with (N, M, 4) boxes."""
         answer = self.tokens(boxes.cpu()).to(self.device)
         prompt = self.prompt.expand(len(answer), -1)
         output = self.model.model(
@@ -133,17 +133,17 @@ class Trainer:
             use_cache=False,
         )
         logits = self.model.lm_head(output.last_hidden_state[:, prompt.shape[1] - 1 :])
-        answer_loss = self.number_loss(logits, answer, self.tokens.pad)
-        return answer_loss, self.hint(output.image_hidden_states, boxes)
+        return nn.functional.cross_entropy(
+            logits.flatten(0, 1), answer.flatten(), ignore_index=self.tokens.pad
+        )
 
-    def _report(self, held_out: PairArrays, losses: np.ndarray) -> dict[str, float]:
+    def _report(self, held_out: PairArrays, losses: list[float]) -> dict[str, float]:
         scores = evaluate(self.model, self.processor, held_out)
         line = {
             "samples": self.samples,
             "minutes": round(self.seconds / 60, 2),
             "samples_per_s": round(self.samples / max(self.seconds, 1e-9), 1),
-            "answer_loss": round(float(losses[0]), 4),
-            "hint_loss": round(float(losses[1]), 4),
+            "loss": round(float(np.mean(losses)), 4) if losses else None,
             **{name: round(value, 4) for name, value in scores.items()},
         }
         print("  ".join(f"{name} {value}" for name, value in line.items()), flush=True)
@@ -157,10 +157,10 @@ class Trainer:
         self.out.mkdir(parents=True, exist_ok=True)
         state = {
             "model": self.model.state_dict(),
-            "hint": self.hint.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "samples": self.samples,
             "seconds": self.seconds,
+            "schedule": self._schedule,
         }
         torch.save(state, self.out / ".checkpoint.pt")
         os.replace(self.out / ".checkpoint.pt", self.out / "checkpoint.pt")
@@ -168,8 +168,12 @@ class Trainer:
 
     def _load(self) -> None:
         state = torch.load(self.out / "checkpoint.pt", map_location=self.device, weights_only=True)
+        if state["schedule"] != self._schedule:
+            raise ValueError(
+                f"{self.out} holds a run with other settings, {state['schedule']}: give those, or "
+                "another --out"
+            )
         self.model.load_state_dict(state["model"])
-        self.hint.load_state_dict(state["hint"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.samples, self.seconds = state["samples"], state["seconds"]
 
@@ -185,9 +189,9 @@ def one_cycle(progress: float, rise: float = 0.1) -> float:
     return (1 + math.cos(math.pi * (progress - rise) / (1 - rise))) / 2
 
 
-def parameter_groups(modules: list[nn.Module], weight_decay: float) -> list[dict[str, Any]]:
+def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
     """AdamW's groups: matrices and kernels decay, vectors (norms and biases) do not."""
-    parameters = [p for module in modules for p in module.parameters()]
+    parameters = list(model.parameters())
     return [
         {"params": [p for p in parameters if p.dim() > 1], "weight_decay": weight_decay},
         {"params": [p for p in parameters if p.dim() <= 1], "weight_decay": 0.0},

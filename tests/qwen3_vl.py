@@ -1,0 +1,164 @@
+"""Qwen3-VL in miniature: its own classes, tokens and chat template, with few and random weights."""
+
+from itertools import combinations, product
+from pathlib import Path
+
+import torch
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+from transformers import (
+    AutoProcessor,
+    GenerationConfig,
+    PreTrainedTokenizerFast,
+    Qwen3VLConfig,
+    Qwen3VLForConditionalGeneration,
+    Qwen3VLProcessor,
+)
+from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
+
+PATCH, MERGE = 16, 2
+SPECIAL_TOKENS = (
+    "<|endoftext|>",
+    "<|im_start|>",
+    "<|im_end|>",
+    "<|vision_start|>",
+    "<|vision_end|>",
+    "<|image_pad|>",
+    "<|video_pad|>",
+)
+THINK_TOKENS = ("<think>", "</think>")
+
+# What Qwen3-VL's own template writes for turns of text and images, without tools and videos.
+CHAT_TEMPLATE = (
+    "{%- for message in messages %}"
+    "{{- '<|im_start|>' + message.role + '\n' }}"
+    "{%- if message.content is string %}{{- message.content }}{%- else %}"
+    "{%- for part in message.content %}"
+    "{%- if part.type == 'image' %}{{- '<|vision_start|><|image_pad|><|vision_end|>' }}"
+    "{%- elif 'text' in part %}{{- part.text }}{%- endif %}"
+    "{%- endfor %}{%- endif %}"
+    "{{- '<|im_end|>\n' }}"
+    "{%- endfor %}"
+    "{%- if add_generation_prompt %}{{- '<|im_start|>assistant\n' }}{%- endif %}"
+)
+
+
+class ImageOnlyQwen3VLProcessor(Qwen3VLProcessor):
+    """Qwen3-VL's processor for a machine without torchvision.
+
+    The stock constructor insists on a video processor, and that one needs torchvision. transformers
+    reads from a constructor's parameters which parts a processor has, so leaving the video
+    processor out of them is all that it takes; everything else is inherited.
+    """
+
+    def __init__(self, image_processor=None, tokenizer=None, chat_template=None, **kwargs):
+        # The parent passes None for the video processor; with two parts it falls off the end.
+        super().__init__(image_processor, tokenizer, chat_template=chat_template, **kwargs)
+
+
+def save_qwen3_vl(folder: Path) -> Path:
+    """Write a model of 150,400 random weights and its processor, for `from_pretrained`.
+
+    AutoProcessor finds the processor's class by the name in `processor_config.json`, among the
+    registered ones.
+    """
+    AutoProcessor.register(Qwen3VLConfig, ImageOnlyQwen3VLProcessor, exist_ok=True)
+    processor = build_processor()
+    build_model(processor.tokenizer).save_pretrained(folder)
+    processor.save_pretrained(folder)
+    return folder
+
+
+def build_processor() -> ImageOnlyQwen3VLProcessor:
+    """One visual token for each 32x32 pixels of an image, as in Qwen3-VL."""
+    side = PATCH * MERGE
+    image_processor = Qwen2VLImageProcessorPil(
+        patch_size=PATCH,
+        merge_size=MERGE,
+        temporal_patch_size=2,
+        image_mean=[0.5, 0.5, 0.5],
+        image_std=[0.5, 0.5, 0.5],
+        size={"shortest_edge": side**2, "longest_edge": (8 * side) ** 2},
+    )
+    return ImageOnlyQwen3VLProcessor(
+        image_processor, build_tokenizer(), chat_template=CHAT_TEMPLATE
+    )
+
+
+def build_tokenizer() -> PreTrainedTokenizerFast:
+    """Bytes, Qwen's special tokens, its two thinking tokens (which are not special), and answers.
+
+    Each answer `[[x0,y0,x1,y1]]` on a coarse grid is one token, so that a model that knows nothing
+    says valid and invalid ones, and GRPO has rewards that differ.
+    """
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    backend = Tokenizer(models.BPE({byte: i for i, byte in enumerate(alphabet)}, merges=[]))
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    backend.decoder = decoders.ByteLevel()
+    backend.add_special_tokens([AddedToken(token, special=True) for token in SPECIAL_TOKENS])
+    spans = list(combinations(range(0, 1001, 250), 2))
+    answers = [f"[[{x0},{y0},{x1},{y1}]]" for (x0, x1), (y0, y1) in product(spans, spans)]
+    backend.add_tokens(
+        [AddedToken(token, special=False, normalized=False) for token in (*THINK_TOKENS, *answers)]
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=backend, eos_token="<|im_end|>", pad_token="<|endoftext|>"
+    )
+
+
+def build_model(tokenizer: PreTrainedTokenizerFast) -> Qwen3VLForConditionalGeneration:
+    """Two layers each of vision and text, with DeepStack and interleaved M-RoPE as in the original.
+
+    The weights are the same at every call.
+    """
+    text = {
+        "vocab_size": len(tokenizer),
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 1,
+        "head_dim": 16,
+        # Ten times the usual: what a random model says should depend on what it is shown.
+        "initializer_range": 0.2,
+        "rope_parameters": {
+            "rope_type": "default",
+            "rope_theta": 5e6,
+            "mrope_section": [4, 2, 2],
+            "mrope_interleaved": True,
+        },
+        "pad_token_id": tokenizer.pad_token_id,
+    }
+    vision = {
+        "depth": 2,
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_heads": 2,
+        "patch_size": PATCH,
+        "spatial_merge_size": MERGE,
+        "out_hidden_size": text["hidden_size"],
+        "num_position_embeddings": 16,
+        "deepstack_visual_indexes": [0],
+        "initializer_range": 0.2,
+    }
+    ids = {
+        f"{name}_token_id": tokenizer.convert_tokens_to_ids(token)
+        for name, token in (
+            ("image", "<|image_pad|>"),
+            ("video", "<|video_pad|>"),
+            ("vision_start", "<|vision_start|>"),
+            ("vision_end", "<|vision_end|>"),
+        )
+    }
+    config = Qwen3VLConfig(text_config=text, vision_config=vision, tie_word_embeddings=True, **ids)
+    torch.manual_seed(0)
+    model = Qwen3VLForConditionalGeneration(config)
+    # Qwen3-VL-Instruct's own: it samples unless told otherwise, and ends a turn in two ways.
+    model.generation_config = GenerationConfig(
+        do_sample=True,
+        temperature=0.7,
+        top_p=0.8,
+        top_k=20,
+        pad_token_id=tokenizer.pad_token_id,
+        eos_token_id=[tokenizer.eos_token_id, tokenizer.pad_token_id],
+    )
+    return model
