@@ -334,7 +334,7 @@ def _trl_config(run: GRPORun, out: Path) -> GRPOConfig:
         "max_completion_length": run.max_completion_length,
         "max_steps": run.steps,
         "learning_rate": run.learning_rate,
-        "lr_scheduler_type": "constant",
+        "lr_scheduler_type": "linear",
         "beta": run.beta,
         "temperature": run.temperature,
         "seed": run.seed,

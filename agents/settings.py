@@ -30,9 +30,10 @@ class GRPORun:
         rollouts: answers to each pair, the group over which advantages are normalised.
         steps: optimiser steps at most.
         minutes: training stops after the step that ends later than this; None: never.
-        learning_rate: of AdamW, constant.
+        learning_rate: of AdamW at first; it falls linearly to 0 over the steps.
         beta: weight of the KL divergence to the starting policy.
-        temperature: of the rollouts' sampling.
+        temperature: of the rollouts' sampling. The embedded policy spreads some weight over all
+            1,001 number tokens: at 1.0 most of its rollouts miss, and 0.3 learned fastest.
         max_completion_length: tokens of an answer at most.
         eval_pairs: held-out pairs of each stage (test split) on which the policy is evaluated,
             greedily, before and after.
@@ -45,7 +46,7 @@ class GRPORun:
     out: str = "runs/grpo"
     model: str = "tiny"
     stages: tuple[str, ...] = tuple(STAGES)
-    promote_at: float = 0.7
+    promote_at: float = 0.6
     demote_below: float | None = None
     window: int = 64
     width: int = 128
@@ -54,11 +55,11 @@ class GRPORun:
     workers: int = 0
     pairs_per_step: int = 16
     rollouts: int = 8
-    steps: int = 300
-    minutes: float | None = 6.0
-    learning_rate: float = 2e-4
+    steps: int = 140
+    minutes: float | None = 7.0
+    learning_rate: float = 6e-5
     beta: float = 0.0
-    temperature: float = 1.0
+    temperature: float = 0.3
     max_completion_length: int = 24
     eval_pairs: int = 100
     seed: int = 0

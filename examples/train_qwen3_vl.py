@@ -21,9 +21,11 @@ run = GRPORun(
     minutes=None,
     learning_rate=1e-6,
     beta=1e-2,
+    temperature=1.0,
     max_completion_length=2048,
     wandb="offline",
     trl={
+        "lr_scheduler_type": "constant",
         "bf16": True,
         "gradient_checkpointing": True,
         "epsilon_high": 0.3,
