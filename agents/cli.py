@@ -97,8 +97,8 @@ def eval(
         out: also write the result to this JSON file.
     """
     from agents.evaluation import evaluate
+    from agents.files import write_whole
     from agents.mllm import named_policy
-    from agents.report import write_whole
 
     settings = RenderSettings(width, height, quality)
     with Progress(console=console, transient=True) as progress:

@@ -9,9 +9,9 @@ What this adds to TRL, and nothing else:
 3. The curriculum counts one episode a pair: the mean reward of its rollouts. A pair that was
    planned at an earlier stage than the present one is learned from but not counted.
 
-Departures from TRL's defaults: rewards are not divided over a shuffle buffer (it would render a
-thousand pairs before the first step and make the curriculum lag by as many), and truncated
-answers stay in the loss with the reward that they earned.
+Departures from TRL's defaults: no shuffle buffer (it would render a thousand pairs before the first
+step and make the curriculum lag by as many); the model is loaded in float32, since AdamW's small
+steps are lost in bfloat16 weights; truncated answers stay in the loss with what they earned.
 """
 
 from __future__ import annotations
@@ -32,22 +32,30 @@ from transformers import PrinterCallback, ProgressCallback, TrainerCallback
 from trl import GRPOConfig, GRPOTrainer
 
 from agents.evaluation import Episode, held_out_pairs, mean_metrics, pair_seeds, play
+from agents.files import write_folder_whole, write_whole
 from agents.mllm import TINY_PATH, MLLMPolicy, pair_messages
 from agents.settings import GRPORun
 from dig_env import Curriculum, RewardConfig, draw_pair, instruction, parse_boxes, score
-from scenes import (
-    STAGES,
-    Pair,
-    Renderer,
-    RenderSettings,
-    available_cores,
-    plan_pair,
-)
+from scenes import STAGES, Pair, Renderer, RenderSettings, available_cores, plan_pair
 
 
 @dataclass(frozen=True)
 class Step:
-    """What one optimiser step saw; rewards and their parts are means over its rollouts."""
+    """What one optimiser step saw; rewards and their parts are means over its rollouts.
+
+    Attributes:
+        step: counted from 1.
+        stage: at which its (last) pair was planned.
+        reward, format, f1, iou: see ``dig_env.score``.
+        equal_groups: share of the groups whose rollouts all earned the same: nothing to learn.
+        completion_length: mean tokens of an answer.
+        window_mean: mean of the curriculum's window; None when it is empty.
+        pairs: rendered pairs that the learner took so far.
+        pairs_per_s: in this step.
+        pair_wait_s: seconds of this step in which the learner waited for a pair.
+        seconds: wall time of this step.
+        elapsed_s: wall time since training began.
+    """
 
     step: int
     stage: str
@@ -144,6 +152,7 @@ class GroupReward:
 
     def __init__(self, curriculum: Curriculum, config: RewardConfig, opening: str = "") -> None:
         self._curriculum, self._config, self._opening = curriculum, config, opening
+        self.stage = curriculum.stage
         self.means: dict[str, float] = {}
         self.answers: list[tuple[int, str, float]] = []
 
@@ -162,6 +171,7 @@ class GroupReward:
             score(text, boxes, self._config) for text, boxes in zip(texts, truth, strict=True)
         ]
         rewards = [result.total for result in scores]
+        self.stage = stage[-1]
         groups = [
             (name, [rewards[index] for index in members])
             for name, members in _groups(stage, pair_seed)
@@ -212,7 +222,7 @@ class _Monitor(TrainerCallback):
         pairs = self._stream.count - self._pairs_before
         step = Step(
             step=state.global_step,
-            stage=self._curriculum.stage,
+            stage=self._reward.stage,
             reward=float(logs["reward"]),
             format=self._reward.means["format"],
             f1=self._reward.means["f1"],
@@ -315,12 +325,17 @@ def train_grpo(run: GRPORun, on_step: Callable[[Step], None] | None = None) -> G
         policy.model.eval()
         after = {stage: play(policy, pairs) for stage, pairs in held_out.items()}
     checkpoint = out / "checkpoint"
-    policy.model.save_pretrained(checkpoint)
-    policy.processor.save_pretrained(checkpoint)
-    (checkpoint / "curriculum.json").write_text(json.dumps(curriculum.state_dict()))
+    write_folder_whole(checkpoint, lambda folder: _save(folder, policy, curriculum))
     result = GRPOResult(run, checkpoint, monitor.steps, curriculum.history, before, after, seconds)
-    (out / "history.json").write_text(json.dumps([asdict(step) for step in monitor.steps]))
+    history = json.dumps([asdict(step) for step in monitor.steps])
+    write_whole(out / "history.json", history.encode() + b"\n")
     return result
+
+
+def _save(folder: Path, policy: MLLMPolicy, curriculum: Curriculum) -> None:
+    policy.model.save_pretrained(folder)
+    policy.processor.save_pretrained(folder)
+    (folder / "curriculum.json").write_text(json.dumps(curriculum.state_dict()))
 
 
 def _trl_config(run: GRPORun, out: Path) -> GRPOConfig:

@@ -6,7 +6,6 @@ import base64
 import importlib.metadata
 import io
 import json
-import os
 import platform
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -19,6 +18,7 @@ import numpy as np
 from PIL import Image
 
 from agents.evaluation import METRICS, Episode
+from agents.files import write_whole
 from agents.grpo import GRPOResult, Step
 from dig_env import draw_pair, parse_boxes
 from scenes import available_cores
@@ -124,19 +124,6 @@ def _png(image: np.ndarray) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(image).save(buffer, format="PNG")
     return buffer.getvalue()
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all: beside it first, then renamed onto it."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        beside.write_bytes(content)
-        os.replace(beside, path)
-    except OSError as error:
-        beside.unlink(missing_ok=True)
-        raise OSError(
-            error.errno, f"could not write {path} ({error.strerror}): free some space", str(path)
-        ) from error
 
 
 def _page() -> jinja2.Template:

@@ -12,8 +12,8 @@ from pathlib import Path
 import tyro
 
 from agents.evaluation import held_out_pairs, mean_metrics, play
+from agents.files import write_whole
 from agents.mllm import named_policy
-from agents.report import write_whole
 from scenes import STAGES, Renderer, RenderSettings, available_cores
 
 POLICIES = ("random", "pixeldiff", "tiny", "oracle")

@@ -12,9 +12,10 @@ from conftest import SMALL
 from PIL import Image
 
 from agents import GRPORun, MLLMPolicy, train_grpo
+from agents.files import write_folder_whole, write_whole
 from agents.grpo import GroupReward, PairStream
 from agents.mllm import TINY_PATH
-from agents.report import write_report, write_whole
+from agents.report import write_report
 from dig_env import Curriculum, RewardConfig, score
 from scenes import STAGES, Renderer
 
@@ -40,7 +41,7 @@ def test_a_run_trains_promotes_and_leaves_a_policy_that_plays(result, pairs):
     assert [step.step for step in result.steps] == [1, 2, 3]
     assert result.promotions[0][1:] == ("single", "dual")
     state = json.loads((result.checkpoint / "curriculum.json").read_text())
-    assert state["stage"] == result.steps[-1].stage
+    assert state["stage"] == result.promotions[-1][2]
     policy = MLLMPolicy.from_pretrained(result.checkpoint, max_new_tokens=48)
     pair = pairs["single"][0]
     (answer,) = policy.act([{"image_a": pair.image_a, "image_b": pair.image_b, "prompt": "?"}])
@@ -197,3 +198,17 @@ def test_a_report_on_a_full_disk_is_an_error_and_leaves_no_half_file(tmp_path):
         write_whole(target, b"x" * 10_000)
     assert target.read_text() == "the old one"
     assert [path.name for path in tmp_path.iterdir()] == ["report.html"]
+
+
+def test_a_folder_that_fails_half_way_leaves_the_old_one(tmp_path):
+    target = tmp_path / "checkpoint"
+    write_folder_whole(target, lambda folder: (folder / "a").write_text("old") and None)
+
+    def fail(folder):
+        (folder / "a").write_text("new")
+        raise OSError("no space")
+
+    with pytest.raises(OSError, match="no space"):
+        write_folder_whole(target, fail)
+    assert (target / "a").read_text() == "old"
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint"]

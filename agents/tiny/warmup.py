@@ -16,7 +16,6 @@ import argparse
 import json
 import math
 import os
-import shutil
 import time
 from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path
@@ -26,6 +25,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from agents.files import write_folder_whole
 from agents.mllm import pair_messages
 from agents.tiny import DigTinyForConditionalGeneration, DigTinyProcessor, build_model
 from agents.tiny.batches import AnswerTokens, augment, to_float
@@ -164,7 +164,11 @@ class Trainer:
         }
         torch.save(state, self.out / ".checkpoint.pt")
         os.replace(self.out / ".checkpoint.pt", self.out / "checkpoint.pt")
-        save_model(self.model, self.processor, self.out / "model")
+        write_folder_whole(self.out / "model", self._save_pretrained)
+
+    def _save_pretrained(self, folder: Path) -> None:
+        self.model.save_pretrained(folder)
+        self.processor.save_pretrained(folder)
 
     def _load(self) -> None:
         state = torch.load(self.out / "checkpoint.pt", map_location=self.device, weights_only=True)
@@ -239,18 +243,6 @@ def evaluate(
             values = [getattr(s, name) for s in chosen]
             report[f"{name}_{kind}"] = float(np.mean(values)) if values else 0.0
     return report
-
-
-def save_model(
-    model: DigTinyForConditionalGeneration, processor: DigTinyProcessor, folder: Path
-) -> None:
-    """Save model and processor beside `folder`, then put them in its place."""
-    beside = folder.with_name(f".{folder.name}")
-    shutil.rmtree(beside, ignore_errors=True)
-    model.save_pretrained(beside)
-    processor.save_pretrained(beside)
-    shutil.rmtree(folder, ignore_errors=True)
-    os.replace(beside, folder)
 
 
 def parse_arguments(arguments: list[str] | None = None) -> Warmup:
