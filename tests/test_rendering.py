@@ -193,19 +193,23 @@ def test_workers_are_recycled_without_a_trace(monkeypatch):
         assert [digest(pair) for pair in renderer.imap(plans)] == expected
 
 
-def test_no_worker_and_no_file_outlives_a_killed_parent():
+@pytest.mark.parametrize("amid_a_render", [False, True])
+def test_no_worker_and_no_file_outlives_a_killed_parent(amid_a_render):
     program = (
-        "import os, signal\n"
+        "import os, signal, time\n"
         "from scenes import *\n"
-        "renderer = Renderer(RenderSettings(64, 48, 'draft'))\n"
+        "renderer = Renderer(RenderSettings(512, 384, 'standard'))\n"
         "renderer.render(plan_pair(1, STAGES['single']))\n"
         "(worker,) = renderer._living\n"
         "print(worker.pid, worker.scratch, flush=True)\n"
+        f"if {amid_a_render}:\n"
+        "    renderer.submit(plan_pair(2, STAGES['single']))\n"
+        "    time.sleep(0.2)\n"
         "os.kill(os.getpid(), signal.SIGKILL)\n"
     )
     parent = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     pid, scratch = parent.stdout.split()
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 20
     while time.monotonic() < deadline and (process_runs(int(pid)) or os.path.exists(scratch)):
         time.sleep(0.1)
     assert not process_runs(int(pid))

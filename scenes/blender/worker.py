@@ -19,12 +19,22 @@ from typing import Any, BinaryIO
 
 
 def main() -> None:
-    """Serve render requests until standard input ends."""
+    """Serve render requests, and leave no file behind."""
     replies = os.fdopen(os.dup(1), "wb")
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     settings = json.loads(sys.argv[1])
     scratch = settings.pop("scratch")
     threading.Thread(target=_die_with_parent, args=(os.getppid(), scratch), daemon=True).start()
+    try:
+        _work(settings, Path(scratch) / "render.exr", replies)
+    except BrokenPipeError:
+        pass  # the parent was gone when its answer was ready
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _work(settings: dict[str, Any], path: Path, replies: BinaryIO) -> None:
+    """Set up Blender and serve requests until standard input ends."""
     try:
         # Imported here: a machine without Blender must get its reply through the protocol.
         from scenes.blender.studio import Studio
@@ -34,10 +44,8 @@ def main() -> None:
         _reply(replies, {"error": type(error).__name__, "message": str(error)})
         return
     _reply(replies, {"ready": True})
-    path = Path(scratch) / "render.exr"
     for line in sys.stdin.buffer:
         _serve(studio, json.loads(line), path, replies)
-    shutil.rmtree(scratch, ignore_errors=True)
 
 
 def _serve(studio: Any, request: dict[str, Any], path: Path, replies: BinaryIO) -> None:
