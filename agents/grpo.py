@@ -16,7 +16,7 @@ steps are lost in bfloat16 weights; truncated answers stay in the loss with what
 
 from __future__ import annotations
 
-import itertools
+import ctypes
 import json
 import os
 import time
@@ -27,16 +27,16 @@ from typing import Any
 
 import numpy as np
 from datasets import IterableDataset
-from PIL import Image
 from transformers import PrinterCallback, ProgressCallback, TrainerCallback
 from trl import GRPOConfig, GRPOTrainer
 
-from agents.evaluation import Episode, held_out_pairs, mean_metrics, pair_seeds, play
+from agents.evaluation import Episode, held_out_pairs, mean_metrics, play
 from agents.files import write_folder_whole, write_whole
-from agents.mllm import TINY_PATH, MLLMPolicy, pair_messages
+from agents.mllm import TINY_PATH, MLLMPolicy
+from agents.rollouts import GroupReward, PairStream
 from agents.settings import GRPORun
-from dig_env import Curriculum, RewardConfig, draw_pair, instruction, parse_boxes, score
-from scenes import STAGES, Pair, Renderer, RenderSettings, available_cores, plan_pair
+from dig_env import Curriculum, draw_pair, parse_boxes
+from scenes import Renderer, RenderSettings, available_cores
 
 
 @dataclass(frozen=True)
@@ -97,104 +97,6 @@ class GRPOResult:
     def metrics(self, when: str, stage: str) -> dict[str, float]:
         """Held-out means of a stage, ``when`` being "before" or "after"; see ``mean_metrics``."""
         return mean_metrics({"before": self.before, "after": self.after}[when][stage])
-
-
-class PairStream:
-    """The endless training rows: pairs at the stage where the curriculum stands when planned."""
-
-    def __init__(self, renderer: Renderer, curriculum: Curriculum, run: GRPORun) -> None:
-        self._renderer, self._curriculum, self._run = renderer, curriculum, run
-        self.wait_s = 0.0
-        self.count = 0
-        self.latest: dict[int, Pair] = {}
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        # `datasets` names a generator by the hash of its pickle, and Blender does not pickle.
-        return str, (f"PairStream of {self._run}",)
-
-    def rows(self) -> Iterator[dict[str, Any]]:
-        """Rows for TRL: a conversational prompt, two images, and the truth for the reward."""
-        messages = pair_messages(instruction("norm1000"))
-        planned: dict[int, str] = {}
-
-        def plans() -> Iterator[Any]:
-            for seed in pair_seeds(self._run.seed, "train"):
-                planned[seed] = self._curriculum.stage
-                yield plan_pair(seed, STAGES[planned[seed]])
-
-        # A whole step ahead: the renderer works while the model learns.
-        pairs = self._renderer.imap(plans(), look_ahead=self._run.pairs_per_step)
-        while True:
-            begun = time.monotonic()
-            pair = next(pairs)
-            self.wait_s += time.monotonic() - begun
-            self.count += 1
-            self._remember(pair)
-            yield {
-                "prompt": messages,
-                "images": [Image.fromarray(pair.image_a), Image.fromarray(pair.image_b)],
-                "truth": pair.boxes_unit.tolist(),
-                "stage": planned.pop(pair.plan.seed),
-                "pair_seed": pair.plan.seed,
-            }
-
-    def _remember(self, pair: Pair) -> None:
-        """Keep the last few steps' pairs, for pictures."""
-        self.latest[pair.plan.seed] = pair
-        while len(self.latest) > 4 * self._run.pairs_per_step:
-            del self.latest[next(iter(self.latest))]
-
-
-class GroupReward:
-    """TRL's reward function: ``dig_env.score`` of each rollout; tells the curriculum."""
-
-    __name__ = "dig"  # TRL names a reward function's metrics after it
-
-    def __init__(self, curriculum: Curriculum, config: RewardConfig, opening: str = "") -> None:
-        self._curriculum, self._config, self._opening = curriculum, config, opening
-        self.stage = curriculum.stage
-        self.means: dict[str, float] = {}
-        self.answers: list[tuple[int, str, float]] = []
-
-    def __call__(
-        self,
-        completions: list[Any],
-        truth: list[list[list[float]]],
-        stage: list[str],
-        pair_seed: list[int],
-        log_metric: Callable[[str, float], None],
-        **_: Any,
-    ) -> list[float]:
-        """Rewards of the completions; all columns are parallel lists, groups contiguous."""
-        texts = [self._opening + completion[0]["content"] for completion in completions]
-        scores = [
-            score(text, boxes, self._config) for text, boxes in zip(texts, truth, strict=True)
-        ]
-        rewards = [result.total for result in scores]
-        self.stage = stage[-1]
-        groups = [
-            (name, [rewards[index] for index in members])
-            for name, members in _groups(stage, pair_seed)
-        ]
-        for name, group in groups:
-            if name == self._curriculum.stage:
-                self._curriculum.update(float(np.mean(group)))
-        self.means = {
-            part: float(np.mean([getattr(result, part) for result in scores]))
-            for part in ("format", "f1", "iou", "precision", "recall")
-        }
-        self.means["equal_groups"] = float(np.mean([np.ptp(group) < 1e-9 for _, group in groups]))
-        for name, value in self.means.items():
-            log_metric(f"dig/{name}", value)
-        self.answers = list(zip(pair_seed, texts, rewards, strict=True))
-        return rewards
-
-
-def _groups(stage: list[str], pair_seed: list[int]) -> Iterator[tuple[str, list[int]]]:
-    """(stage, indices of the rollouts) of each pair in a batch."""
-    for _, members in itertools.groupby(range(len(pair_seed)), key=pair_seed.__getitem__):
-        indices = list(members)
-        yield stage[indices[0]], indices
 
 
 class _Monitor(TrainerCallback):
@@ -288,6 +190,7 @@ def train_grpo(run: GRPORun, on_step: Callable[[Step], None] | None = None) -> G
         FileNotFoundError: there is no such model.
         scenes.RenderError: Blender is missing or failed.
     """
+    _keep_freed_memory()
     out = Path(run.out)
     out.mkdir(parents=True, exist_ok=True)
     path = str(TINY_PATH) if run.model == "tiny" else run.model
@@ -330,6 +233,15 @@ def train_grpo(run: GRPORun, on_step: Callable[[Step], None] | None = None) -> G
     history = json.dumps([asdict(step) for step in monitor.steps])
     write_whole(out / "history.json", history.encode() + b"\n")
     return result
+
+
+def _keep_freed_memory() -> None:
+    """Let glibc keep what one step frees for the next (a fifth of a step's time on two cores)."""
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "mallopt"):  # glibc
+        m_trim_threshold, m_mmap_threshold = -1, -3  # as in malloc.h
+        libc.mallopt(m_mmap_threshold, 2**30)
+        libc.mallopt(m_trim_threshold, 2**31 - 1)
 
 
 def _save(folder: Path, policy: MLLMPolicy, curriculum: Curriculum) -> None:

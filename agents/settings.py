@@ -55,9 +55,9 @@ class GRPORun:
     workers: int = 0
     pairs_per_step: int = 16
     rollouts: int = 8
-    steps: int = 160
+    steps: int = 140
     minutes: float | None = 7.0
-    learning_rate: float = 8e-5
+    learning_rate: float = 5e-5
     beta: float = 0.0
     temperature: float = 0.3
     max_completion_length: int = 24

@@ -2,7 +2,7 @@
 
     python benchmarks/grpo_seeds.py --out docs/results/grpo_seeds.json
 
-Each seed is one `make demo` (about 8 minutes on two cores) with 200 held-out pairs of each stage.
+Each seed is one `make demo` (6 to 8 minutes on two cores, 100 held-out pairs of each stage).
 A seed whose folder already holds a result.json is not run again, so the script can be stopped.
 """
 
@@ -23,7 +23,7 @@ def main(
     seeds: tuple[int, ...] = (0, 1, 2),
     runs: Path = Path("runs/grpo_seeds"),
     out: Path = Path("docs/results/grpo_seeds.json"),
-    eval_pairs: int = 200,
+    eval_pairs: int = 100,
 ) -> None:
     """Train once a seed with the demo's settings and write the table.
 
