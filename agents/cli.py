@@ -55,12 +55,12 @@ def train(run: tyro.conf.OmitArgPrefixes[GRPORun]) -> None:
 
         result = train_grpo(run, on_step)
     paths = write_report(result)
-    table = Table("held-out", "F1 before", "F1 after", "reward before", "reward after")
+    table = Table("held-out", "", "F1", "reward", f"F1 at T={run.temperature}", "reward")
     for stage in run.stages:
-        before, after = result.metrics("before", stage), result.metrics("after", stage)
-        table.add_row(
-            stage, *(f"{row[name]:.3f}" for name in ("f1", "reward") for row in (before, after))
-        )
+        for when in ("before", "after"):
+            means = result.metrics(when, stage)
+            names = ("f1", "reward", "sampled_f1", "sampled_reward")
+            table.add_row(stage, when, *(f"{means[name]:.3f}" for name in names))
     console.print(table)
     for count, left, entered in result.promotions:
         console.print(f"after {count} pairs the curriculum went from {left} to {entered}")

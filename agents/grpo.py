@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from datasets import IterableDataset
 from transformers import PrinterCallback, ProgressCallback, TrainerCallback
 from trl import GRPOConfig, GRPOTrainer
@@ -36,7 +37,7 @@ from agents.mllm import TINY_PATH, MLLMPolicy
 from agents.rollouts import GroupReward, PairStream
 from agents.settings import GRPORun
 from dig_env import Curriculum, draw_pair, parse_boxes
-from scenes import Renderer, RenderSettings, available_cores
+from scenes import Pair, Renderer, RenderSettings, available_cores
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,10 @@ class GRPOResult:
         checkpoint: folder with model, processor and curriculum.json.
         steps: one entry an optimiser step.
         promotions: (episodes counted, stage left, stage entered).
-        before, after: the held-out episodes of each stage, by the starting and the trained policy.
+        before, after: the held-out episodes of each stage, by the starting and the trained policy,
+            answered greedily.
+        sampled: the same pairs answered at the rollouts' temperature, by "before" and "after" and
+            stage: the stochastic policy whose expected reward GRPO raises.
         seconds: wall time of the training itself.
     """
 
@@ -92,11 +96,19 @@ class GRPOResult:
     promotions: list[tuple[int, str, str]]
     before: dict[str, list[Episode]]
     after: dict[str, list[Episode]]
+    sampled: dict[str, dict[str, list[Episode]]]
     seconds: float
 
     def metrics(self, when: str, stage: str) -> dict[str, float]:
-        """Held-out means of a stage, ``when`` being "before" or "after"; see ``mean_metrics``."""
-        return mean_metrics({"before": self.before, "after": self.after}[when][stage])
+        """Held-out means of a stage, ``when`` being "before" or "after".
+
+        Those of ``mean_metrics`` for greedy answers, and "sampled_reward" and "sampled_f1".
+        """
+        sampled = mean_metrics(self.sampled[when][stage])
+        return mean_metrics({"before": self.before, "after": self.after}[when][stage]) | {
+            "sampled_reward": sampled["reward"],
+            "sampled_f1": sampled["f1"],
+        }
 
 
 class _Monitor(TrainerCallback):
@@ -209,6 +221,7 @@ def train_grpo(run: GRPORun, on_step: Callable[[Step], None] | None = None) -> G
             stage: list(held_out_pairs(renderer, stage, run.eval_pairs)) for stage in run.stages
         }
         before = {stage: play(policy, pairs) for stage, pairs in held_out.items()}
+        sampled = {"before": play_sampled(policy, held_out, run)}
         stream = PairStream(renderer, curriculum, run)
         reward = GroupReward(curriculum, run.reward, policy.opening)
         monitor = _Monitor(run, stream, reward, curriculum, on_step)
@@ -227,12 +240,31 @@ def train_grpo(run: GRPORun, on_step: Callable[[Step], None] | None = None) -> G
         seconds = time.monotonic() - monitor.begun
         policy.model.eval()
         after = {stage: play(policy, pairs) for stage, pairs in held_out.items()}
+        sampled["after"] = play_sampled(policy, held_out, run)
     checkpoint = out / "checkpoint"
     write_folder_whole(checkpoint, lambda folder: _save(folder, policy, curriculum))
-    result = GRPOResult(run, checkpoint, monitor.steps, curriculum.history, before, after, seconds)
+    result = GRPOResult(
+        run, checkpoint, monitor.steps, curriculum.history, before, after, sampled, seconds
+    )
     history = json.dumps([asdict(step) for step in monitor.steps])
     write_whole(out / "history.json", history.encode() + b"\n")
     return result
+
+
+def play_sampled(
+    policy: MLLMPolicy, held_out: dict[str, list[Pair]], run: GRPORun
+) -> dict[str, list[Episode]]:
+    """The episodes of each stage at the rollouts' temperature, with random numbers of their own."""
+    sampling = MLLMPolicy(
+        policy.model,
+        policy.processor,
+        max_new_tokens=policy.max_new_tokens,
+        temperature=run.temperature,
+        batch_size=policy.batch_size,
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(run.seed)
+        return {stage: play(sampling, pairs) for stage, pairs in held_out.items()}
 
 
 def _keep_freed_memory() -> None:

@@ -45,7 +45,7 @@ def write_report(result: GRPOResult) -> dict[str, Path]:
     summary = summarize(result)
     page = _page().render(
         summary=summary,
-        metrics=METRICS,
+        metrics=(*METRICS, "sampled_reward", "sampled_f1"),
         curves=base64.b64encode(curves).decode(),
         pairs=base64.b64encode(pairs).decode(),
     )

@@ -55,7 +55,7 @@ class GRPORun:
     workers: int = 0
     pairs_per_step: int = 16
     rollouts: int = 8
-    steps: int = 140
+    steps: int = 80
     minutes: float | None = 7.0
     learning_rate: float = 5e-5
     beta: float = 0.0

@@ -54,14 +54,14 @@ def main(
                     when: _spread([result["held_out"][stage][when][metric] for result in results])
                     for when in ("before", "after")
                 }
-                for metric in ("reward", "f1", "iou", "format")
+                for metric in ("reward", "f1", "iou", "format", "sampled_reward", "sampled_f1")
             }
             for stage in results[0]["held_out"]
         },
     }
     write_whole(out, json.dumps(table, indent=2).encode() + b"\n")
     for stage, metrics in table["held_out"].items():
-        for metric in ("reward", "f1"):
+        for metric in ("reward", "f1", "sampled_reward", "sampled_f1"):
             before, after = metrics[metric]["before"], metrics[metric]["after"]
             print(
                 f"{stage:6} {metric:6} {before['mean']:.3f} -> {after['mean']:.3f} {after['all']}"
