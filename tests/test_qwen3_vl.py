@@ -18,6 +18,19 @@ SIZES = ((64, 64), (64, 128))
 """(height, width) in pixels of the two observations' images."""
 PROMPTS = ("Which?", "Find every difference between the two images.")
 
+SHORT_RUN = {
+    "stages": ("single",),
+    "width": 64,
+    "height": 48,
+    "workers": 1,
+    "pairs_per_step": 2,
+    "rollouts": 2,
+    "steps": 2,
+    "minutes": None,
+    "max_completion_length": 8,
+    "eval_pairs": 1,
+}
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
@@ -205,17 +218,8 @@ def test_grpo_trains_both_towers_and_leaves_a_checkpoint_that_plays(
     run = GRPORun(
         out=str(tmp_path),
         model=str(folder),
-        stages=("single",),
-        width=64,
-        height=48,
-        workers=1,
-        pairs_per_step=2,
-        rollouts=2,
-        steps=2,
-        minutes=None,
         beta=beta,
-        max_completion_length=8,
-        eval_pairs=1,
+        **SHORT_RUN,
     )
     result = train_grpo(run)
     assert [step.step for step in result.steps] == [1, 2]
@@ -252,17 +256,8 @@ def test_a_bfloat16_checkpoint_learns_in_full_precision(folder, tmp_path):
     run = GRPORun(
         out=str(tmp_path / "run"),
         model=str(half),
-        stages=("single",),
-        width=64,
-        height=48,
-        workers=1,
-        pairs_per_step=2,
-        rollouts=2,
-        steps=2,
-        minutes=None,
         learning_rate=1e-6,
-        max_completion_length=8,
-        eval_pairs=1,
+        **SHORT_RUN,
     )
     result = train_grpo(run)
     start = policy.model.state_dict()
