@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from agents.cli_render import render
 from agents.settings import GRPORun
 from scenes import DifficultyError, RenderError, RenderSettings
 
@@ -32,6 +33,9 @@ def doctor() -> None:
             sound = False
             console.print(f"     {finding.remedy}", markup=False)
     sys.exit(0 if sound else 1)
+
+
+app.command(render)
 
 
 @app.command
@@ -97,8 +101,8 @@ def eval(
         out: also write the result to this JSON file.
     """
     from agents.evaluation import evaluate
-    from agents.files import write_whole
     from agents.mllm import named_policy
+    from scenes.files import write_whole
 
     settings = RenderSettings(width, height, quality)
     with Progress(console=console, transient=True) as progress:
@@ -128,3 +132,5 @@ def main() -> None:
     except (DifficultyError, RenderError, ValueError, OSError) as error:
         console.print(f"[red]error:[/] {error}", soft_wrap=True)
         sys.exit(2)
+    except KeyboardInterrupt:
+        sys.exit(130)

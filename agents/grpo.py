@@ -32,12 +32,12 @@ from transformers import PrinterCallback, ProgressCallback, TrainerCallback
 from trl import GRPOConfig, GRPOTrainer
 
 from agents.evaluation import Episode, held_out_pairs, mean_metrics, play
-from agents.files import write_folder_whole, write_whole
 from agents.mllm import TINY_PATH, MLLMPolicy
 from agents.rollouts import GroupReward, PairStream
 from agents.settings import GRPORun
 from dig_env import Curriculum, draw_pair, parse_boxes
 from scenes import Pair, Renderer, RenderSettings, available_cores
+from scenes.files import write_folder_whole, write_whole
 
 
 @dataclass(frozen=True)
@@ -220,7 +220,7 @@ def train_grpo(run: GRPORun, on_step: Callable[[Step], None] | None = None) -> G
         held_out = {
             stage: list(held_out_pairs(renderer, stage, run.eval_pairs)) for stage in run.stages
         }
-        before = {stage: play(policy, pairs) for stage, pairs in held_out.items()}
+        before = play_held_out(policy, held_out, run)
         sampled = {"before": play_sampled(policy, held_out, run)}
         stream = PairStream(renderer, curriculum, run)
         reward = GroupReward(curriculum, run.reward, policy.opening)
@@ -239,7 +239,7 @@ def train_grpo(run: GRPORun, on_step: Callable[[Step], None] | None = None) -> G
         trainer.train()
         seconds = time.monotonic() - monitor.begun
         policy.model.eval()
-        after = {stage: play(policy, pairs) for stage, pairs in held_out.items()}
+        after = play_held_out(policy, held_out, run)
         sampled["after"] = play_sampled(policy, held_out, run)
     checkpoint = out / "checkpoint"
     write_folder_whole(checkpoint, lambda folder: _save(folder, policy, curriculum))
@@ -249,6 +249,13 @@ def train_grpo(run: GRPORun, on_step: Callable[[Step], None] | None = None) -> G
     history = json.dumps([asdict(step) for step in monitor.steps])
     write_whole(out / "history.json", history.encode() + b"\n")
     return result
+
+
+def play_held_out(
+    policy: MLLMPolicy, held_out: dict[str, list[Pair]], run: GRPORun
+) -> dict[str, list[Episode]]:
+    """The episodes of each stage, scored by the very reward that the run trains on."""
+    return {stage: play(policy, pairs, config=run.reward) for stage, pairs in held_out.items()}
 
 
 def play_sampled(
@@ -264,7 +271,7 @@ def play_sampled(
     )
     with torch.random.fork_rng():
         torch.manual_seed(run.seed)
-        return {stage: play(sampling, pairs) for stage, pairs in held_out.items()}
+        return play_held_out(sampling, held_out, run)
 
 
 def _keep_freed_memory() -> None:

@@ -18,10 +18,10 @@ import numpy as np
 from PIL import Image
 
 from agents.evaluation import METRICS, Episode
-from agents.files import write_whole
 from agents.grpo import GRPOResult, Step
 from dig_env import draw_pair, parse_boxes
 from scenes import available_cores
+from scenes.files import write_whole
 
 PAIRS_IN_PICTURE = 4
 SMOOTHING_STEPS = 10

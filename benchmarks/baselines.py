@@ -12,9 +12,9 @@ from pathlib import Path
 import tyro
 
 from agents.evaluation import held_out_pairs, mean_metrics, play
-from agents.files import write_whole
 from agents.mllm import named_policy
 from scenes import STAGES, Renderer, RenderSettings, available_cores
+from scenes.files import write_whole
 
 POLICIES = ("random", "pixeldiff", "tiny", "oracle")
 

@@ -15,8 +15,8 @@ import numpy as np
 import tyro
 
 from agents import GRPORun, train_grpo
-from agents.files import write_whole
 from agents.report import step_line, write_report
+from scenes.files import write_whole
 
 
 def main(

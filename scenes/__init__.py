@@ -3,14 +3,15 @@
 Knows nothing of tasks, rewards or learning. ``bpy`` is imported in the render workers only.
 """
 
-from scenes.blender.process import BlenderNotFoundError, RenderError
+from scenes.dataset import PairDataset, audit_dataset, render_dataset
 from scenes.difficulty import STAGES, Difficulty, DifficultyError, resolve_stage
-from scenes.pair import Difference, Pair
+from scenes.pair import Certificate, Difference, Pair
 from scenes.plan import Camera, Change, Light, PairPlan, SceneObject
 from scenes.planner import plan_pair
+from scenes.process import BlenderNotFoundError, RenderError
 from scenes.renderer import Renderer, available_cores
 from scenes.settings import QUALITIES, RenderSettings
-from scenes.splits import SPLITS, pair_seed_range
+from scenes.splits import SEEDS_PER_SPLIT, SPLITS, pair_seed_range
 from scenes.vocabulary import CHANGES, COLORS, MATERIALS, SHAPES, SIZES
 
 __all__ = [
@@ -18,25 +19,30 @@ __all__ = [
     "COLORS",
     "MATERIALS",
     "QUALITIES",
+    "SEEDS_PER_SPLIT",
     "SHAPES",
     "SIZES",
     "SPLITS",
     "STAGES",
     "BlenderNotFoundError",
     "Camera",
+    "Certificate",
     "Change",
     "Difference",
     "Difficulty",
     "DifficultyError",
     "Light",
     "Pair",
+    "PairDataset",
     "PairPlan",
     "RenderError",
     "RenderSettings",
     "Renderer",
     "SceneObject",
+    "audit_dataset",
     "available_cores",
     "pair_seed_range",
     "plan_pair",
+    "render_dataset",
     "resolve_stage",
 ]

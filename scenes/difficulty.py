@@ -30,6 +30,11 @@ class Difficulty:
         min_contrast: the least mean CIE Lab distance (CIE76 Delta E) between the two images over
             the pixels of a changed object. About 2.3 is just noticeable; the default asks for
             over twice that.
+        max_bystander_contrast: the largest such distance that an unchanged object may show, by
+            shadows and mirror images. The default is what makes a change of its own.
+        max_detached_area: the largest patch, as a fraction of the image's pixels, that may change
+            strongly (Delta E 10) without touching the box of a difference. The default is what
+            makes an object.
 
     Raises:
         DifficultyError: a field is out of its range; the message says what is allowed.
@@ -40,6 +45,8 @@ class Difficulty:
     changes: tuple[str, ...] = CHANGES
     min_visible: float = 200 / (320 * 240)
     min_contrast: float = 5.0
+    max_bystander_contrast: float = 5.0
+    max_detached_area: float = 200 / (320 * 240)
 
     def __post_init__(self) -> None:
         for name, least in (("differences", 1), ("objects", 1)):
@@ -62,6 +69,8 @@ class Difficulty:
             )
         _check_number("min_visible", self.min_visible, 0.0, 1.0)
         _check_number("min_contrast", self.min_contrast, 0.0, 100.0)
+        _check_number("max_bystander_contrast", self.max_bystander_contrast, 0.0, 100.0)
+        _check_number("max_detached_area", self.max_detached_area, 0.0, 1.0)
 
     def to_json(self) -> dict[str, Any]:
         """A dictionary of plain JSON values; ``from_json`` gives an equal Difficulty back."""

@@ -5,9 +5,15 @@ from __future__ import annotations
 import math
 
 import numpy as np
+from scipy import ndimage
 
-from scenes.pair import Box, Difference, Pair
+from scenes.pair import Box, Certificate, Difference, Pair
 from scenes.plan import PairPlan
+
+JUST_NOTICEABLE = 2.3
+"""Delta E of two colours that a person can just tell apart (Mahy et al., 1994)."""
+STRONG = 10.0
+"""Delta E from which a patch counts as strongly changed."""
 
 
 def label_pair(
@@ -17,11 +23,15 @@ def label_pair(
     image_b: np.ndarray,
     ids_b: np.ndarray,
 ) -> tuple[Pair | None, str]:
-    """Measure the differences of a rendered plan and apply the visibility rule.
+    """Measure the differences of a rendered plan and decide whether the pair may be handed out.
 
-    The rule: every object covers at least ``min_visible`` of the image wherever it stands
-    (unchanged objects too: one that a deletion reveals would read as a further difference), and
-    every changed object differs by ``min_contrast`` over its pixels.
+    It may when
+    - every object covers at least ``min_visible`` of the image wherever it stands (unchanged
+      objects too: one that a deletion reveals would read as a further difference),
+    - every changed object differs by ``min_contrast`` over its pixels,
+    - the masks of the two images differ where a changed object is seen, and nowhere else,
+    - no unchanged object differs by more than ``max_bystander_contrast`` over its pixels,
+    - no strongly changed patch that touches no box covers more than ``max_detached_area``.
 
     Args:
         plan: what was rendered.
@@ -29,29 +39,96 @@ def label_pair(
         ids_a, ids_b: (H, W) uint8 object ids.
 
     Returns:
-        (pair, "") when the rule holds, else (None, what broke it).
+        (pair, "") when the rules hold, else (None, what broke them).
     """
+    problem = _hidden(plan, ids_a, ids_b)
+    if problem:
+        return None, problem
+    distance = lab_distance(image_a, image_b)
+    differences = tuple(
+        _measure(change.change, change.object_id, ids_a, ids_b, distance) for change in plan.changes
+    )
+    certificate = _certify(plan, differences, ids_a, ids_b, distance)
+    problem = _faint(plan, differences) or _unlabelled(plan, certificate, ids_a, ids_b)
+    if problem:
+        return None, problem
+    return Pair(image_a, image_b, differences, certificate, plan, ids_a, ids_b), ""
+
+
+def _hidden(plan: PairPlan, ids_a: np.ndarray, ids_b: np.ndarray) -> str:
     least_px = math.ceil(plan.difficulty.min_visible * ids_a.size)
     for name, ids, scene in (("A", ids_a, plan.scene_a), ("B", ids_b, plan.scene_b)):
         visible = np.bincount(ids.ravel(), minlength=256)
         for obj in scene:
             # An object wholly hidden cannot be labelled, whatever the threshold.
             if visible[obj.id] < max(least_px, 1):
-                return None, (
+                return (
                     f"object {obj.id} shows {visible[obj.id]} pixels in image {name}, and the "
                     f"difficulty asks for {least_px}"
                 )
-    distance = np.linalg.norm(srgb8_to_lab(image_a) - srgb8_to_lab(image_b), axis=-1)
-    differences = tuple(
-        _measure(change.change, change.object_id, ids_a, ids_b, distance) for change in plan.changes
-    )
+    return ""
+
+
+def _faint(plan: PairPlan, differences: tuple[Difference, ...]) -> str:
     for diff in differences:
         if diff.contrast < plan.difficulty.min_contrast:
-            return None, (
+            return (
                 f"object {diff.object_id} changes its {diff.change} by Delta E "
                 f"{diff.contrast:.1f}, and the difficulty asks for {plan.difficulty.min_contrast}"
             )
-    return Pair(image_a, image_b, differences, plan, ids_a, ids_b), ""
+    return ""
+
+
+def _unlabelled(
+    plan: PairPlan, certificate: Certificate, ids_a: np.ndarray, ids_b: np.ndarray
+) -> str:
+    changed = [change.object_id for change in plan.changes]
+    seen = np.isin(ids_a, changed) | np.isin(ids_b, changed)
+    stray_px = int(np.sum((ids_a != ids_b) & ~seen))
+    if stray_px:
+        return f"{stray_px} pixels show another object in image B where nothing changes"
+    difficulty = plan.difficulty
+    if certificate.bystander_contrast > difficulty.max_bystander_contrast:
+        return (
+            f"an unchanged object differs by Delta E {certificate.bystander_contrast:.1f}, and "
+            f"the difficulty allows {difficulty.max_bystander_contrast}"
+        )
+    if certificate.detached_area > difficulty.max_detached_area:
+        return (
+            f"a patch away from every box, {certificate.detached_area:.2%} of the image, changes "
+            f"strongly, and the difficulty allows {difficulty.max_detached_area:.2%}"
+        )
+    return ""
+
+
+def _certify(
+    plan: PairPlan,
+    differences: tuple[Difference, ...],
+    ids_a: np.ndarray,
+    ids_b: np.ndarray,
+    distance: np.ndarray,
+) -> Certificate:
+    outside = np.ones(ids_a.shape, bool)
+    for diff in differences:
+        x0, y0, x1, y1 = (int(edge) for edge in diff.box)
+        outside[y0:y1, x0:x1] = False
+    smooth = np.where(outside, ndimage.uniform_filter(distance, 3), 0.0)
+    eight_neighbours = np.ones((3, 3))
+    patches, _ = ndimage.label(smooth >= STRONG, eight_neighbours)
+    areas = np.bincount(patches.ravel())
+    areas[0] = 0
+    areas[np.unique(patches[ndimage.binary_dilation(~outside, eight_neighbours)])] = 0
+    bystanders = []
+    for obj in plan.objects:
+        both = (ids_a == obj.id) & (ids_b == obj.id)
+        bystanders.append(float(distance[both].mean()) if both.any() else 0.0)
+    return Certificate(
+        outside_mean=float(distance[outside].mean()) if outside.any() else 0.0,
+        outside_peak=float(smooth.max()),
+        outside_changed=float(np.mean(outside & (distance >= JUST_NOTICEABLE))),
+        bystander_contrast=max(bystanders, default=0.0),
+        detached_area=float(areas.max() / ids_a.size),
+    )
 
 
 def _measure(
@@ -96,6 +173,22 @@ _RGB_TO_XYZ = np.array(
     ]
 )
 _WHITE_XYZ = _RGB_TO_XYZ.sum(axis=1)
+
+
+def lab_distance(image_a: np.ndarray, image_b: np.ndarray) -> np.ndarray:
+    """CIE76 Delta E of each pixel.
+
+    Args:
+        image_a, image_b: (H, W, 3) uint8, sRGB.
+
+    Returns:
+        (H, W) float64, 0 where the pixels are equal.
+    """
+    unequal = (image_a != image_b).any(axis=-1)
+    distance = np.zeros(unequal.shape)
+    lab_a, lab_b = srgb8_to_lab(image_a[unequal]), srgb8_to_lab(image_b[unequal])
+    distance[unequal] = np.linalg.norm(lab_a - lab_b, axis=-1)
+    return distance
 
 
 def srgb8_to_lab(image: np.ndarray) -> np.ndarray:

@@ -36,6 +36,30 @@ class Difference:
     contrast: float
 
 
+@dataclass(frozen=True)
+class Certificate:
+    """What was measured where no label is: shadows, mirror images, reflected light.
+
+    All are CIE Lab distances (CIE76 Delta E) between the two images, or parts of the image.
+
+    Attributes:
+        outside_mean: mean distance over the pixels outside every box.
+        outside_peak: largest distance there, of means over 3 x 3 pixels.
+        outside_changed: part of the image, from 0 to 1, that lies outside every box and differs
+            by a just noticeable 2.3 or more.
+        bystander_contrast: largest mean distance over the pixels that an unchanged object shows in
+            both images; 0.0 when there is none.
+        detached_area: part of the image that the largest patch covers which differs strongly (by
+            10 or more, of means over 3 x 3 pixels) and touches no box.
+    """
+
+    outside_mean: float
+    outside_peak: float
+    outside_changed: float
+    bystander_contrast: float
+    detached_area: float
+
+
 @dataclass(frozen=True, eq=False)
 class Pair:
     """Two images and every difference between them.
@@ -43,6 +67,7 @@ class Pair:
     Attributes:
         image_a, image_b: (H, W, 3) uint8, sRGB.
         differences: one entry a changed object, by object id.
+        certificate: what the pair's side effects were measured to be.
         plan: the plan that was rendered; its ``attempt`` says how often the visibility rule
             asked for another plan of the same seed.
         ids_a, ids_b: (H, W) uint8, the object id seen in each pixel, 0 for the background.
@@ -51,6 +76,7 @@ class Pair:
     image_a: np.ndarray
     image_b: np.ndarray
     differences: tuple[Difference, ...]
+    certificate: Certificate
     plan: PairPlan
     ids_a: np.ndarray
     ids_b: np.ndarray

@@ -4,25 +4,33 @@ from __future__ import annotations
 
 import collections
 import os
+import platform
 import queue
 import weakref
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 
-from scenes.blender.process import Rendered, WorkerDied, WorkerProcess
 from scenes.difficulty import DifficultyError
+from scenes.film import Darkroom
+from scenes.imaging import Pictures, photograph
 from scenes.labels import label_pair
 from scenes.pair import Pair
 from scenes.plan import PairPlan
 from scenes.planner import plan_pair
+from scenes.process import WorkerDied, WorkerProcess, render_timeout_s
 from scenes.settings import RenderSettings
 
 MAX_ATTEMPTS = 50
-"""Plans of one seed's stream that may fail the visibility rule before it is an error."""
-MAX_DEATHS = 3
+"""Plans of one seed's stream that may fail the rules of ``label_pair`` before it is an error."""
+MAX_DEATHS = 5
 """Workers that one plan may cost before it is an error."""
+PATIENCE = 4.0
+"""Each worker that a plan costs makes the time-out this much longer: the machine may be slow."""
 RECYCLE_AFTER = 2000
 """Pairs after which a worker is replaced, since long-running Blenders slow down and grow."""
+RECYCLE_GROWTH_BYTES = 512 * 2**20
+"""So is one that holds this much more memory than after its first pair."""
 
 
 class Renderer:
@@ -33,33 +41,57 @@ class Renderer:
 
     Args:
         settings: image size, quality and device.
-        workers: number of Blender processes, at least 1. The CPU cores of this process are
-            shared out among them. The pairs do not depend on it.
+        workers: number of Blender processes, at least 1; None for one a CPU core, which gives
+            most pairs a second, where one worker gives the next pair soonest. The cores that this
+            process may use (``os.sched_getaffinity``) are shared out among them as threads;
+            ``str(renderer)`` says how. The pairs do not depend on it.
 
     Example:
         >>> with Renderer(RenderSettings(width=64, height=48, quality="draft")) as renderer:
         ...     pair = renderer.render(plan_pair(7, STAGES["single"]))   # doctest: +SKIP
     """
 
-    def __init__(self, settings: RenderSettings = RenderSettings(), workers: int = 1) -> None:
+    def __init__(
+        self, settings: RenderSettings = RenderSettings(), workers: int | None = 1
+    ) -> None:
+        if workers is None:
+            workers = available_cores()
         if not isinstance(workers, int) or isinstance(workers, bool) or workers < 1:
             raise ValueError(f"workers={workers!r}: give a whole number of processes, 1 or more")
         self.settings = settings
         self.workers = workers
-        self._threads = max(1, available_cores() // workers)
+        self.threads = max(1, available_cores() // workers)
+        self._timeout_s = render_timeout_s(settings)
         self._executor = ThreadPoolExecutor(workers, thread_name_prefix="dig-env-render")
-        # A slot holds a running worker, or None where one has yet to start.
-        self._slots: queue.SimpleQueue[WorkerProcess | None] = queue.SimpleQueue()
+        self._slots: queue.SimpleQueue[_Slot] = queue.SimpleQueue()
         for _ in range(workers):
-            self._slots.put(None)
+            self._slots.put(_Slot())
         self._living: set[WorkerProcess] = set()
+        self._versions: dict[str, str] | None = None
         self._finalizer = weakref.finalize(self, _shut_down, self._executor, self._living)
+
+    def __str__(self) -> str:
+        size = f"{self.settings.width}x{self.settings.height} {self.settings.quality}"
+        return (
+            f"{size}, {self.workers} Blender process(es) with {self.threads} thread(s) each on "
+            f"{available_cores()} core(s)"
+        )
 
     def __enter__(self) -> Renderer:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    @property
+    def versions(self) -> dict[str, str]:
+        """What an image's bytes depend on beside plan and settings: Blender, denoiser, processor.
+
+        Starts a worker if none has run yet, since only Blender knows its own version.
+        """
+        if self._versions is None:
+            self._versions = self._executor.submit(self._ask_versions).result()
+        return self._versions
 
     @property
     def worker_pids(self) -> list[int]:
@@ -73,7 +105,7 @@ class Renderer:
         return self._executor.submit(self._certified_pair, plan)
 
     def render(self, plan: PairPlan) -> Pair:
-        """Render one plan, or the first later attempt of its seed that passes the visibility rule.
+        """Render one plan, or the first later attempt of its seed that may be handed out.
 
         Raises:
             DifficultyError: no attempt passed; the message says what broke the last one.
@@ -115,34 +147,74 @@ class Renderer:
             if pair is not None:
                 return pair
         raise DifficultyError(
-            f"none of {MAX_ATTEMPTS} plans of pair seed {plan.seed} passed the visibility rule; "
-            f"in the last, {problem}. Ask for fewer objects, or lower min_visible or min_contrast"
+            f"none of {MAX_ATTEMPTS} plans of pair seed {plan.seed} made a pair that may be handed "
+            f"out; in the last, {problem}. Ask for fewer objects, lower min_visible or "
+            "min_contrast, or raise max_bystander_contrast or max_detached_area"
         )
 
-    def _rendered(self, plan: PairPlan) -> Rendered:
+    def _rendered(self, plan: PairPlan) -> Pictures:
         """Both images and ID masks, from a fresh worker whenever one dies."""
-        worker = self._slots.get()
+        slot = self._slots.get()
         try:
-            for death in range(1, MAX_DEATHS + 1):
+            for deaths in range(MAX_DEATHS):
                 try:
-                    if worker is None:
-                        worker = WorkerProcess(self.settings, self._threads)
-                        self._living.add(worker)
-                    return worker.render(plan)
+                    worker = slot.worker or self._start(slot)
+                    slot.darkroom = slot.darkroom or Darkroom(self.threads)
+                    timeout_s = self._timeout_s * PATIENCE**deaths
+                    return photograph(plan, worker, slot.darkroom, timeout_s)
                 except WorkerDied:
-                    worker = self._discard(worker)
-                    if death == MAX_DEATHS or not self._finalizer.alive:
+                    self._discard(slot)
+                    if deaths == MAX_DEATHS - 1 or not self._finalizer.alive:
                         raise
             raise AssertionError("unreachable")
         finally:
-            if worker is not None and worker.renders >= RECYCLE_AFTER:
-                worker = self._discard(worker)
-            self._slots.put(worker)
+            if slot.worker is not None and _is_worn_out(slot):
+                self._discard(slot)
+            self._slots.put(slot)
 
-    def _discard(self, worker: WorkerProcess | None) -> None:
-        if worker is not None:
-            self._living.discard(worker)
-            worker.kill()
+    def _ask_versions(self) -> dict[str, str]:
+        slot = self._slots.get()
+        try:
+            worker = slot.worker or self._start(slot)
+            return worker.versions | {"processor": instruction_set()}
+        finally:
+            self._slots.put(slot)
+
+    def _start(self, slot: _Slot) -> WorkerProcess:
+        slot.worker = WorkerProcess(self.settings, self.threads)
+        slot.young_bytes = 0
+        self._living.add(slot.worker)
+        if not self._finalizer.alive:  # closed while the worker was starting
+            slot.worker.kill()
+        return slot.worker
+
+    def _discard(self, slot: _Slot) -> None:
+        if slot.worker is not None:
+            self._living.discard(slot.worker)
+            slot.worker.kill()
+            slot.worker = None
+
+
+@dataclass
+class _Slot:
+    """A place for one worker, which starts with the first plan and may be replaced, and for the
+    darkroom that develops its pictures.
+
+    ``young_bytes`` is the worker's resident size after its first pair.
+    """
+
+    worker: WorkerProcess | None = None
+    darkroom: Darkroom | None = None
+    young_bytes: int = 0
+
+
+def _is_worn_out(slot: _Slot) -> bool:
+    """Has the slot's worker grown old or large?"""
+    assert slot.worker is not None
+    resident = slot.worker.resident_bytes
+    slot.young_bytes = slot.young_bytes or resident
+    too_large = resident - slot.young_bytes > RECYCLE_GROWTH_BYTES
+    return too_large or slot.worker.renders >= RECYCLE_AFTER
 
 
 def _shut_down(executor: ThreadPoolExecutor, living: set[WorkerProcess]) -> None:
@@ -150,6 +222,21 @@ def _shut_down(executor: ThreadPoolExecutor, living: set[WorkerProcess]) -> None
     for worker in list(living):
         worker.kill()
     living.clear()
+
+
+def instruction_set() -> str:
+    """The processor's widest vector instructions that Cycles and OpenImageDenoise have code for.
+
+    They sum in another order on each, so that 1 to 4 pixels of a 128x96 image were seen to differ
+    by one level between AVX2 and SSE4.2 (``CYCLES_CPU_NO_AVX2=1``).
+    """
+    try:
+        with open("/proc/cpuinfo") as file:
+            flags = next((line for line in file if line.startswith("flags")), "").split()
+    except OSError:  # not on macOS or Windows
+        flags = []
+    widest = next((name for name in ("avx512f", "avx2", "sse4_2") if name in flags), "")
+    return f"{platform.machine()} {widest}".strip()
 
 
 def available_cores() -> int:

@@ -12,12 +12,12 @@ from conftest import SMALL
 from PIL import Image
 
 from agents import GRPORun, MLLMPolicy, train_grpo
-from agents.files import write_folder_whole, write_whole
 from agents.mllm import TINY_PATH
 from agents.report import write_report
 from agents.rollouts import GroupReward, PairStream
 from dig_env import Curriculum, RewardConfig, score
 from scenes import STAGES, Renderer
+from scenes.files import write_folder_whole, write_whole
 
 SHORT = {
     "pairs_per_step": 4,

@@ -177,8 +177,7 @@ def test_a_hung_worker_is_replaced():
     with Renderer(TINY) as renderer:
         before = renderer.render(plan)
         (victim,) = renderer.worker_pids
-        (worker,) = renderer._living
-        worker._timeout_s = 1.0
+        renderer._timeout_s = 1.0
         os.kill(victim, signal.SIGSTOP)
         assert digest(renderer.render(plan)) == digest(before)
         assert renderer.worker_pids != [victim]

@@ -25,13 +25,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from agents.files import write_folder_whole
 from agents.mllm import pair_messages
 from agents.tiny import DigTinyForConditionalGeneration, DigTinyProcessor, build_model
 from agents.tiny.batches import AnswerTokens, augment, to_float
 from agents.tiny.pairs import PairArrays, load_pairs, render_shards
 from dig_env import instruction, score
 from scenes import RenderSettings
+from scenes.files import write_folder_whole
 
 
 def setting(default: Any, text: str) -> Any:

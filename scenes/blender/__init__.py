@@ -1,1 +1,5 @@
-"""The inside of the render worker. Only ``studio`` imports bpy, and only the worker imports it."""
+"""The inside of the render worker: two scripts that need Blender and the standard library alone.
+
+They run in whichever Python has Blender, which need not be the trainer's: nothing here imports the
+rest of the package, and nothing but ``scenes.process`` starts them.
+"""

@@ -1,4 +1,4 @@
-"""The one module that imports bpy: scenes built from plain values, rendered by Cycles.
+"""Scenes built from plain values, rendered by Cycles.
 
 Blender has one global state a process, so this is a class with a single instance, living in the
 worker process. Geometry is procedural; meshes and materials are made once and shared, objects
@@ -9,8 +9,7 @@ serve all.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
-from pathlib import Path
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import bpy  # isort: skip - bmesh and mathutils exist only once bpy is imported
@@ -35,19 +34,35 @@ class NoGPUError(RuntimeError):
 class Studio:
     """An empty stage with floor, lights and camera, on which scenes are set and rendered."""
 
-    def __init__(self, width: int, height: int, samples: int, device: str, threads: int) -> None:
+    def __init__(
+        self, width: int, height: int, cycles: dict[str, Any], device: str, threads: int
+    ) -> None:
         bpy.ops.wm.read_factory_settings(use_empty=True)
         self._scene = bpy.context.scene
-        self._configure_cycles(samples, device, threads)
+        self._size = (width, height)
+        self._configure_cycles(cycles, device, threads)
         self._configure_output(width, height)
-        self._meshes = {"cube": _cube(), "sphere": _sphere(), "cylinder": _cylinder()}
-        self._materials = {"rubber": _rubber(), "metal": _metal()}
+        # One mesh a shape and material: Cycles shares a mesh among objects only when the material
+        # is the mesh's own.
+        materials = {"rubber": _rubber(), "metal": _metal()}
+        meshes = {"cube": _cube(), "sphere": _sphere(), "cylinder": _cylinder()}
+        self._meshes = {
+            (shape, material): _with_material(meshes[shape], materials[material])
+            for shape in meshes
+            for material in materials
+        }
         self._add_world_and_floor()
         self._camera = bpy.data.objects.new("camera", bpy.data.cameras.new("camera"))
         self._scene.collection.objects.link(self._camera)
         self._scene.camera = self._camera
         self._lights: dict[str, Any] = {}
         self._objects: list[Any] = []
+        self._shutter = self._add_shutter()
+
+    @property
+    def versions(self) -> dict[str, str]:
+        """What the bytes of an image depend on beside the plan."""
+        return {"blender": bpy.app.version_string, "device": self._device}
 
     def set_view(self, camera: dict[str, Any], lights: Iterable[dict[str, Any]]) -> None:
         """Point the camera and lights; the dictionaries are the plan's Camera and Light fields."""
@@ -75,17 +90,70 @@ class Studio:
             bpy.data.objects.remove(old, do_unlink=True)
         self._objects = [self._add_object(fields) for fields in objects]
 
-    def render(self, path: Path) -> None:
-        """Write a multilayer EXR with Combined, Denoising Albedo and Normal, and IndexOB."""
-        self._scene.render.filepath = str(path)
+    def render(
+        self,
+        path: str,
+        window: Sequence[int] | None = None,
+        covered: Sequence[Sequence[int]] = (),
+    ) -> None:
+        """Write a multilayer EXR with Combined, Denoising Albedo and Normal, and IndexOB.
+
+        Args:
+            path: the file.
+            window: (x0, y0, x1, y1) in pixels from the top left corner: render this part only.
+            covered: rectangles in such pixels whose paths end at once, to save their time; what
+                the file holds there means nothing. The other pixels keep every bit.
+        """
+        render = self._scene.render
+        render.filepath = path
+        render.use_border = render.use_crop_to_border = window is not None
+        if window is not None:
+            (width, height), (x0, y0, x1, y1) = self._size, window
+            render.border_min_x, render.border_max_x = x0 / width, x1 / width
+            render.border_min_y, render.border_max_y = 1 - y1 / height, 1 - y0 / height
+        self._close_shutter(covered)
         bpy.ops.render.render(write_still=True)
 
+    def _add_shutter(self) -> Any:
+        """A mesh right before the camera that stops the camera's own rays and no others."""
+        material = bpy.data.materials.new("shutter")
+        material.use_nodes = True
+        nodes, links = material.node_tree.nodes, material.node_tree.links
+        nodes.clear()
+        holdout, output = nodes.new("ShaderNodeHoldout"), nodes.new("ShaderNodeOutputMaterial")
+        links.new(holdout.outputs["Holdout"], output.inputs["Surface"])
+        self._shutter_material = material
+        shutter = bpy.data.objects.new("shutter", bpy.data.meshes.new("shutter"))
+        shutter.parent = self._camera
+        for ray in ("diffuse", "glossy", "transmission", "shadow", "volume_scatter"):
+            setattr(shutter, f"visible_{ray}", False)
+        return shutter
+
+    def _close_shutter(self, covered: Sequence[Sequence[int]]) -> None:
+        """Cover rectangles of the picture, or none."""
+        shown = self._scene.collection.objects
+        if self._shutter.name in shown:
+            shown.unlink(self._shutter)
+        if not covered:
+            return
+        width, height = self._size
+        camera = self._camera.data
+        pixel = camera.sensor_width / camera.lens / width  # at distance 1
+        corners = [
+            ((x - width / 2) * pixel, (height / 2 - y) * pixel, -1.0)
+            for x0, y0, x1, y1 in covered
+            for x, y in ((x0, y0), (x1, y0), (x1, y1), (x0, y1))
+        ]
+        mesh = bpy.data.meshes.new("shutter")
+        mesh.from_pydata(corners, [], [tuple(range(i, i + 4)) for i in range(0, len(corners), 4)])
+        mesh.materials.append(self._shutter_material)
+        old, self._shutter.data = self._shutter.data, mesh
+        bpy.data.meshes.remove(old)
+        shown.link(self._shutter)
+
     def _add_object(self, fields: dict[str, Any]) -> Any:
-        mesh, material = self._meshes[fields["shape"]], self._materials[fields["material"]]
+        mesh = self._meshes[fields["shape"], fields["material"]]
         obj = bpy.data.objects.new(f"object {fields['id']}", mesh)
-        # The material sits on the object, not on the mesh, so that the meshes can be shared.
-        obj.material_slots[0].link = "OBJECT"
-        obj.material_slots[0].material = material
         radius = fields["radius"]
         obj.scale = (radius, radius, radius)
         obj.location = (fields["x"], fields["y"], radius * BASE_HEIGHT[fields["shape"]])
@@ -95,15 +163,16 @@ class Studio:
         self._scene.collection.objects.link(obj)
         return obj
 
-    def _configure_cycles(self, samples: int, device: str, threads: int) -> None:
+    def _configure_cycles(self, overrides: dict[str, Any], device: str, threads: int) -> None:
         scene = self._scene
         scene.render.engine = "CYCLES"
         scene.render.threads_mode = "FIXED"
         scene.render.threads = threads
         scene.render.use_persistent_data = True
         cycles = scene.cycles
-        cycles.device = "GPU" if device != "cpu" and _enable_gpu(device) else "CPU"
-        cycles.samples = samples
+        gpu = _enable_gpu(device) if device != "cpu" else ""
+        cycles.device = "GPU" if gpu else "CPU"
+        self._device = gpu or "CPU"
         cycles.seed = 0
         # Adaptive sampling and time limits make the sample count depend on more than the plan.
         cycles.use_adaptive_sampling = False
@@ -120,6 +189,8 @@ class Studio:
         # A one-pixel box filter: the ID pass then samples inside its own pixel, and the noise of
         # neighbours is independent, which the denoiser expects.
         cycles.pixel_filter_type = "BOX"
+        for name, value in overrides.items():
+            setattr(cycles, name, value)
 
     def _configure_output(self, width: int, height: int) -> None:
         render = self._scene.render
@@ -154,8 +225,11 @@ class Studio:
         self._scene.collection.objects.link(bpy.data.objects.new("floor", mesh))
 
 
-def _enable_gpu(device: str) -> bool:
-    """Switch on Cycles' first GPU backend that has a device; False when there is none.
+def _enable_gpu(device: str) -> str:
+    """Switch on Cycles' first GPU backend that has a device.
+
+    Returns:
+        The devices' names, or "" when there is none.
 
     Raises:
         NoGPUError: none was found and ``device`` is "gpu".
@@ -171,13 +245,13 @@ def _enable_gpu(device: str) -> bool:
         if gpus:
             for dev in preferences.devices:
                 dev.use = dev in gpus
-            return True
+            return f"{backend} {', '.join(dev.name for dev in gpus)}"
     if device == "gpu":
         raise NoGPUError(
             'device="gpu", but Cycles finds no GPU on this machine: check the driver, or use '
             'device="auto" or device="cpu"'
         )
-    return False
+    return ""
 
 
 def _look_at(location: Iterable[float], target: Iterable[float]) -> Any:
@@ -216,11 +290,16 @@ def _metal() -> Any:
     return _principled("metal", roughness=0.18, metallic=1.0)
 
 
+def _with_material(mesh: Any, material: Any) -> Any:
+    copy = mesh.copy()
+    copy.materials.append(material)
+    return copy
+
+
 def _mesh_from(name: str, bm: bmesh.types.BMesh) -> Any:
     mesh = bpy.data.meshes.new(name)
     bm.to_mesh(mesh)
     bm.free()
-    mesh.materials.append(None)
     for polygon in mesh.polygons:
         polygon.use_smooth = True
     return mesh

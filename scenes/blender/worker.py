@@ -1,89 +1,88 @@
-"""The render worker: ``python -m scenes.blender.worker`` with a JSON settings argument.
+"""The render worker: a script for a Python that has bpy, or for ``blender --python``.
 
-Protocol: the parent writes one JSON request a line to standard input; each reply is one JSON
-line on the *original* standard output, followed by the raw bytes that the line announces.
-Blender prints on file descriptor 1, so that is closed off before bpy is imported, and replies go
-through a private copy. End of input means that the parent is gone or done: exit.
+Protocol: the last argument is a JSON object of settings. Then the parent writes one JSON request a
+line to standard input, and each gets one JSON line back over a pipe of its own (``reply_fd``),
+since Blender prints on standard output. The pictures go through files that the request names. End
+of input means that the parent is gone or done: exit.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
 import sys
 import threading
 import time
-from pathlib import Path
-from typing import Any, BinaryIO
+from collections.abc import Iterator
+from typing import Any, TextIO
 
 
 def main() -> None:
     """Serve render requests, and leave no file behind."""
-    replies = os.fdopen(os.dup(1), "wb")
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-    settings = json.loads(sys.argv[1])
+    settings = json.loads(sys.argv[-1])
     scratch = settings.pop("scratch")
+    replies = os.fdopen(settings.pop("reply_fd"), "w")
     threading.Thread(target=_die_with_parent, args=(os.getppid(), scratch), daemon=True).start()
     try:
-        _work(settings, Path(scratch) / "render.exr", replies)
+        _work(settings, replies)
     except BrokenPipeError:
         pass  # the parent was gone when its answer was ready
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
 
 
-def _work(settings: dict[str, Any], path: Path, replies: BinaryIO) -> None:
+def _work(settings: dict[str, Any], replies: TextIO) -> None:
     """Set up Blender and serve requests until standard input ends."""
     try:
         # Imported here: a machine without Blender must get its reply through the protocol.
-        from scenes.blender.studio import Studio
+        sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+        with _cores_hidden(settings["threads"]):
+            from studio import Studio
 
-        studio = Studio(**settings)
+            studio = Studio(**settings)
     except Exception as error:
         _reply(replies, {"error": type(error).__name__, "message": str(error)})
         return
-    _reply(replies, {"ready": True})
+    _reply(replies, studio.versions)
     for line in sys.stdin.buffer:
-        _serve(studio, json.loads(line), path, replies)
+        _reply(replies, _serve(studio, json.loads(line)))
 
 
-def _serve(studio: Any, request: dict[str, Any], path: Path, replies: BinaryIO) -> None:
-    """Render the request's scenes and send (image, ids) of each, or one error."""
+@contextlib.contextmanager
+def _cores_hidden(threads: int) -> Iterator[None]:
+    """Let what starts in here see ``threads`` CPU cores, and run on all of them afterwards.
+
+    Blender starts as many helper threads as it sees cores, whatever the renderer's own setting
+    is. They spin while they wait, and take the cores from other workers.
+    """
+    if not hasattr(os, "sched_setaffinity"):  # not on macOS or Windows
+        yield
+        return
+    cores = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, sorted(cores)[:threads])
+    try:
+        yield
+    finally:
+        for thread in os.listdir("/proc/self/task"):
+            os.sched_setaffinity(int(thread), cores)
+
+
+def _serve(studio: Any, request: dict[str, Any]) -> dict[str, Any]:
+    """Render the request's scenes to their files; the reply says what went wrong, if anything."""
     try:
         studio.set_view(request["camera"], request["lights"])
-        arrays = []
-        for objects in request["scenes"]:
-            studio.set_objects(objects)
-            arrays += _render(studio, path)
+        for scene in request["scenes"]:
+            studio.set_objects(scene["objects"])
+            studio.render(scene["path"], scene["window"], scene["covered"])
     except Exception as error:
-        _reply(replies, {"error": type(error).__name__, "message": str(error)})
-        return
-    _reply(replies, {"shapes": [array.shape for array in arrays]}, *arrays)
+        return {"error": type(error).__name__, "message": str(error)}
+    return {}
 
 
-def _render(studio: Any, path: Path) -> tuple[Any, Any]:
-    """(image, ids) of the scene on the stage; OSError where Blender could not write its file."""
-    from scenes.blender.film import develop
-
-    # Blender reports a failed write on its console only; without this, the last picture would
-    # be read again and pass for the new one.
-    path.unlink(missing_ok=True)
-    studio.render(path)
-    try:
-        return develop(path)
-    except Exception as error:
-        free_mb = shutil.disk_usage(path.parent).free / 1e6
-        raise OSError(
-            f"Blender's picture could not be written whole to {path.parent}, where "
-            f"{free_mb:.0f} MB are free: free some space there"
-        ) from error
-
-
-def _reply(replies: BinaryIO, header: dict[str, Any], *arrays: Any) -> None:
-    replies.write(json.dumps(header).encode() + b"\n")
-    for array in arrays:
-        replies.write(array.tobytes())
+def _reply(replies: TextIO, reply: dict[str, Any]) -> None:
+    replies.write(json.dumps(reply) + "\n")
     replies.flush()
 
 

@@ -19,10 +19,11 @@ def write_whole(path: Path, content: bytes) -> None:
         beside.write_bytes(content)
         os.replace(beside, path)
     except OSError as error:
-        beside.unlink(missing_ok=True)
         raise OSError(
             error.errno, f"could not write {path} ({error.strerror}): free some space", str(path)
         ) from error
+    finally:
+        beside.unlink(missing_ok=True)
 
 
 def write_folder_whole(folder: Path, fill: Callable[[Path], None]) -> None:

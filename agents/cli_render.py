@@ -1,0 +1,146 @@
+"""``dig-env render``: datasets on disk, and their audit."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import shlex
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Literal
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+
+from scenes import RenderSettings, audit_dataset, available_cores, render_dataset
+from scenes.dataset import CHECKS, PRESETS
+
+console = Console(highlight=False)
+
+
+def render(
+    out: Path | None = None,
+    stage: str | None = None,
+    count: int | None = None,
+    preset: Literal["paper"] | None = None,
+    split: str = "train",
+    shard: str = "1/1",
+    width: int = 320,
+    height: int = 240,
+    quality: str = "standard",
+    device: str = "auto",
+    workers: int | None = None,
+    pairs_per_file: int = 100,
+    audit: Path | None = None,
+) -> None:
+    """Render pairs into a folder, or check one. Stop at any time; the same command goes on.
+
+    Args:
+        out: folder to fill; it may hold pairs of other stages and splits already.
+        stage: single, dual or mixed.
+        count: pairs that the folder is to hold of this stage and split.
+        preset: instead of stage and count; paper is 1600 pairs of each stage.
+        split: train, validation or test.
+        shard: 3/16 renders the third of sixteen shares; together they are the whole.
+        width: image width in pixels.
+        height: image height in pixels.
+        quality: draft, standard or high.
+        device: auto, cpu or gpu.
+        workers: Blender processes; by default one a CPU core.
+        pairs_per_file: rows of each Parquet file.
+        audit: check this folder against its own pixels instead of rendering.
+    """
+    if audit is not None:
+        _audit(audit)
+        return
+    if out is None:
+        raise ValueError("say where to render to: --out DIR (or what to check: --audit DIR)")
+    match = re.fullmatch(r"(\d+)/(\d+)", shard)
+    if match is None:
+        raise ValueError(f"--shard {shard}: give a share of a number of shares, such as 3/16")
+    cores = available_cores()
+    processes = workers or cores
+    console.print(
+        f"{width}x{height} {quality}, {processes} Blender process(es) with "
+        f"{max(1, cores // processes)} thread(s) each on {cores} core(s)"
+    )
+    with _pair_progress(every=pairs_per_file) as on_pair:
+        try:
+            manifest = render_dataset(
+                out,
+                _counts(stage, count, preset),
+                split,
+                RenderSettings(width, height, quality, device),
+                shard=(int(match[1]), int(match[2])),
+                pairs_per_file=pairs_per_file,
+                workers=workers,
+                on_pair=on_pair,
+            )
+        except KeyboardInterrupt:
+            command = shlex.join(["dig-env", *sys.argv[1:]])
+            console.print(f"stopped; go on with: {command}", markup=False, soft_wrap=True)
+            sys.exit(130)
+    pairs = sum(file.rows for file in manifest.files)
+    console.print(f"dataset: {out} ({pairs} pairs in {len(manifest.files)} files)", soft_wrap=True)
+    if manifest.missing:
+        console.print(
+            f"{manifest.missing} pairs that were asked for are missing: render the other shards, "
+            "or run without --shard",
+            soft_wrap=True,
+        )
+
+
+def _counts(stage: str | None, count: int | None, preset: str | None) -> dict[str, int]:
+    if preset is not None and stage is None and count is None:
+        return PRESETS[preset]
+    if preset is None and stage is not None and count is not None:
+        return {stage: count}
+    raise ValueError(
+        "say what to render: either --stage and --count, such as --stage single --count 1600, or "
+        "--preset paper"
+    )
+
+
+@contextlib.contextmanager
+def _pair_progress(every: int) -> Iterator[Callable[[int, int], None]]:
+    """A bar on a terminal, else a line every so many pairs; yields what is to be told of pairs."""
+    columns = (BarColumn(), MofNCompleteColumn(), TextColumn("pairs"), TimeRemainingColumn())
+    with Progress(
+        *columns, console=console, transient=True, disable=not console.is_terminal
+    ) as progress:
+
+        def on_pair(done: int, total: int) -> None:
+            if not progress.task_ids:
+                # What is there already must not count as speed.
+                progress.add_task("", completed=done, total=total)
+            progress.update(progress.task_ids[0], completed=done)
+            if not console.is_terminal and (done % every == 0 or done == total):
+                console.print(f"{done} of {total} pairs")
+
+        yield on_pair
+
+
+def _audit(folder: Path) -> None:
+    """Print a table of the checks and every problem; exit with 1 when there is one."""
+    with _pair_progress(every=1000) as on_pair:
+        result = audit_dataset(folder, on_pair)
+    wrong = Counter(problem.check for problem in result.problems)
+    table = Table("check", "looked at", "wrong", "what must hold")
+    for name, meaning in CHECKS.items():
+        color = "red" if wrong[name] else "green"
+        table.add_row(name, str(result.checked[name]), f"[{color}]{wrong[name]}[/]", meaning)
+    console.print(table)
+    for problem in result.problems:
+        row = "" if problem.row is None else f" row {problem.row}"
+        console.print(f"{problem.path}{row}: {problem.message}", markup=False, soft_wrap=True)
+    console.print(f"{folder}: {len(result.problems) or 'no'} problems", soft_wrap=True)
+    sys.exit(1 if result.problems else 0)

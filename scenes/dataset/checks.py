@@ -1,0 +1,189 @@
+"""What an audit checks of one row: pixels, boxes, labels, plan and seed."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from scenes.dataset.manifest import DataFile, Manifest, library_versions
+from scenes.dataset.rows import decode, pixels_sha256
+from scenes.labels import label_pair, mask_bounds
+from scenes.pair import Box, Certificate, Difference, Pair
+from scenes.plan import Change
+from scenes.planner import plan_pair
+from scenes.splits import pair_seed_range
+
+LEAST_IOU = 0.9
+
+Findings = tuple[str, int, list[str]]
+"""(name of the check, number of things looked at, what is wrong with them)"""
+
+
+@dataclass(frozen=True)
+class _Row:
+    """A decoded row and where it stands."""
+
+    fields: dict[str, Any]
+    pair: Pair
+    file: DataFile
+    index: int
+    manifest: Manifest
+
+
+def check_row(
+    fields: dict[str, Any] | Exception,
+    file: DataFile,
+    index: int,
+    manifest: Manifest,
+    places: dict[int, str],
+) -> Iterator[Findings]:
+    """All checks of one row; ``places`` collects where each pair seed was seen."""
+    try:
+        if isinstance(fields, Exception):
+            raise fields
+        row = _Row(fields, decode(fields), file, index, manifest)
+    except Exception as error:  # damaged bytes can break any of the decoders in many ways
+        yield "rows", 1, [f"cannot be decoded ({type(error).__name__}: {error})"]
+        return
+    yield "rows", 1, []
+    for check in (_pixels, _boxes, _labels, _plan):
+        try:
+            yield from check(row)
+        except Exception as error:  # labels and plan can be any nonsense
+            yield check.__name__[1:], 1, [f"cannot be checked ({error!r})"]
+    yield from _seeds(row, places)
+
+
+def _pixels(row: _Row) -> Iterator[Findings]:
+    settings, pair = row.manifest.settings, row.pair
+    size = (settings.height, settings.width)
+    shapes = {"image_a": (*size, 3), "image_b": (*size, 3), "ids_a": size, "ids_b": size}
+    messages = [
+        f"{name} has shape {getattr(pair, name).shape}, and the settings say {shape}"
+        for name, shape in shapes.items()
+        if getattr(pair, name).shape != shape
+    ]
+    if pixels_sha256(pair) != row.fields["pixels_sha256"]:
+        messages.append("the pixels are not those that were rendered (pixels_sha256)")
+    yield "pixels", 1, messages
+
+
+def _boxes(row: _Row) -> Iterator[Findings]:
+    pair = row.pair
+    unequal, far = [], []
+    for diff in pair.differences:
+        mask_a, mask_b = pair.ids_a == diff.object_id, pair.ids_b == diff.object_id
+        for name, mask in (("box", mask_a | mask_b), ("box_a", mask_a), ("box_b", mask_b)):
+            stored, true = getattr(diff, name), mask_bounds(mask)
+            if stored != true:
+                overlap = _iou(stored, true)
+                message = (
+                    f"{name} of object {diff.object_id} is {stored}, and its mask has the bounds "
+                    f"{true} (IoU {overlap:.2f})"
+                )
+                unequal.append(message)
+                far += [message] if overlap < LEAST_IOU else []
+    yield "boxes", 3 * len(pair.differences), unequal
+    yield "boxes IoU", 3 * len(pair.differences), far
+
+
+def _iou(one: Box | None, other: Box | None) -> float:
+    """Intersection over union; 0 when either is missing."""
+    if one is None or other is None:
+        return 0.0
+    width = min(one[2], other[2]) - max(one[0], other[0])
+    height = min(one[3], other[3]) - max(one[1], other[1])
+    both = max(width, 0.0) * max(height, 0.0)
+    areas = [(box[2] - box[0]) * (box[3] - box[1]) for box in (one, other)]
+    return both / (sum(areas) - both)
+
+
+def _labels(row: _Row) -> Iterator[Findings]:
+    stored = row.pair
+    measured, problem = label_pair(
+        stored.plan, stored.image_a, stored.ids_a, stored.image_b, stored.ids_b
+    )
+    messages = [problem] if measured is None else []
+    if measured is not None:
+        if len(measured.differences) != len(stored.differences):
+            messages.append(
+                f"{len(measured.differences)} differences are measured, and "
+                f"{len(stored.differences)} are stored"
+            )
+        both = [*zip(measured.differences, stored.differences, strict=False)]
+        both.append((measured.certificate, stored.certificate))
+        for new, old in both:
+            messages += _unequal_fields(new, old)
+    yield "labels", 1, messages
+
+
+def _unequal_fields(
+    measured: Difference | Certificate, stored: Difference | Certificate
+) -> Iterator[str]:
+    for field in dataclasses.fields(measured):
+        new, old = getattr(measured, field.name), getattr(stored, field.name)
+        # Sums of floats may differ in their last bits from one kind of processor to another.
+        close = isinstance(new, float) and math.isclose(new, old, rel_tol=1e-6, abs_tol=1e-9)
+        if new != old and not close:
+            yield f"{field.name} is measured as {new}, and stored as {old}"
+
+
+def _plan(row: _Row) -> Iterator[Findings]:
+    plan, difficulty = row.pair.plan, row.manifest.stages[row.file.stage]
+    messages = [text for change in plan.changes for text in _check_change(change)]
+    ids = [obj.id for obj in plan.objects] + [change.object_id for change in plan.changes]
+    if len(set(ids)) != len(ids):
+        messages.append(f"object ids {ids} are not unique")
+    planned = [(change.object_id, change.change) for change in plan.changes]
+    labelled = [(diff.object_id, diff.change) for diff in row.pair.differences]
+    if planned != labelled:
+        messages.append(f"the plan changes {planned}, and the labels say {labelled}")
+    low, high = difficulty.differences
+    if not low <= len(plan.changes) <= high:
+        messages.append(f"K = {len(plan.changes)}, and the stage asks for {low} to {high}")
+    if plan.difficulty != difficulty:
+        messages.append("its difficulty is not that of the stage")
+    if plan.seed != row.fields["pair_seed"]:
+        messages.append(f"it is the plan of seed {plan.seed}, not {row.fields['pair_seed']}")
+    # Another dig-env may plan other scenes from the same seed.
+    is_ours = row.manifest.made_with["dig-env"] == library_versions()["dig-env"]
+    if is_ours and plan != plan_pair(row.fields["pair_seed"], difficulty, plan.attempt):
+        messages.append("it is not what dig-env plans for this pair seed and stage")
+    yield "plan", 1, messages
+
+
+def _check_change(change: Change) -> Iterator[str]:
+    """Same object, same place and rotation, and only the named attribute is another."""
+    before, after, name = change.before, change.after, change.change
+    where = f"object {change.object_id}"
+    if before is None or after is None:
+        expected = "add" if before is None else "delete"
+        if name != expected:
+            yield f"{where} is planned as {name}, and is {expected} in the scenes"
+        return
+    changed = [
+        field.name
+        for field in dataclasses.fields(before)
+        if getattr(before, field.name) != getattr(after, field.name)
+    ]
+    if changed != [name]:
+        found = ", ".join(changed) or "nothing"
+        yield f"{where} is planned to change its {name}, and changes {found}"
+
+
+def _seeds(row: _Row, places: dict[int, str]) -> Iterator[Findings]:
+    seed, file = row.fields["pair_seed"], row.file
+    messages = []
+    if seed in places:
+        messages.append(f"pair seed {seed} is also that of {places[seed]}")
+    places.setdefault(seed, f"{file.path} row {row.index}")
+    if seed not in pair_seed_range(file.split):
+        messages.append(f"pair seed {seed} is not in the range of {file.split}")
+    if seed != file.first_pair_seed + row.index:
+        messages.append(f"pair seed {seed} stands where {file.first_pair_seed + row.index} belongs")
+    if row.fields["stage"] != file.stage:
+        messages.append(f"its stage is {row.fields['stage']!r}, in a file of {file.stage!r}")
+    yield "seeds", 1, messages

@@ -1,0 +1,187 @@
+"""Render pairs into a folder, file by file: stop it, go on, grow it, share it among machines."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from scenes.dataset.folder import check_made_with, locked, open_folder, origin, refresh
+from scenes.dataset.manifest import (
+    SEEDS_PER_STAGE,
+    Manifest,
+    file_path,
+    library_versions,
+    stage_seeds,
+)
+from scenes.dataset.rows import encode, read_rows, to_parquet
+from scenes.difficulty import STAGES, Difficulty
+from scenes.files import write_whole
+from scenes.planner import plan_pair
+from scenes.renderer import Renderer
+from scenes.settings import RenderSettings
+from scenes.splits import pair_seed_range
+
+PRESETS: dict[str, dict[str, int]] = {"paper": {"single": 1600, "dual": 1600, "mixed": 1600}}
+"""Counts by stage. "paper" has the size of DiG's corpus (arXiv 2512.12633)."""
+
+
+@dataclass(frozen=True)
+class _Gap:
+    """A file that lacks pairs: those of ``seeds``, of which it holds the first ``done``."""
+
+    path: str
+    stage: str
+    seeds: range
+    done: int
+
+    @property
+    def missing(self) -> range:
+        return self.seeds[self.done :]
+
+
+def render_dataset(
+    folder: str | Path,
+    counts: Mapping[str, int],
+    split: str = "train",
+    settings: RenderSettings = RenderSettings(),
+    *,
+    difficulties: Mapping[str, Difficulty | dict[str, Any]] | None = None,
+    shard: tuple[int, int] = (1, 1),
+    pairs_per_file: int = 100,
+    workers: int | None = None,
+    on_pair: Callable[[int, int], None] | None = None,
+) -> Manifest:
+    """Render what a folder lacks of the first ``counts`` pairs of each stage.
+
+    Pair i of a stage has the i-th seed of ``stage_seeds``. A call that was stopped, or killed, is
+    made again to go on; a larger count adds pairs. Several processes, on one machine or on more,
+    may fill one folder, or folders that are then copied together.
+
+    Args:
+        folder: made if need be. It holds pairs of one ``settings``, any splits and stages.
+        counts: number of pairs by stage: a name of ``STAGES`` or of ``difficulties``.
+        split: "train", "validation" or "test".
+        settings: image size, quality and device.
+        difficulties: stages of your own by name (lower-case letters, digits and underscores),
+            each a Difficulty or a dictionary of its fields.
+        shard: (i, n), 1 <= i <= n: render the files of the i-th of n shards only. The shards
+            together are what one call without shards writes, byte for byte.
+        pairs_per_file: rows of each Parquet file but a stage's last. A file is written when all
+            its pairs are there; a killed call loses the pairs of an unfinished file only.
+        workers: Blender processes; None for one a CPU core.
+        on_pair: called with (pairs there, pairs this call is to have there), first before any
+            rendering and then after every pair.
+
+    Returns:
+        The folder's manifest; its ``missing`` is 0 when nothing that was ever asked for lacks.
+
+    Raises:
+        ValueError: an argument is out of its range, or the folder holds something else.
+        DifficultyError: no pair of a seed satisfies the difficulty.
+        RenderError: Blender is missing or failed.
+    """
+    stages = _stages(counts, difficulties or {})
+    _check(counts, split, shard, pairs_per_file)
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    wanted = Manifest(settings, pairs_per_file, stages, {split: dict(counts)}, {}, ())
+    with locked(folder):
+        manifest = open_folder(folder, wanted)
+    gaps, total = _gaps(manifest, counts, split, shard)
+    there = total - sum(len(gap.missing) for gap in gaps)
+    report = on_pair or (lambda there, total: None)
+    report(there, total)
+    if not gaps:
+        return manifest
+    plans = (plan_pair(seed, stages[gap.stage]) for gap in gaps for seed in gap.missing)
+    with Renderer(settings, workers) as renderer, ThreadPoolExecutor() as encoders:
+        made_with = library_versions() | renderer.versions
+        check_made_with(folder, made_with, manifest.made_with)
+        pairs = renderer.imap(plans)
+        for gap in gaps:
+            rows = []
+            for pair in itertools.islice(pairs, len(gap.missing)):
+                rows.append(encoders.submit(encode, pair, gap.stage))
+                there += 1
+                report(there, total)
+            file_origin = origin(manifest, split, gap.stage, made_with)
+            manifest = _filled(folder, gap, [row.result() for row in rows], file_origin)
+    return manifest
+
+
+def _stages(
+    counts: Mapping[str, int], difficulties: Mapping[str, Difficulty | dict[str, Any]]
+) -> dict[str, Difficulty]:
+    """The difficulty of each stage that ``counts`` names."""
+    own = {
+        name: Difficulty.from_json(stage) if isinstance(stage, dict) else stage
+        for name, stage in difficulties.items()
+    }
+    for name, stage in own.items():
+        if not re.fullmatch("[a-z0-9_]+", name):
+            raise ValueError(
+                f"difficulties has a stage {name!r}: name it with lower-case letters, digits and "
+                "underscores, since files carry the name"
+            )
+        if STAGES.get(name, stage) != stage or name == "default":
+            raise ValueError(f"difficulties: {name!r} is taken; give your stage another name")
+    known = STAGES | own
+    unknown = [name for name in counts if name not in known]
+    if unknown or not counts:
+        raise ValueError(
+            f"counts={dict(counts)!r}: give the number of pairs of one or more of the stages "
+            f"{', '.join(known)}; 'difficulties' takes stages of your own"
+        )
+    return {name: known[name] for name in counts}
+
+
+def _check(
+    counts: Mapping[str, int], split: str, shard: tuple[int, int], pairs_per_file: int
+) -> None:
+    pair_seed_range(split)  # says which splits there are
+    for name, count in counts.items():
+        if not isinstance(count, int) or not 1 <= count <= SEEDS_PER_STAGE:
+            raise ValueError(
+                f"counts[{name!r}]={count!r}: give a number of pairs from 1 to {SEEDS_PER_STAGE}"
+            )
+    index, of = shard
+    if not 1 <= index <= of:
+        raise ValueError(f"shard={shard!r}: give (i, n) with 1 <= i <= n, such as (3, 16)")
+    if not isinstance(pairs_per_file, int) or pairs_per_file < 1:
+        raise ValueError(f"pairs_per_file={pairs_per_file!r}: give a whole number, 1 or more")
+
+
+def _gaps(
+    manifest: Manifest, counts: Mapping[str, int], split: str, shard: tuple[int, int]
+) -> tuple[list[_Gap], int]:
+    """The files that are to be written, and the number of pairs in all files of this shard."""
+    rows = {file.path: file.rows for file in manifest.files}
+    step = manifest.pairs_per_file
+    index, of = shard
+    gaps, total = [], 0
+    for stage, count in counts.items():
+        for number in range(index - 1, -(-count // step), of):
+            seeds = stage_seeds(split, stage)[number * step : min((number + 1) * step, count)]
+            path = file_path(split, stage, number)
+            total += len(seeds)
+            if rows.get(path, 0) < len(seeds):
+                gaps.append(_Gap(path, stage, seeds, rows.get(path, 0)))
+    return gaps, total
+
+
+def _filled(
+    folder: Path, gap: _Gap, rows: list[dict[str, Any]], origin: dict[str, Any]
+) -> Manifest:
+    """Write a file whose missing rows are rendered; the manifest with it."""
+    path = folder / gap.path
+    with locked(folder):
+        manifest = Manifest.load(folder)
+        check_made_with(folder, origin["made_with"], manifest.made_with)
+        kept = read_rows(path)[: gap.done] if gap.done else []
+        write_whole(path, to_parquet(kept + rows, origin))
+        return refresh(folder, manifest, rewritten=gap.path)

@@ -1,0 +1,110 @@
+"""The two pictures of a plan, of which the second costs less: only what changed is rendered."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy import ndimage
+
+from scenes.film import Darkroom, Window
+from scenes.influence import influence_mask
+from scenes.plan import PairPlan
+from scenes.process import Shot, WorkerProcess
+
+Pictures = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
+"""image_a, ids_a, image_b, ids_b: (H, W, 3) uint8 sRGB and (H, W) uint8 each."""
+
+TILE_PX = 4
+"""Image B is rendered in whole tiles of this side."""
+COVER_INSET_PX = 0.02
+"""Covers end this far inside their tiles, since a ray on the edge could fall on either side."""
+CONTEXT_PX, DENOISER_STEP_PX = 16, 16
+"""What the denoiser sees around a part, and the grid of its coarsest level."""
+SEAM_LEVELS = 12.0
+"""Largest step, in 8-bit levels, that the rim of the rendered part may show against image A. It is
+about three standard deviations of the noise that "standard" leaves."""
+
+
+def photograph(
+    plan: PairPlan, worker: WorkerProcess, darkroom: Darkroom, timeout_s: float
+) -> Pictures:
+    """Both pictures of a plan, image B rendered only where it can differ from A.
+
+    If the rim of the rendered part differs from image A, the part was too small, and all of B is
+    rendered. So the bytes depend on the plan alone.
+    """
+    height, width = worker.height, worker.width
+    mask = _whole_tiles(influence_mask(plan, width, height))
+    if mask.all():
+        return photograph_fully(plan, worker, darkroom, timeout_s)
+    window = Window.around(mask)
+    shots = (Shot(plan.scene_a), Shot(plan.scene_b, window, covers(mask)))
+    exposure_a, part = worker.expose(plan.camera, plan.lights, shots, timeout_s)
+    image_a = darkroom.develop(exposure_a)
+    exposure_b = exposure_a.replaced(part, window, mask)
+    context = window.widened(CONTEXT_PX, DENOISER_STEP_PX, width, height)
+    image_b = image_a.copy()
+    within = mask[context.slices]
+    image_b[context.slices][within] = darkroom.develop(exposure_b.crop(context))[within]
+    if seam(image_a, image_b, mask) > SEAM_LEVELS:
+        (exposure_b,) = worker.expose(plan.camera, plan.lights, [Shot(plan.scene_b)], timeout_s)
+        image_b = darkroom.develop(exposure_b)
+    return image_a, exposure_a.ids, image_b, exposure_b.ids
+
+
+def photograph_fully(
+    plan: PairPlan, worker: WorkerProcess, darkroom: Darkroom, timeout_s: float
+) -> Pictures:
+    """Both pictures of a plan, each rendered as a whole."""
+    shots = (Shot(plan.scene_a), Shot(plan.scene_b))
+    a, b = worker.expose(plan.camera, plan.lights, shots, timeout_s)
+    return darkroom.develop(a), a.ids, darkroom.develop(b), b.ids
+
+
+def covers(mask: np.ndarray) -> tuple[tuple[float, float, float, float], ...]:
+    """Rectangles (x0, y0, x1, y1) in pixels over what need not be rendered.
+
+    Args:
+        mask: (H, W) bool of what must be, constant over each tile.
+    """
+    height = len(mask)
+    open_rows: dict[tuple[int, int], int] = {}
+    found = []
+    for y in range(0, height + TILE_PX, TILE_PX):
+        runs = _runs(~mask[y]) if y < height else []
+        for x0, x1 in [run for run in open_rows if run not in runs]:
+            found.append((x0, open_rows.pop((x0, x1)), x1, min(y, height)))
+        for run in runs:
+            open_rows.setdefault(run, y)
+    inset = COVER_INSET_PX
+    return tuple((x0 + inset, y0 + inset, x1 - inset, y1 - inset) for x0, y0, x1, y1 in found)
+
+
+def seam(image_a: np.ndarray, image_b: np.ndarray, mask: np.ndarray) -> float:
+    """How far the two images differ at the rim of the part that was rendered anew.
+
+    Args:
+        image_a, image_b: (H, W, 3) uint8.
+        mask: (H, W) bool, the part.
+
+    Returns:
+        8-bit levels: the largest 3 x 3 mean within two pixels of the part's edge (the picture's
+        own edges do not count).
+    """
+    step = np.abs(image_a.astype(np.int16) - image_b).max(axis=-1).astype(np.float32)
+    rim = mask & ~ndimage.binary_erosion(mask, np.ones((3, 3)), iterations=2, border_value=1)
+    return float(ndimage.uniform_filter(step, 3)[rim].max(initial=0.0))
+
+
+def _whole_tiles(mask: np.ndarray) -> np.ndarray:
+    """The mask grown to whole tiles."""
+    height, width = mask.shape
+    padded = np.pad(mask, ((0, -height % TILE_PX), (0, -width % TILE_PX)))
+    rows, columns = padded.shape[0] // TILE_PX, padded.shape[1] // TILE_PX
+    tiles = padded.reshape(rows, TILE_PX, columns, TILE_PX).any(axis=(1, 3))
+    return tiles.repeat(TILE_PX, axis=0).repeat(TILE_PX, axis=1)[:height, :width]
+
+
+def _runs(row: np.ndarray) -> list[tuple[int, int]]:
+    """(start, stop) of each run of true values in a bool row."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], row, [False]]).astype(np.int8)))
+    return [(int(start), int(stop)) for start, stop in edges.reshape(-1, 2)]

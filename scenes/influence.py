@@ -1,0 +1,243 @@
+"""Where image B can differ from image A: found from the plan, before anything is rendered.
+
+Both images have one camera and the same lights, and Cycles draws the same random numbers in a
+pixel whatever the rest of the scene is. So a pixel of B equals that of A to the bit unless one of
+its light paths meets a changed object. Those that matter are
+
+- the object itself and, where its outline changes, its shadows: everything between it and the far
+  edges of the penumbras,
+- the floor around it, whose share of sky and of reflected light it alters,
+- its mirror image in metal objects.
+
+What remains, single paths that bounce off the floor far away and happen to meet the object, is of
+the size of the noise; ``benchmarks/partial_render.py`` measures it against full renders.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from PIL import Image, ImageDraw
+from scipy import ndimage
+from scipy.spatial import ConvexHull
+
+from scenes.plan import Camera, Light, PairPlan, SceneObject
+from scenes.vocabulary import SIZES
+
+CONTACT_RADII = 1.5
+"""The floor is rendered anew up to this distance from a changed object's axis, in its radii."""
+PENUMBRA = 0.5
+"""Part of a light's width from which shadows are cast; the outermost penumbra is too faint to
+see."""
+MIRROR_SPREAD = 0.3
+"""Half width of a blurred mirror image, a unit of distance from the mirror."""
+MARGIN_PX = 4
+"""The mask reaches this much farther, so that its rim can show that nothing was missed."""
+
+# A circle's circumscribed 16-gon: its hull contains the circle.
+_ANGLES = np.arange(16) * (2 * math.pi / 16)
+_CIRCLE = np.column_stack([np.cos(_ANGLES), np.sin(_ANGLES)]) / math.cos(math.pi / 16)
+
+
+def influence_mask(plan: PairPlan, width: int, height: int) -> np.ndarray:
+    """The pixels of image B that must be rendered; elsewhere it shows what image A shows.
+
+    Args:
+        plan: the pair's plan.
+        width, height: image size in pixels.
+
+    Returns:
+        (height, width) bool.
+    """
+    view = View(plan.camera, width, height)
+    picture = Image.new("1", (width, height))
+    changed = [
+        (obj, change.change not in ("color", "material"))
+        for change in plan.changes
+        for obj in (change.before, change.after)
+        if obj is not None
+    ]
+    for obj, new_outline in changed:
+        hull = hull_points(obj)
+        _fill(picture, view, hull)
+        for light in plan.lights if new_outline else ():
+            _fill(picture, view, np.concatenate([hull, _shadow_points(hull, light)]))
+        reach = CONTACT_RADII * SIZES[obj.size]
+        _fill(picture, view, np.column_stack([_CIRCLE * reach + (obj.x, obj.y), np.zeros(16)]))
+    mask = np.array(picture)
+    for obj in plan.objects:
+        if obj.material == "metal":
+            _add_mirror_images(mask, view, obj, [other for other, _ in changed])
+    return ndimage.binary_dilation(mask, np.ones((3, 3)), iterations=MARGIN_PX)
+
+
+class View:
+    """A pinhole camera's geometry in pixels."""
+
+    def __init__(self, camera: Camera, width: int, height: int) -> None:
+        self.eye = np.array(camera.location)
+        forward = np.array(camera.target) - self.eye
+        forward /= np.linalg.norm(forward)
+        right = np.cross(forward, (0.0, 0.0, 1.0))
+        right /= np.linalg.norm(right)
+        self._axes = np.stack([right, np.cross(right, forward), forward])
+        self._focal_px = camera.focal_mm / camera.sensor_mm * width
+        self._center = np.array([width / 2, height / 2])
+
+    def project(self, points: np.ndarray) -> np.ndarray:
+        """(N, 3) world points to (N, 2) pixels; points behind the camera are pulled before it."""
+        x, y, depth = self._axes @ (points - self.eye).T
+        scale = self._focal_px / np.maximum(depth, 0.1)
+        return self._center + np.column_stack([x * scale, -y * scale])
+
+    def rays(self, pixels: np.ndarray) -> np.ndarray:
+        """(N, 2) pixels to (N, 3) unit directions."""
+        offset = (pixels - self._center) / self._focal_px * (1.0, -1.0)
+        directions = np.column_stack([offset, np.ones(len(offset))]) @ self._axes
+        return directions / np.linalg.norm(directions, axis=1, keepdims=True)
+
+
+def hull_points(obj: SceneObject) -> np.ndarray:
+    """(N, 3) world points whose convex hull contains the object."""
+    radius = SIZES[obj.size]
+    if obj.shape == "cube":
+        angle = math.radians(obj.rotation_deg)
+        axis = np.array([math.cos(angle), math.sin(angle)]) * radius / math.sqrt(2)
+        side = np.array([-axis[1], axis[0]])
+        outline = np.stack([axis + side, axis - side, -axis - side, side - axis])
+        rings = [(outline, 0.0), (outline, math.sqrt(2) * radius)]
+    elif obj.shape == "cylinder":
+        rings = [(_CIRCLE * radius, 0.0), (_CIRCLE * radius, 2 * radius)]
+    else:
+        # Between the rings the sphere bulges out of their hull by less than the margin.
+        rings = [
+            (_CIRCLE * radius * ring, radius * (1 + height))
+            for ring, height in ((0.72, -1.0), (1.0, -0.4), (1.0, 0.4), (0.72, 1.0))
+        ]
+    return np.concatenate(
+        [
+            np.column_stack([ring + np.array((obj.x, obj.y)), np.full(len(ring), z)])
+            for ring, z in rings
+        ]
+    )
+
+
+def _shadow_points(hull: np.ndarray, light: Light) -> np.ndarray:
+    """Where the floor meets the lines from points of the light through those of the hull."""
+    center = np.array(light.location)
+    toward = -center / np.linalg.norm(center)
+    across = np.cross(toward, (0.0, 0.0, 1.0))
+    across /= np.linalg.norm(across)
+    along = np.cross(across, toward)
+    half = PENUMBRA * light.side / 2
+    corners = [center + half * (i * across + j * along) for i in (-1, 1) for j in (-1, 1)]
+    return np.concatenate(
+        [corner + (hull - corner) * (corner[2] / (corner[2] - hull[:, 2:])) for corner in corners]
+    )
+
+
+def _fill(picture: Image.Image, view: View, points: np.ndarray) -> None:
+    """Draw the outline's hull of (N, 3) world points as the camera sees them."""
+    pixels = view.project(points)
+    outline = pixels[ConvexHull(pixels).vertices]
+    ImageDraw.Draw(picture).polygon([(x, y) for x, y in outline], fill=1, outline=1)
+
+
+def _add_mirror_images(
+    mask: np.ndarray, view: View, mirror: SceneObject, changed: list[SceneObject]
+) -> None:
+    """Add the pixels of a metal object in which a changed object is mirrored."""
+    height, width = mask.shape
+    pixels = view.project(hull_points(mirror))
+    x0, y0 = np.maximum(np.floor(pixels.min(axis=0)).astype(int), 0)
+    x1, y1 = np.minimum(np.ceil(pixels.max(axis=0)).astype(int) + 1, (width, height))
+    if x0 >= x1 or y0 >= y1:
+        return
+    grid = np.stack(np.meshgrid(np.arange(x0, x1), np.arange(y0, y1)), axis=-1).reshape(-1, 2)
+    rays = view.rays(grid + 0.5)
+    distance, normal = surface_hit(mirror, view.eye, rays)
+    hit = np.isfinite(distance)
+    grid, rays, normal = grid[hit], rays[hit], normal[hit]
+    point = view.eye + distance[hit, None] * rays
+    mirrored = rays - 2 * (rays * normal).sum(axis=1, keepdims=True) * normal
+    for obj in changed:
+        center = np.array((obj.x, obj.y, SIZES[obj.size]))
+        to_center = center - point
+        ahead = (to_center * mirrored).sum(axis=1)
+        aside = np.linalg.norm(to_center - ahead[:, None] * mirrored, axis=1)
+        seen = (ahead > 0) & (aside <= math.sqrt(2) * SIZES[obj.size] + MIRROR_SPREAD * ahead)
+        mask[grid[seen, 1], grid[seen, 0]] = True
+
+
+def surface_hit(
+    obj: SceneObject, eye: np.ndarray, rays: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Where rays first meet an object (rounded edges left out).
+
+    Args:
+        obj: what they may meet.
+        eye: (3,) their origin, outside the object.
+        rays: (N, 3) unit directions.
+
+    Returns:
+        distance: (N,), inf where a ray misses.
+        normal: (N, 3) outward unit normals; anything where a ray misses.
+    """
+    radius = SIZES[obj.size]
+    origin = eye - (obj.x, obj.y, 0.0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        if obj.shape == "sphere":
+            center = origin - (0.0, 0.0, radius)
+            distance = _nearer_root(
+                (rays * rays).sum(1), rays @ center, center @ center - radius**2
+            )
+            normal = (center + distance[:, None] * rays) / radius
+        elif obj.shape == "cylinder":
+            distance, normal = _cylinder_hit(radius, origin, rays)
+        else:
+            distance, normal = _cube_hit(radius, math.radians(obj.rotation_deg), origin, rays)
+    return np.where(np.isnan(distance) | (distance <= 0), np.inf, distance), normal
+
+
+def _nearer_root(a: np.ndarray, half_b: np.ndarray, c: float) -> np.ndarray:
+    """The smaller root of a t^2 + 2 half_b t + c; nan where there is none."""
+    return (-half_b - np.sqrt(half_b**2 - a * c)) / a
+
+
+def _cylinder_hit(
+    radius: float, origin: np.ndarray, rays: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    flat = rays[:, :2]
+    side = _nearer_root(
+        (flat * flat).sum(axis=1), flat @ origin[:2], origin[:2] @ origin[:2] - radius**2
+    )
+    z = origin[2] + side * rays[:, 2]
+    side = np.where((z >= 0) & (z <= 2 * radius), side, np.inf)
+    top = (2 * radius - origin[2]) / rays[:, 2]
+    at_top = np.linalg.norm(origin[:2] + top[:, None] * flat, axis=1)
+    top = np.where(at_top <= radius, top, np.inf)
+    distance = np.minimum(side, top)
+    normal = np.zeros_like(rays)
+    normal[:, :2] = (origin[:2] + side[:, None] * flat) / radius
+    normal[top <= side] = (0.0, 0.0, 1.0)
+    return distance, normal
+
+
+def _cube_hit(
+    radius: float, angle: float, origin: np.ndarray, rays: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    half = radius / math.sqrt(2)
+    turn = np.array(
+        [[math.cos(angle), math.sin(angle), 0], [-math.sin(angle), math.cos(angle), 0], [0, 0, 1]]
+    )
+    origin, rays = turn @ (origin - (0.0, 0.0, half)), rays @ turn.T
+    # The slab method: inside the cube means inside all three slabs.
+    planes = (-np.sign(rays) * half - origin) / rays
+    leave = ((np.sign(rays) * half - origin) / rays).min(axis=1)
+    axis = planes.argmax(axis=1)
+    enter = planes.max(axis=1)
+    normal = np.zeros_like(rays)
+    rows = np.arange(len(rays))
+    normal[rows, axis] = -np.sign(rays[rows, axis])
+    return np.where(enter <= leave, enter, np.inf), normal @ turn

@@ -1,0 +1,253 @@
+"""The parent's end of one render worker: start it, ask it, notice when it is gone."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import select
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+
+from scenes.film import Exposure, Window
+from scenes.interpreter import blender_command, blender_environment
+from scenes.labels import srgb8_to_linear
+from scenes.plan import Camera, Light, SceneObject
+from scenes.settings import RenderSettings
+from scenes.vocabulary import COLORS, SIZES
+
+WORKER_SCRIPT = Path(__file__).parent / "blender" / "worker.py"
+START_TIMEOUT_S = 120.0
+KEEP_FREED_MEMORY = {
+    "MALLOC_MMAP_THRESHOLD_": str(2**30),
+    "MALLOC_TRIM_THRESHOLD_": str(2**32),
+}
+"""For glibc: keep what a render frees for the next one. Giving it back to the kernel and faulting
+it in again cost a fifth of the time of small pairs."""
+
+
+class RenderError(RuntimeError):
+    """A plan could not be rendered; no picture was handed out."""
+
+
+class BlenderNotFoundError(RenderError):
+    """The worker could not import Blender."""
+
+
+class WorkerDied(RenderError):
+    """The worker crashed or hung; a fresh one may render the same plan."""
+
+
+@dataclass(frozen=True)
+class Shot:
+    """One picture to take.
+
+    Attributes:
+        objects: what stands on the floor.
+        window: render this part of the picture only; None for all of it.
+        covered: (x0, y0, x1, y1) rectangles in pixels that need not be rendered.
+    """
+
+    objects: tuple[SceneObject, ...]
+    window: Window | None = None
+    covered: tuple[tuple[float, float, float, float], ...] = ()
+
+
+class WorkerProcess:
+    """One Blender in a process of its own. Not thread-safe: one caller at a time.
+
+    Args:
+        settings: image size and device.
+        threads: CPU threads for Cycles.
+        cycles: properties of ``bpy.types.CyclesRenderSettings`` to set; by default the samples
+            of the settings' quality.
+
+    Raises:
+        BlenderNotFoundError: bpy cannot be imported; the message says what to do.
+        RenderError: Blender is there but cannot be set up as asked.
+        WorkerDied: it crashed or hung while starting.
+    """
+
+    def __init__(
+        self, settings: RenderSettings, threads: int, cycles: dict[str, Any] | None = None
+    ) -> None:
+        self._log = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the worker
+        self.scratch = tempfile.mkdtemp(prefix="dig-env-", dir=_scratch_root())
+        self.width, self.height = settings.width, settings.height
+        self.renders = 0
+        replies, reply_fd = os.pipe()
+        self._replies = os.fdopen(replies, "rb", buffering=0)
+        argument = {
+            "width": settings.width,
+            "height": settings.height,
+            "cycles": {"samples": settings.samples} if cycles is None else cycles,
+            "device": settings.device,
+            "threads": threads,
+            "scratch": self.scratch,
+            "reply_fd": reply_fd,
+        }
+        self._command = blender_command(WORKER_SCRIPT)
+        try:
+            self._process = subprocess.Popen(
+                [*self._command, json.dumps(argument)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                stderr=self._log,
+                bufsize=0,
+                pass_fds=(reply_fd,),
+                # Blender leaves a temporary folder behind when it is killed: it goes into ours.
+                env=blender_environment() | KEEP_FREED_MEMORY | {"TMPDIR": self.scratch},
+                # Ctrl-C in the terminal is the parent's to handle; it ends the workers itself.
+                start_new_session=True,
+            )
+        except OSError as error:
+            shutil.rmtree(self.scratch, ignore_errors=True)
+            raise BlenderNotFoundError(
+                f"could not start the render worker {self._command[0]} ({error.strerror}): set "
+                "DIG_ENV_BLENDER to a Python that has bpy or to a blender executable, or run "
+                "'dig-env install-blender'"
+            ) from error
+        finally:
+            os.close(reply_fd)
+        try:
+            self.versions = self._answer(START_TIMEOUT_S)
+        except BaseException:
+            self.kill()
+            raise
+
+    @property
+    def pid(self) -> int:
+        """Process id of the worker."""
+        return self._process.pid
+
+    @property
+    def resident_bytes(self) -> int:
+        """Memory that the worker holds; 0 when it is gone."""
+        try:
+            return psutil.Process(self.pid).memory_info().rss
+        except psutil.Error:
+            return 0
+
+    def expose(
+        self, camera: Camera, lights: Sequence[Light], shots: Sequence[Shot], timeout_s: float
+    ) -> list[Exposure]:
+        """Take pictures from one camera under the same lights.
+
+        Raises:
+            RenderError: Blender refused (the worker is still usable).
+            WorkerDied: the worker crashed or exceeded its time; ``kill`` it.
+        """
+        paths = [Path(self.scratch) / f"{index}.exr" for index in range(len(shots))]
+        for path in paths:
+            # Blender reports a failed write on its console only; without this, the last picture
+            # would be read again and pass for the new one.
+            path.unlink(missing_ok=True)
+        request = {
+            "camera": dataclasses.asdict(camera),
+            "lights": [dataclasses.asdict(light) for light in lights],
+            "scenes": [
+                {
+                    "objects": [_object_fields(obj) for obj in shot.objects],
+                    "window": shot.window and dataclasses.astuple(shot.window),
+                    "covered": shot.covered,
+                    "path": str(path),
+                }
+                for shot, path in zip(shots, paths, strict=True)
+            ],
+        }
+        # A GPU compiles its kernels in the first render.
+        is_new_gpu = self.renders == 0 and self.versions["device"] != "CPU"
+        try:
+            assert self._process.stdin is not None
+            self._process.stdin.write(json.dumps(request).encode() + b"\n")
+        except OSError as error:
+            raise WorkerDied(self._obituary()) from error
+        self._answer(timeout_s + (START_TIMEOUT_S if is_new_gpu else 0.0))
+        exposures = [self._read_exposure(path) for path in paths]
+        self.renders += 1
+        return exposures
+
+    def kill(self) -> None:
+        """End the process at once; safe to call twice and from another thread."""
+        self._process.kill()
+        self._process.wait()
+        for stream in (self._process.stdin, self._replies, self._log):
+            if stream is not None:
+                stream.close()
+        shutil.rmtree(self.scratch, ignore_errors=True)
+
+    def _read_exposure(self, path: Path) -> Exposure:
+        try:
+            return Exposure.read(path)
+        except Exception as error:
+            if not os.path.isdir(self.scratch):
+                raise WorkerDied("the render worker was ended") from error
+            free_mb = shutil.disk_usage(self.scratch).free / 1e6
+            raise RenderError(
+                f"Blender's picture could not be written whole to {self.scratch}, where "
+                f"{free_mb:.0f} MB are free: free some space there"
+            ) from error
+
+    def _answer(self, timeout_s: float) -> dict[str, Any]:
+        """The worker's next reply, or WorkerDied at the time-out or end of file."""
+        deadline = time.monotonic() + timeout_s
+        line = b""
+        while not line.endswith(b"\n"):
+            left_s = deadline - time.monotonic()
+            try:
+                if left_s <= 0 or not select.select([self._replies], [], [], left_s)[0]:
+                    raise WorkerDied(
+                        f"the render worker gave no answer for {timeout_s:.0f} s and counts as hung"
+                    )
+                chunk = self._replies.read(65536)
+            except ValueError as error:  # closed by kill() in another thread
+                raise WorkerDied("the render worker was ended") from error
+            if not chunk:
+                raise WorkerDied(self._obituary())
+            line += chunk
+        reply = json.loads(line)
+        if "error" not in reply:
+            return reply
+        message = f"{reply['error']}: {reply['message']}"
+        if reply["error"] in ("ModuleNotFoundError", "ImportError"):
+            raise BlenderNotFoundError(
+                f"the render worker ({self._command[0]}) could not import Blender ({message}). "
+                "Run 'dig-env install-blender' to get one (or 'pip install \"bpy==4.5.*\"' in a "
+                "Python 3.11), and 'dig-env doctor' to see which system libraries are missing"
+            )
+        raise RenderError(f"Blender could not render ({message})")
+
+    def _obituary(self) -> str:
+        try:
+            status = self._process.wait(timeout=5)
+            self._log.seek(0)
+            tail = self._log.read()[-2000:].decode(errors="replace").strip()
+        except (subprocess.TimeoutExpired, ValueError):
+            status, tail = None, ""
+        return f"the render worker died (exit status {status}); its last words: {tail or 'none'}"
+
+
+def render_timeout_s(settings: RenderSettings) -> float:
+    """Seconds after which a pair counts as hung: a quarter of a minute and ten times what one
+    thread was measured to need (1.6 microseconds a sample)."""
+    return 15.0 + 2 * settings.width * settings.height * settings.samples * 1.6e-5
+
+
+def _scratch_root() -> str | None:
+    """Memory-backed storage where there is any; None lets tempfile choose."""
+    return "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+
+
+def _object_fields(obj: SceneObject) -> dict[str, Any]:
+    fields = dataclasses.asdict(obj)
+    rgb = srgb8_to_linear(np.array(COLORS[obj.color])).tolist()
+    return fields | {"radius": SIZES[obj.size], "rgb": rgb}
