@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import string
+from concurrent.futures import Future
+from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
@@ -12,16 +15,9 @@ from gymnasium import spaces
 from dig_env.answers import COORDINATES, parse_boxes
 from dig_env.drawing import draw_pair
 from dig_env.observation import instruction, observe
+from dig_env.pairs import FreshPairs, PairSource, StoredPairs
 from dig_env.reward import RewardConfig, score
-from scenes import (
-    Difficulty,
-    Pair,
-    Renderer,
-    RenderSettings,
-    pair_seed_range,
-    plan_pair,
-    resolve_stage,
-)
+from scenes import SEEDS_PER_SPLIT, Difficulty, Pair, RenderSettings, resolve_stage
 
 MAX_ANSWER_LENGTH = 16384
 """Longest text in the action space; ``step`` reads longer ones too."""
@@ -64,7 +60,11 @@ class DiGEnv(gym.Env[dict[str, Any], str]):
     - ``width``, ``height``: image size in pixels (320, 240).
     - ``quality``: "draft", "standard" (default) or "high".
     - ``device``: "auto" (default), "cpu" or "gpu": where Cycles renders.
-    - ``workers``: Blender processes (1).
+    - ``workers``: Blender processes (1). While the policy thinks, as many of the next pairs are
+      rendered in advance.
+    - ``dataset``: folder that ``dig-env render`` wrote; its pairs are drawn, with replacement,
+      instead of rendered. It decides size and quality, which are then left out. Its stages are
+      chosen by name.
     - ``coordinates``: frame of the answer: "norm1000" (default), "unit" or "pixel".
     - ``reward``: dictionary of ``dig_env.RewardConfig`` fields.
     - ``split``: "train" (default), "validation" or "test": disjoint ranges of pair seeds.
@@ -84,11 +84,12 @@ class DiGEnv(gym.Env[dict[str, Any], str]):
     def __init__(
         self,
         stage: str | dict[str, Any] | Difficulty = "single",
-        width: int = 320,
-        height: int = 240,
-        quality: str = "standard",
-        device: str = "auto",
+        width: int | None = None,
+        height: int | None = None,
+        quality: str | None = None,
+        device: str | None = None,
         workers: int = 1,
+        dataset: str | Path | None = None,
         coordinates: str = "norm1000",
         reward: dict[str, Any] | None = None,
         split: str = "train",
@@ -104,9 +105,11 @@ class DiGEnv(gym.Env[dict[str, Any], str]):
         self.stage = stage
         self._coordinates = coordinates
         self._reward_config = RewardConfig(**(reward or {}))
-        self._pair_seeds = pair_seed_range(split)
-        self._renderer = Renderer(RenderSettings(width, height, quality, device), workers)
+        asked = {"width": width, "height": height, "quality": quality, "device": device}
+        self._pairs = _pair_source(asked, dataset, split, workers)
+        width, height = self._pairs.settings.width, self._pairs.settings.height
         self._size = (width, height)
+        self._ahead: dict[tuple[int, Difficulty], Future[Pair]] = {}
         self._pair: Pair | None = None
         self._answered_boxes: np.ndarray | None = None
         self._window: Any = None
@@ -159,8 +162,8 @@ class DiGEnv(gym.Env[dict[str, Any], str]):
         super().reset(seed=seed)
         options = dict(options or {})
         # Drawn even when an option replaces it, so that replays never shift the stream.
-        drawn = int(self.np_random.integers(self._pair_seeds.start, self._pair_seeds.stop))
-        pair_seed = options.pop("pair_seed", drawn)
+        drawn = int(self.np_random.integers(SEEDS_PER_SPLIT))
+        replayed = options.pop("pair_seed", None)
         stage, difficulty = self._stage, self._difficulty
         if "stage" in options:
             stage, difficulty = resolve_stage(options.pop("stage"))
@@ -171,7 +174,13 @@ class DiGEnv(gym.Env[dict[str, Any], str]):
             )
         # A reset that fails must not leave the last pair open to a further answer.
         self._pair = self._answered_boxes = None
-        self._pair = self._renderer.render(plan_pair(pair_seed, difficulty))
+        pair_seed = self._pairs.pair_seed(drawn, stage) if replayed is None else replayed
+        future = self._ahead.pop((pair_seed, difficulty), None)
+        if future is None:
+            future = self._pairs.submit(pair_seed, difficulty)
+        if replayed is None:
+            self._look_ahead(stage, difficulty)
+        self._pair = future.result()
         self._info = {"pair_seed": pair_seed, "stage": stage}
         if self.render_mode == "human":
             self.render()
@@ -232,12 +241,25 @@ class DiGEnv(gym.Env[dict[str, Any], str]):
 
     def close(self) -> None:
         """End the Blender processes and the window; safe to call twice."""
-        self._renderer.close()
+        self._pairs.close()
         if self._window is not None:
             import pygame
 
             pygame.display.quit()
             self._window = None
+
+    def _look_ahead(self, stage: str, difficulty: Difficulty) -> None:
+        """Ask for the pairs that the next resets will draw if the stage stays as it is."""
+        generator = copy.deepcopy(self.np_random)
+        upcoming = [
+            (self._pairs.pair_seed(int(generator.integers(SEEDS_PER_SPLIT)), stage), difficulty)
+            for _ in range(self._pairs.look_ahead)
+        ]
+        for key in [key for key in self._ahead if key not in upcoming]:
+            self._ahead.pop(key).cancel()
+        for key in upcoming:
+            if key not in self._ahead:
+                self._ahead[key] = self._pairs.submit(*key)
 
     def _show(self, frame: np.ndarray) -> None:
         import pygame  # here, since only people who watch need a window library
@@ -250,3 +272,20 @@ class DiGEnv(gym.Env[dict[str, Any], str]):
         self._window.blit(pygame.surfarray.make_surface(frame.swapaxes(0, 1)), (0, 0))
         pygame.event.pump()
         pygame.display.flip()
+
+
+def _pair_source(
+    asked: dict[str, Any], dataset: str | Path | None, split: str, workers: int
+) -> PairSource:
+    """The renderer, or the dataset, that the constructor's arguments mean."""
+    given = {name: value for name, value in asked.items() if value is not None}
+    if dataset is None:
+        return FreshPairs(RenderSettings(**given), split, workers)
+    source = StoredPairs(dataset, split)
+    for name, value in given.items():
+        if value != getattr(source.settings, name):
+            raise ValueError(
+                f"{name}={value!r}, but the pairs in {dataset} were rendered with "
+                f"{name}={getattr(source.settings, name)!r}: leave {name} out"
+            )
+    return source

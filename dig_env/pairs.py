@@ -1,0 +1,96 @@
+"""Where an environment's pairs come from: a renderer, or a dataset on disk."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Protocol
+
+from scenes import (
+    Difficulty,
+    Pair,
+    PairDataset,
+    Renderer,
+    RenderSettings,
+    pair_seed_range,
+    plan_pair,
+)
+
+
+class PairSource(Protocol):
+    """What an environment asks of a source.
+
+    Attributes:
+        settings: size and quality of its images.
+        look_ahead: number of pairs that are worth asking for in advance.
+    """
+
+    settings: RenderSettings
+    look_ahead: int
+
+    def pair_seed(self, drawn: int, stage: str) -> int:
+        """The pair seed that a drawn number, 0 <= drawn < 2**48, stands for."""
+        ...
+
+    def submit(self, pair_seed: int, difficulty: Difficulty) -> Future[Pair]:
+        """Start making a pair."""
+        ...
+
+    def close(self) -> None:
+        """Give back what it holds; safe to call twice."""
+        ...
+
+
+class FreshPairs:
+    """Pairs that are rendered as they are asked for."""
+
+    def __init__(self, settings: RenderSettings, split: str, workers: int) -> None:
+        self._seeds = pair_seed_range(split)
+        self._renderer = Renderer(settings, workers)
+        self.settings = settings
+        self.look_ahead = workers
+
+    def pair_seed(self, drawn: int, stage: str) -> int:
+        """The drawn number itself, counted from the start of the split's range."""
+        return self._seeds[drawn]
+
+    def submit(self, pair_seed: int, difficulty: Difficulty) -> Future[Pair]:
+        """Plan a pair and start rendering it; whatever goes wrong is the future's to tell."""
+        try:
+            return self._renderer.submit(plan_pair(pair_seed, difficulty))
+        except ValueError as error:
+            failed: Future[Pair] = Future()
+            failed.set_exception(error)
+            return failed
+
+    def close(self) -> None:
+        """End the Blender processes."""
+        self._renderer.close()
+
+
+class StoredPairs:
+    """Pairs of a folder that ``dig-env render`` wrote, drawn with replacement."""
+
+    look_ahead = 1
+
+    def __init__(self, folder: str | Path, split: str) -> None:
+        self._dataset = PairDataset(folder)
+        self._split = split
+        self._seeds: dict[str, Sequence[int]] = {}
+        self._reader = ThreadPoolExecutor(1, thread_name_prefix="dig-env-read")
+        self.settings = self._dataset.settings
+
+    def pair_seed(self, drawn: int, stage: str) -> int:
+        """One of the stage's pairs; ValueError when the folder has none."""
+        if stage not in self._seeds:
+            self._seeds[stage] = self._dataset.pair_seeds(stage, self._split)
+        return self._seeds[stage][drawn % len(self._seeds[stage])]
+
+    def submit(self, pair_seed: int, difficulty: Difficulty) -> Future[Pair]:
+        """Start reading a pair from disk."""
+        return self._reader.submit(self._dataset.pair, pair_seed)
+
+    def close(self) -> None:
+        """End the reading thread."""
+        self._reader.shutdown(wait=False, cancel_futures=True)

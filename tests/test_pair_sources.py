@@ -1,0 +1,164 @@
+"""Where an environment's pairs come from: rendered while the policy thinks, or read from disk."""
+
+import time
+from concurrent.futures import wait
+
+import gymnasium as gym
+import numpy as np
+import pytest
+from conftest import SMALL, SMALL_ENV
+
+import dig_env
+from agents.evaluation import pair_seeds
+from scenes import DifficultyError, PairDataset, Renderer, plan_pair, render_dataset
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    path = tmp_path_factory.mktemp("pairs")
+    for split in ("train", "test"):
+        render_dataset(path, {"single": 6, "dual": 3}, split, SMALL, workers=2)
+    return path
+
+
+def play(env, resets, **first):
+    played = []
+    for index in range(resets):
+        observation, info = env.reset(**(first if index == 0 else {}))
+        played.append((info["pair_seed"], observation["image_a"], observation["image_b"]))
+        env.step("[]")
+    return played
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_rendering_ahead_changes_no_pair(renderer, workers):
+    env = gym.make("DiG-Dual-v0", workers=workers, **SMALL_ENV)
+    expected_seeds = pair_seeds(5, "train")
+    for pair_seed, image_a, image_b in play(env, 5, seed=5):
+        assert pair_seed == next(expected_seeds)
+        pair = renderer.render(plan_pair(pair_seed, env.unwrapped._difficulty))
+        np.testing.assert_array_equal(image_a, pair.image_a)
+        np.testing.assert_array_equal(image_b, pair.image_b)
+    env.close()
+
+
+def test_the_next_pair_is_there_before_it_is_asked_for():
+    env = gym.make("DiG-v0", **SMALL_ENV)
+    env.reset(seed=1)
+    ahead = dict(env.unwrapped._ahead)
+    assert len(ahead) == 1
+    wait(ahead.values(), timeout=60)
+    # Without its workers the environment can still show what was rendered ahead.
+    env.unwrapped._pairs.close()
+    env.unwrapped._pairs.look_ahead = 0
+    _, info = env.reset()
+    assert {info["pair_seed"]} == {pair_seed for pair_seed, _ in ahead}
+    env.close()
+
+
+def test_a_replay_is_not_taken_for_a_draw():
+    env = gym.make("DiG-v0", **SMALL_ENV)
+    env.reset(options={"pair_seed": 3})
+    assert not env.unwrapped._ahead, "the next replay's seed cannot be foreseen"
+    env.close()
+
+
+def test_a_change_of_stage_discards_what_was_rendered_ahead():
+    env = gym.make("DiG-v0", **SMALL_ENV)
+    env.reset(seed=1)
+    env.unwrapped.stage = "dual"
+    _, info = env.reset()
+    assert info["stage"] == "dual"
+    assert len(env.unwrapped.pair.differences) == 2
+    assert all(difficulty.differences == (2, 2) for _, difficulty in env.unwrapped._ahead)
+    env.close()
+
+
+def test_a_pair_ahead_that_cannot_be_made_is_an_error_when_its_turn_comes(monkeypatch):
+    env = gym.make("DiG-v0", **SMALL_ENV)
+    make_plan = dig_env.pairs.plan_pair
+
+    def plan_only_the_first(pair_seed, difficulty):
+        if made:
+            raise DifficultyError("no room")
+        made.append(pair_seed)
+        return make_plan(pair_seed, difficulty)
+
+    made = []
+    monkeypatch.setattr(dig_env.pairs, "plan_pair", plan_only_the_first)
+    env.reset(seed=1)
+    with pytest.raises(DifficultyError, match="no room"):
+        env.reset()
+    env.close()
+
+
+def test_a_dataset_plays_without_blender(folder, monkeypatch):
+    monkeypatch.setattr(Renderer, "__init__", lambda *_, **__: pytest.fail("rendered"))
+    env = gym.make("DiG-v0", dataset=str(folder))
+    dataset = PairDataset(folder)
+    assert env.observation_space["image_a"].shape == (SMALL.height, SMALL.width, 3)
+    for pair_seed, image_a, image_b in play(env, 8, seed=2):
+        assert pair_seed in dataset.pair_seeds("single", "train")
+        np.testing.assert_array_equal(image_a, dataset.pair(pair_seed).image_a)
+        np.testing.assert_array_equal(image_b, dataset.pair(pair_seed).image_b)
+    env.close()
+
+
+def test_a_dataset_is_drawn_from_by_the_seed_alone(folder):
+    seeds = []
+    for _ in range(2):
+        env = gym.make("DiG-v0", dataset=folder, split="test", stage="dual")
+        seeds.append([pair_seed for pair_seed, *_ in play(env, 6, seed=11)])
+        env.close()
+    assert seeds[0] == seeds[1]
+    assert len(set(seeds[0])) > 1
+    assert set(seeds[0]) <= set(PairDataset(folder).pair_seeds("dual", "test"))
+
+
+def test_a_dataset_and_a_fresh_pair_of_one_seed_earn_the_same(folder):
+    pair_seed = PairDataset(folder).pair_seeds("dual", "train")[1]
+    outcomes = []
+    for arguments in ({"dataset": folder}, SMALL_ENV):
+        env = gym.make("DiG-Dual-v0", **arguments)
+        observation, _ = env.reset(options={"pair_seed": pair_seed})
+        _, reward, *_, info = env.step("[[100, 100, 600, 700]]")
+        outcomes.append((observation["image_b"].tobytes(), reward, info))
+        env.close()
+    assert outcomes[0] == outcomes[1]
+
+
+def test_the_curriculum_walks_a_dataset(folder):
+    env = dig_env.CurriculumWrapper(
+        gym.make("DiG-v0", dataset=folder),
+        dig_env.Curriculum(("single", "dual"), promote_at=0.0, window=2),
+    )
+    stages = []
+    for _ in range(4):
+        _, info = env.reset()
+        stages.append(info["stage"])
+        env.step("[]")
+    assert stages == ["single", "single", "dual", "dual"]
+    env.close()
+
+
+def test_a_dataset_decides_size_and_quality(folder):
+    with pytest.raises(ValueError, match="leave width out"):
+        gym.make("DiG-v0", dataset=folder, width=320)
+    gym.make("DiG-v0", dataset=folder, width=SMALL.width).close()
+
+
+def test_a_stage_that_a_dataset_lacks_is_an_error_that_says_what_it_has(folder):
+    env = gym.make("DiG-v0", dataset=folder, stage="mixed")
+    with pytest.raises(ValueError, match="mixed.*train/dual.*dig-env render"):
+        env.reset()
+    with pytest.raises(ValueError, match="pair_seed=7"):
+        env.reset(options={"pair_seed": 7, "stage": "single"})
+    env.close()
+
+
+def test_closing_does_not_wait_for_what_is_ahead():
+    env = gym.make("DiG-v0", width=1024, height=768, quality="high", device="cpu")
+    env.unwrapped._pairs.submit(1, env.unwrapped._difficulty)
+    begun = time.monotonic()
+    env.close()
+    assert time.monotonic() - begun < 5
