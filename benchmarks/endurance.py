@@ -1,0 +1,167 @@
+"""Ten thousand pairs through one pool, and two hundred blows to its workers.
+
+python benchmarks/endurance.py soak --out docs/results/soak.json
+python benchmarks/endurance.py chaos --out docs/results/chaos.json
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import random
+import signal
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import tyro
+
+import scenes.renderer as renderer_module
+from scenes import STAGES, Pair, Renderer, RenderSettings, available_cores, plan_pair
+from scenes.files import write_whole
+
+app = tyro.extras.SubcommandApp()
+BLOWS = (signal.SIGKILL, signal.SIGSTOP, signal.SIGSEGV)
+
+
+@app.command
+def soak(
+    pairs: int = 10_000,
+    settings: RenderSettings = RenderSettings(64, 48, "draft", "cpu"),
+    out: Path = Path("docs/results/soak.json"),
+) -> None:
+    """Compare memory and speed of the last thousand pairs with the first.
+
+    Args:
+        pairs: in all.
+        settings: image size and quality.
+        out: file for the results.
+    """
+    plans = (plan_pair(seed, STAGES["mixed"]) for seed in range(pairs + 100))
+    me = psutil.Process()
+    thousands: list[dict[str, float]] = []
+    with Renderer(settings, None) as renderer:
+        print(renderer)
+        stream = renderer.imap(plans)
+        for _ in range(100):
+            next(stream)
+        for _ in range(pairs // 1000):
+            begun = time.perf_counter()
+            workers_mb, own_mb = [], []
+            for index in range(1000):
+                next(stream)
+                if index % 50 == 0:
+                    workers_mb.append(sum(worker.resident_bytes for worker in renderer._living))
+                    own_mb.append(me.memory_info().rss)
+            thousands.append(
+                {
+                    "pairs_per_s": round(1000 / (time.perf_counter() - begun), 2),
+                    "workers_mb": round(float(np.median(workers_mb)) / 2**20, 1),
+                    "own_mb": round(float(np.median(own_mb)) / 2**20, 1),
+                }
+            )
+            print(thousands[-1], flush=True)
+    first, last = thousands[0], thousands[-1]
+    table = {
+        "command": "python benchmarks/endurance.py soak",
+        "machine": f"{available_cores()} cores, {platform.machine()}",
+        "settings": [settings.width, settings.height, settings.quality],
+        "recycle_after": renderer_module.RECYCLE_AFTER,
+        "last_over_first": {name: round(last[name] / first[name], 3) for name in first},
+        "thousands": thousands,
+    }
+    print(table["last_over_first"])
+    _write(out, table)
+
+
+@app.command
+def chaos(
+    blows: int = 200,
+    timeout_s: float = 2.0,
+    seed: int = 0,
+    settings: RenderSettings = RenderSettings(64, 48, "draft", "cpu"),
+    out: Path = Path("docs/results/chaos.json"),
+) -> None:
+    """Hit random workers at random moments, and compare every pair with an undisturbed run.
+
+    Args:
+        blows: SIGKILL, SIGSTOP and SIGSEGV, drawn evenly.
+        timeout_s: after which a worker counts as hung.
+        seed: of what is hit when.
+        settings: image size and quality.
+        out: file for the results.
+    """
+    rng = random.Random(seed)
+    struck = {blow.name: 0 for blow in BLOWS}
+    digests: dict[int, str] = {}
+    over = threading.Event()
+    longest_s = 0.0
+    with Renderer(settings, None) as renderer:
+        renderer._timeout_s = timeout_s
+        print(renderer)
+
+        def strike() -> None:
+            while sum(struck.values()) < blows:
+                time.sleep(rng.uniform(0.2, 3.0))
+                living = renderer.worker_pids
+                if living:
+                    blow = rng.choice(BLOWS)
+                    try:
+                        os.kill(rng.choice(living), blow)
+                    except ProcessLookupError:
+                        continue
+                    struck[blow.name] += 1
+            over.set()
+
+        threading.Thread(target=strike, daemon=True).start()
+
+        def plans() -> Any:
+            index = 0
+            while not over.is_set():
+                yield plan_pair(index, STAGES["mixed"])
+                index += 1
+
+        begun = last = time.monotonic()
+        for index, pair in enumerate(renderer.imap(plans())):
+            assert pair.plan.seed == index, "lost, doubled or out of order"
+            digests[index] = digest(pair)
+            longest_s, last = max(longest_s, time.monotonic() - last), time.monotonic()
+        seconds = time.monotonic() - begun
+    print(f"{len(digests)} pairs under {struck}; now the same ones undisturbed")
+    with Renderer(settings, None) as renderer:
+        calm = renderer.imap(plan_pair(index, STAGES["mixed"]) for index in range(len(digests)))
+        wrong = [pair.plan.seed for pair in calm if digest(pair) != digests[pair.plan.seed]]
+    table = {
+        "command": "python benchmarks/endurance.py chaos",
+        "machine": f"{available_cores()} cores, {platform.machine()}",
+        "settings": [settings.width, settings.height, settings.quality],
+        "blows": struck,
+        "pairs": len(digests),
+        "wrong_lost_or_doubled": len(wrong),
+        "seconds": round(seconds, 1),
+        "timeout_s": timeout_s,
+        "longest_wait_for_a_pair_s": round(longest_s, 2),
+    }
+    print(table)
+    _write(out, table)
+
+
+def digest(pair: Pair) -> str:
+    """SHA-256 of all that a pair holds."""
+    parts = [array.tobytes() for array in (pair.image_a, pair.ids_a, pair.image_b, pair.ids_b)]
+    labels = repr((pair.differences, pair.certificate, pair.plan)).encode()
+    return hashlib.sha256(b"".join([*parts, labels])).hexdigest()
+
+
+def _write(out: Path, table: dict[str, Any]) -> None:
+    write_whole(out, json.dumps(table, indent=2).encode() + b"\n")
+    print(f"results: {out}")
+
+
+if __name__ == "__main__":
+    app.cli()

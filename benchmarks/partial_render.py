@@ -1,0 +1,98 @@
+"""What rendering image B only where it can differ costs, and how close it comes to a full render.
+
+For each stage, fresh pairs are photographed twice by the same worker, B in part and in full. Prints
+the time of a pair against that of two full renders, PSNR and largest error of B, the step at the
+part's rim, and how often the check of the rim asked for a full render.
+
+    python benchmarks/partial_render.py --out docs/results/partial_render.json
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import platform
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tyro
+from image_quality import psnr
+
+import scenes.imaging as imaging
+from scenes import STAGES, RenderSettings, available_cores, plan_pair
+from scenes.files import write_whole
+from scenes.film import Darkroom
+from scenes.influence import influence_mask
+from scenes.process import WorkerProcess
+
+TIMEOUT_S = 600.0
+
+
+def main(
+    pairs: int = 60,
+    settings: RenderSettings = RenderSettings(device="cpu"),
+    out: Path = Path("docs/results/partial_render.json"),
+) -> None:
+    """Photograph, compare, print a table.
+
+    Args:
+        pairs: plans of each stage, from pair seed 0 on.
+        settings: image size and quality.
+        out: file for the results.
+    """
+    threads = available_cores()
+    print(f"{threads} cores, {settings.width}x{settings.height}, {settings.quality}")
+    worker, darkroom = WorkerProcess(settings, threads), Darkroom(threads)
+    try:
+        imaging.photograph_fully(plan_pair(0, STAGES["single"]), worker, darkroom, TIMEOUT_S)
+        rows = [_row(stage, pairs, worker, darkroom) for stage in STAGES]
+    finally:
+        worker.kill()
+    table = {
+        "command": "python benchmarks/partial_render.py",
+        "machine": f"{threads} cores, {platform.machine()}",
+        "settings": dataclasses.asdict(settings),
+        "pairs": pairs,
+        "stages": rows,
+    }
+    write_whole(out, json.dumps(table, indent=2).encode() + b"\n")
+    print(f"results: {out}")
+
+
+def _row(stage: str, pairs: int, worker: WorkerProcess, darkroom: Darkroom) -> dict[str, Any]:
+    seconds: dict[str, list[float]] = {"part": [], "full": []}
+    decibels, largest, seams, shares = [], [], [], []
+    for seed in range(pairs):
+        plan = plan_pair(seed, STAGES[stage])
+        begun = time.perf_counter()
+        image_a, _, image_b, ids_b = imaging.photograph(plan, worker, darkroom, TIMEOUT_S)
+        between = time.perf_counter()
+        full_a, _, full_b, full_ids_b = imaging.photograph_fully(plan, worker, darkroom, TIMEOUT_S)
+        seconds["part"].append(between - begun)
+        seconds["full"].append(time.perf_counter() - between)
+        assert (image_a == full_a).all() and (ids_b == full_ids_b).all()
+        decibels.append(min(psnr(image_b, full_b), 99.0))
+        largest.append(int(np.abs(image_b.astype(int) - full_b).max()))
+        mask = influence_mask(plan, worker.width, worker.height)
+        shares.append(float(mask.mean()))
+        seams.append(bool((image_b == full_b).all() and not mask.all()))
+    row = {
+        "stage": stage,
+        "time_over_two_full_renders": round(sum(seconds["part"]) / sum(seconds["full"]), 3),
+        "ms_a_pair": round(1e3 * float(np.mean(seconds["part"])), 1),
+        "ms_of_two_full_renders": round(1e3 * float(np.mean(seconds["full"])), 1),
+        "part_rendered": round(float(np.mean(shares)), 3),
+        "psnr_mean_db": round(float(np.mean(decibels)), 1),
+        "psnr_least_db": round(float(np.min(decibels)), 1),
+        "error_largest_median_levels": float(np.median(largest)),
+        "error_largest_levels": max(largest),
+        "full_renders_after_all": sum(seams),
+    }
+    print(row)
+    return row
+
+
+if __name__ == "__main__":
+    tyro.cli(main)
