@@ -10,6 +10,7 @@ part's rim, and how often the check of the rim asked for a full render.
 from __future__ import annotations
 
 import dataclasses
+import io
 import json
 import platform
 import time
@@ -19,6 +20,8 @@ from typing import Any
 import numpy as np
 import tyro
 from image_quality import psnr
+from PIL import Image
+from scipy import ndimage
 
 import scenes.imaging as imaging
 from scenes import STAGES, RenderSettings, available_cores, plan_pair
@@ -34,13 +37,16 @@ def main(
     pairs: int = 60,
     settings: RenderSettings = RenderSettings(device="cpu"),
     out: Path = Path("docs/results/partial_render.json"),
+    picture: Path = Path("docs/partial_render.png"),
 ) -> None:
-    """Photograph, compare, print a table.
+    """Photograph, compare, print a table, draw a few.
 
     Args:
         pairs: plans of each stage, from pair seed 0 on.
         settings: image size and quality.
         out: file for the results.
+        picture: file for a drawing: image A, image B with the part outlined, image B, a full
+            render of B, and twenty times their difference.
     """
     threads = available_cores()
     print(f"{threads} cores, {settings.width}x{settings.height}, {settings.quality}")
@@ -48,6 +54,7 @@ def main(
     try:
         imaging.photograph_fully(plan_pair(0, STAGES["single"]), worker, darkroom, TIMEOUT_S)
         rows = [_row(stage, pairs, worker, darkroom) for stage in STAGES]
+        _draw(picture, worker, darkroom)
     finally:
         worker.kill()
     table = {
@@ -59,6 +66,24 @@ def main(
     }
     write_whole(out, json.dumps(table, indent=2).encode() + b"\n")
     print(f"results: {out}")
+    print(f"picture: {picture}")
+
+
+def _draw(path: Path, worker: WorkerProcess, darkroom: Darkroom) -> None:
+    rows = []
+    for stage, seed in (("single", 1), ("mixed", 5), ("dual", 16)):
+        plan = plan_pair(seed, STAGES[stage])
+        image_a, _, image_b, _ = imaging.photograph(plan, worker, darkroom, TIMEOUT_S)
+        _, _, full_b, _ = imaging.photograph_fully(plan, worker, darkroom, TIMEOUT_S)
+        mask = influence_mask(plan, worker.width, worker.height)
+        outlined = image_b.copy()
+        outlined[mask & ~ndimage.binary_erosion(mask)] = (255, 0, 0)
+        error = np.abs(image_b.astype(int) - full_b)
+        amplified = np.clip(20 * error, 0, 255).astype(np.uint8)
+        rows.append(np.concatenate([image_a, outlined, image_b, full_b, amplified], axis=1))
+    content = io.BytesIO()
+    Image.fromarray(np.concatenate(rows)).save(content, "PNG", optimize=True)
+    write_whole(path, content.getvalue())
 
 
 def _row(stage: str, pairs: int, worker: WorkerProcess, darkroom: Darkroom) -> dict[str, Any]:

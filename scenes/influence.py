@@ -25,12 +25,12 @@ from scipy.spatial import ConvexHull
 from scenes.plan import Camera, Light, PairPlan, SceneObject
 from scenes.vocabulary import SIZES
 
-CONTACT_RADII = 1.5
+CONTACT_RADII = 1.4
 """The floor is rendered anew up to this distance from a changed object's axis, in its radii."""
-PENUMBRA = 0.5
+PENUMBRA = 0.25
 """Part of a light's width from which shadows are cast; the outermost penumbra is too faint to
 see."""
-MIRROR_SPREAD = 0.3
+MIRROR_SPREAD = 0.25
 """Half width of a blurred mirror image, a unit of distance from the mirror."""
 MARGIN_PX = 4
 """The mask reaches this much farther, so that its rim can show that nothing was missed."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from scenes.difficulty import Difficulty
+from scenes.vocabulary import CHANGES
 
 Vector = tuple[float, float, float]
 
@@ -63,12 +64,32 @@ class Change:
     """What one object is in image A and in image B; None where it is absent.
 
     ``change`` is "add" when ``before`` is None, "delete" when ``after`` is None, else the name
-    of the single attribute in which the two differ.
+    of the single attribute in which the two differ: same place, same rotation, same all else.
+
+    Raises:
+        ValueError: the two differ in more, in less or in something else than ``change`` says.
     """
 
     change: str
     before: SceneObject | None
     after: SceneObject | None
+
+    def __post_init__(self) -> None:
+        if self.before is None or self.after is None:
+            found = ["delete" if self.after is None else "add"]
+            if self.before is self.after:
+                raise ValueError("a change needs an object in image A or in image B")
+        else:
+            found = [
+                field.name
+                for field in dataclasses.fields(SceneObject)
+                if getattr(self.before, field.name) != getattr(self.after, field.name)
+            ]
+        if found != [self.change] or self.change not in CHANGES:
+            raise ValueError(
+                f"object {self.object_id} is said to change its {self.change}, and changes "
+                f"{', '.join(found) or 'nothing'}; a change is one of {', '.join(CHANGES)}"
+            )
 
     @property
     def object_id(self) -> int:

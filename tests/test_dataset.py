@@ -467,7 +467,8 @@ def edit_plan(rows, edit):
 def turn_changed_object(rows):
     def edit(plan):
         change = plan["changes"][0]
-        (change["after"] or change["before"])["rotation_deg"] += 1.0
+        for version in filter(None, (change["before"], change["after"])):
+            version["rotation_deg"] += 1.0
 
     edit_plan(rows, edit)
 

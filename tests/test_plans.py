@@ -17,10 +17,12 @@ from scenes import (
     SIZES,
     SPLITS,
     STAGES,
+    Change,
     Difficulty,
     DifficultyError,
     PairPlan,
     RenderSettings,
+    SceneObject,
     pair_seed_range,
     plan_pair,
     resolve_stage,
@@ -179,3 +181,25 @@ def test_splits_are_disjoint():
         assert one.stop <= other.start or other.stop <= one.start
     with pytest.raises(ValueError, match="train, validation, test"):
         pair_seed_range("dev")
+
+
+@pytest.mark.parametrize(
+    ("name", "edits"),
+    [
+        ("color", {"color": "blue", "x": 1.5}),
+        ("color", {"rotation_deg": 90.0, "color": "blue"}),
+        ("color", {"size": "small"}),
+        ("color", {}),
+        ("x", {"x": 1.5}),
+        ("add", {"color": "blue"}),
+    ],
+)
+def test_a_change_that_is_more_or_less_than_it_says_cannot_exist(name, edits):
+    before = SceneObject(1, "cube", "large", "metal", "red", 0.0, 0.0, 0.0)
+    Change("color", before, dataclasses.replace(before, color="blue"))
+    with pytest.raises(ValueError, match=f"is said to change its {name}"):
+        Change(name, before, dataclasses.replace(before, **edits))
+    with pytest.raises(ValueError, match="and changes add"):
+        Change("delete", None, before)
+    with pytest.raises(ValueError, match="needs an object"):
+        Change("add", None, None)

@@ -2,8 +2,10 @@
 
 import dataclasses
 import hashlib
+import itertools
 import math
 import os
+import random
 import resource
 import signal
 import subprocess
@@ -29,7 +31,7 @@ from scenes import (
     RenderSettings,
     plan_pair,
 )
-from scenes.labels import mask_bounds, srgb8_to_lab
+from scenes.labels import label_pair, mask_bounds, srgb8_to_lab
 
 TINY = RenderSettings(width=64, height=48, quality="draft", device="cpu")
 
@@ -96,6 +98,58 @@ def test_every_change_is_visible_in_pixels_and_every_object_in_its_image(pairs):
             mask = (pair.ids_a == diff.object_id) | (pair.ids_b == diff.object_id)
             shift = np.abs(pair.image_a.astype(int) - pair.image_b)[mask]
             assert shift.max(axis=-1).mean() > 5
+
+
+def test_certificates_tell_what_was_seen_outside_the_boxes(pairs):
+    for pair in all_pairs(pairs):
+        difficulty, certificate = pair.plan.difficulty, pair.certificate
+        distance = np.linalg.norm(srgb8_to_lab(pair.image_a) - srgb8_to_lab(pair.image_b), axis=-1)
+        outside = np.ones(pair.ids_a.shape, bool)
+        for diff in pair.differences:
+            x0, y0, x1, y1 = (int(edge) for edge in diff.box)
+            outside[y0:y1, x0:x1] = False
+        assert certificate.outside_mean == pytest.approx(distance[outside].mean())
+        assert certificate.outside_changed == pytest.approx((outside & (distance >= 2.3)).mean())
+        assert 0 <= certificate.detached_area <= difficulty.max_detached_area
+        for obj in pair.plan.objects:
+            both = (pair.ids_a == obj.id) & (pair.ids_b == obj.id)
+            assert distance[both].mean() <= difficulty.max_bystander_contrast
+
+
+def relabelled(pair, image_b, ids_b=None):
+    ids_b = pair.ids_b if ids_b is None else ids_b
+    return label_pair(pair.plan, pair.image_a, pair.ids_a, image_b, ids_b)
+
+
+def test_an_unlabelled_change_is_never_handed_out(pairs):
+    pair = next(pair for pair in pairs["single"] if len(pair.plan.objects) > 2)
+    assert relabelled(pair, pair.image_b)[1] == ""
+    bystander = pair.plan.objects[0]
+    seen = (pair.ids_b == bystander.id) & (pair.ids_a == bystander.id)
+
+    brighter = pair.image_b.copy()
+    brighter[seen] = np.clip(pair.image_a[seen].astype(int) + 40, 0, 255)
+    assert "unchanged object" in relabelled(pair, brighter)[1]
+
+    stray = pair.ids_b.copy()
+    stray[seen] = 0
+    assert "shows" in relabelled(pair, pair.image_b, stray)[1], "the bystander is gone"
+    stray = pair.ids_b.copy()
+    stray[0, 0] = bystander.id
+    assert "1 pixels show another object" in relabelled(pair, pair.image_b, stray)[1]
+
+    blotch = pair.image_b.copy()
+    x0, y0 = pair.differences[0].box[:2]
+    corner = (slice(0, 12), slice(0, 12)) if y0 > 20 or x0 > 20 else (slice(-12, None),) * 2
+    blotch[corner] = 255 - pair.image_a[corner]
+    assert "patch" in relabelled(pair, blotch)[1]
+
+
+def test_an_invisible_change_is_never_handed_out(pairs):
+    pair = next(p for p in pairs["single"] if p.differences[0].change in ("color", "material"))
+    pair_, problem = relabelled(pair, pair.image_a, pair.ids_a)
+    assert pair_ is None
+    assert "Delta E 0.0" in problem
 
 
 def test_far_from_every_difference_nothing_changes(pairs):
@@ -190,6 +244,37 @@ def test_workers_are_recycled_without_a_trace(monkeypatch):
     monkeypatch.setattr(renderer_module, "RECYCLE_AFTER", 2)
     with Renderer(TINY) as renderer:
         assert [digest(pair) for pair in renderer.imap(plans)] == expected
+
+
+def test_blows_at_random_moments_change_no_pair():
+    """``benchmarks/endurance.py chaos`` strikes two hundred times."""
+    plans = [plan_pair(seed, STAGES["mixed"]) for seed in range(40)]
+    with Renderer(TINY, workers=2) as renderer:
+        expected = [digest(pair) for pair in renderer.imap(plans)]
+    rng = random.Random(0)
+    struck = []
+    with Renderer(TINY, workers=2) as renderer:
+        renderer._timeout_s = 1.0
+        stream = renderer.imap(plans)
+        pairs = []
+        for blow in (signal.SIGKILL, signal.SIGSTOP, signal.SIGSEGV) * 2:
+            pairs += itertools.islice(stream, 6)
+            time.sleep(rng.uniform(0, 0.05))
+            victim = rng.choice(renderer.worker_pids)
+            os.kill(victim, blow)
+            struck.append(victim)
+        pairs += stream
+        assert not set(struck) & set(renderer.worker_pids)
+    assert [pair.plan.seed for pair in pairs] == list(range(40))
+    assert [digest(pair) for pair in pairs] == expected
+
+
+def test_a_worker_that_grows_is_replaced(monkeypatch):
+    monkeypatch.setattr(renderer_module, "RECYCLE_GROWTH_BYTES", -1)
+    with Renderer(TINY) as renderer:
+        first = renderer.render(plan_pair(1, STAGES["single"]))
+        assert renderer.worker_pids == []
+        assert digest(renderer.render(plan_pair(1, STAGES["single"]))) == digest(first)
 
 
 @pytest.mark.parametrize("amid_a_render", [False, True])

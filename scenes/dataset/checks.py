@@ -12,7 +12,6 @@ from scenes.dataset.manifest import DataFile, Manifest, library_versions
 from scenes.dataset.rows import decode, pixels_sha256
 from scenes.labels import label_pair, mask_bounds
 from scenes.pair import Box, Certificate, Difference, Pair
-from scenes.plan import Change
 from scenes.planner import plan_pair
 from scenes.splits import pair_seed_range
 
@@ -133,7 +132,7 @@ def _unequal_fields(
 
 def _plan(row: _Row) -> Iterator[Findings]:
     plan, difficulty = row.pair.plan, row.manifest.stages[row.file.stage]
-    messages = [text for change in plan.changes for text in _check_change(change)]
+    messages = []
     ids = [obj.id for obj in plan.objects] + [change.object_id for change in plan.changes]
     if len(set(ids)) != len(ids):
         messages.append(f"object ids {ids} are not unique")
@@ -153,25 +152,6 @@ def _plan(row: _Row) -> Iterator[Findings]:
     if is_ours and plan != plan_pair(row.fields["pair_seed"], difficulty, plan.attempt):
         messages.append("it is not what dig-env plans for this pair seed and stage")
     yield "plan", 1, messages
-
-
-def _check_change(change: Change) -> Iterator[str]:
-    """Same object, same place and rotation, and only the named attribute is another."""
-    before, after, name = change.before, change.after, change.change
-    where = f"object {change.object_id}"
-    if before is None or after is None:
-        expected = "add" if before is None else "delete"
-        if name != expected:
-            yield f"{where} is planned as {name}, and is {expected} in the scenes"
-        return
-    changed = [
-        field.name
-        for field in dataclasses.fields(before)
-        if getattr(before, field.name) != getattr(after, field.name)
-    ]
-    if changed != [name]:
-        found = ", ".join(changed) or "nothing"
-        yield f"{where} is planned to change its {name}, and changes {found}"
 
 
 def _seeds(row: _Row, places: dict[int, str]) -> Iterator[Findings]:
