@@ -13,6 +13,7 @@ setup: .venv/.installed
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev]"
+	$(BIN)/python -m pip show --quiet bpy || $(BIN)/dig-env install-blender
 	$(BIN)/dig-env doctor
 	touch $@
 

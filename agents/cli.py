@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from agents.blender_install import install_blender
 from agents.cli_render import render
 from agents.settings import GRPORun
 from scenes import DifficultyError, RenderError, RenderSettings
@@ -35,6 +36,7 @@ def doctor() -> None:
     sys.exit(0 if sound else 1)
 
 
+app.command(install_blender)
 app.command(render)
 
 

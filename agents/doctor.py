@@ -13,11 +13,17 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
 from scenes import STAGES, Renderer, RenderSettings, available_cores, plan_pair
+from scenes.interpreter import (
+    REMEDY,
+    VARIABLE,
+    blender_program,
+    installed_python,
+    is_executable,
+    python_command,
+)
 
-# The system libraries that Blender's module links to and a slim Debian lacks.
+# The system libraries that Blender links to and a slim Debian lacks.
 DEBIAN_PACKAGES = {
     "libX11.so.6": "libx11-6",
     "libXrender.so.1": "libxrender1",
@@ -29,7 +35,7 @@ DEBIAN_PACKAGES = {
     "libICE.so.6": "libice6",
     "libGL.so.1": "libgl1",
 }
-LIBRARIES = ("bpy", "gymnasium", "numpy", "torch", "transformers", "trl", "datasets")
+LIBRARIES = ("gymnasium", "numpy", "torch", "transformers", "trl", "datasets")
 LEAST_FREE_GB = 2.0
 
 
@@ -48,23 +54,19 @@ def diagnose() -> Iterator[Finding]:
     checks: tuple[Callable[[], Finding], ...] = (
         _python,
         _libraries,
+        _blender,
         _system_libraries,
         _disk,
         _compute,
     )
     for check in checks:
         yield check()
-    yield _render()
+    yield check_rendering()
 
 
 def _python() -> Finding:
     version = ".".join(map(str, sys.version_info[:3]))
-    return Finding(
-        "Python",
-        sys.version_info[:2] == (3, 11),
-        version,
-        "Blender 4.5 as a module needs Python 3.11: make the environment with python3.11",
-    )
+    return Finding("Python", True, f"{version}, {sys.executable}")
 
 
 def _libraries() -> Finding:
@@ -79,12 +81,37 @@ def _libraries() -> Finding:
     return Finding("Libraries", not missing, detail, remedy)
 
 
+def _blender() -> Finding:
+    program = blender_program()
+    whose = {
+        os.environ.get(VARIABLE): f"named by {VARIABLE}",
+        str(installed_python()): "made by 'dig-env install-blender'",
+    }.get(program, "this Python")
+    missing = "" if _blender_binary(program) else "no Blender in "
+    return Finding("Blender", not missing, f"{missing}{program} ({whose})", REMEDY)
+
+
+def _blender_binary(program: str) -> str:
+    """The file that links to what Blender needs: bpy's or the executable; "" if there is none."""
+    if is_executable(program):
+        return shutil.which(program) or ""
+    if program == sys.executable:
+        spec = importlib.util.find_spec("bpy")
+        return (spec and spec.origin) or ""
+    find = "import importlib.util; print(importlib.util.find_spec('bpy').origin)"
+    try:
+        command = [*python_command(program), "-c", find]
+        return subprocess.run(command, capture_output=True, text=True, timeout=60).stdout.strip()
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+
+
 def _system_libraries() -> Finding:
     name = "System libraries"
-    spec = importlib.util.find_spec("bpy")
-    if spec is None or spec.origin is None or shutil.which("ldd") is None:
-        return Finding(name, True, "not checked (needs bpy and ldd)")
-    output = subprocess.run(["ldd", spec.origin], capture_output=True, text=True).stdout
+    binary = _blender_binary(blender_program())
+    if not binary or shutil.which("ldd") is None:
+        return Finding(name, True, "not checked (needs Blender and ldd)")
+    output = subprocess.run(["ldd", binary], capture_output=True, text=True).stdout
     missing = sorted(
         {line.split()[0] for line in output.splitlines() if line.endswith("not found")}
     )
@@ -112,15 +139,23 @@ def _disk() -> Finding:
 
 
 def _compute() -> Finding:
+    try:
+        import torch
+    except ImportError as error:
+        remedy = "install torch into this Python: pip install torch"
+        return Finding("Compute", False, f"torch cannot be imported ({error})", remedy)
     gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     cores = f"{available_cores()} of {os.cpu_count()} CPU cores"
     return Finding("Compute", True, f"{cores}, GPU: {', '.join(gpus) or 'none (not needed)'}")
 
 
-def _render() -> Finding:
+def check_rendering() -> Finding:
+    """Render a small pair in the Blender that the workers would use."""
     try:
         with Renderer(RenderSettings(width=64, height=48, quality="draft")) as renderer:
             renderer.render(plan_pair(0, STAGES["single"]))
+            versions = renderer.versions
     except Exception as error:
         return Finding("Rendering", False, str(error), "mend what is named above and try again")
-    return Finding("Rendering", True, "Blender rendered a pair")
+    detail = f"Blender rendered a pair ({versions['blender']}, {versions['device']})"
+    return Finding("Rendering", True, detail)

@@ -88,6 +88,7 @@ class GRPOResult:
         sampled: the same pairs answered at the rollouts' temperature, by "before" and "after" and
             stage: the stochastic policy whose expected reward GRPO raises.
         seconds: wall time of the training itself.
+        renderer_versions: ``Renderer.versions`` of the Blender that rendered its pairs.
     """
 
     run: GRPORun
@@ -98,6 +99,7 @@ class GRPOResult:
     after: dict[str, list[Episode]]
     sampled: dict[str, dict[str, list[Episode]]]
     seconds: float
+    renderer_versions: dict[str, str]
 
     def metrics(self, when: str, stage: str) -> dict[str, float]:
         """Held-out means of a stage, ``when`` being "before" or "after".
@@ -241,10 +243,19 @@ def train_grpo(run: GRPORun, on_step: Callable[[Step], None] | None = None) -> G
         policy.model.eval()
         after = play_held_out(policy, held_out, run)
         sampled["after"] = play_sampled(policy, held_out, run)
+        renderer_versions = renderer.versions
     checkpoint = out / "checkpoint"
     write_folder_whole(checkpoint, lambda folder: _save(folder, policy, curriculum))
     result = GRPOResult(
-        run, checkpoint, monitor.steps, curriculum.history, before, after, sampled, seconds
+        run=run,
+        checkpoint=checkpoint,
+        steps=monitor.steps,
+        promotions=curriculum.history,
+        before=before,
+        after=after,
+        sampled=sampled,
+        seconds=seconds,
+        renderer_versions=renderer_versions,
     )
     history = json.dumps([asdict(step) for step in monitor.steps])
     write_whole(out / "history.json", history.encode() + b"\n")

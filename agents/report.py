@@ -25,7 +25,7 @@ from scenes.files import write_whole
 
 PAIRS_IN_PICTURE = 4
 SMOOTHING_STEPS = 10
-LIBRARIES = ("dig-env", "bpy", "gymnasium", "numpy", "torch", "transformers", "trl")
+LIBRARIES = ("dig-env", "gymnasium", "numpy", "torch", "transformers", "trl")
 
 
 def write_report(result: GRPOResult) -> dict[str, Path]:
@@ -60,7 +60,8 @@ def summarize(result: GRPOResult) -> dict[str, Any]:
     """Settings, versions, machine, held-out means before and after, and promotions, as JSON."""
     return {
         "settings": asdict(result.run),
-        "versions": {name: importlib.metadata.version(name) for name in LIBRARIES},
+        "versions": {name: importlib.metadata.version(name) for name in LIBRARIES}
+        | result.renderer_versions,
         "machine": f"{available_cores()} cores, {platform.machine()}, {platform.system()}",
         "steps": len(result.steps),
         "pairs": result.steps[-1].pairs if result.steps else 0,

@@ -1,7 +1,7 @@
 """Which Python, or which blender, the render workers run in.
 
 Blender's Python module exists for one Python version a release and wants an old numpy. The workers
-therefore need nothing but Blender, and may live in an interpreter of their own.
+therefore need nothing but Blender, and may live in an interpreter of their own: docs/blender.md.
 """
 
 from __future__ import annotations
@@ -13,39 +13,54 @@ from pathlib import Path
 
 VARIABLE = "DIG_ENV_BLENDER"
 """Environment variable: path of a Python that has bpy, or of a ``blender`` executable."""
+REMEDY = (
+    f"set {VARIABLE} to a Python that has bpy or to a blender executable, or unset it and run "
+    "'dig-env install-blender'"
+)
+"""What to do when there is no Blender, for the end of an error message."""
 
 
-def blender_command(script: Path) -> list[str]:
-    """The command line, without its last argument, that runs ``script`` in Blender.
+def blender_program() -> str:
+    """The program that the workers run in.
 
     The first that there is of: what ``DIG_ENV_BLENDER`` names; this Python, if it has bpy; the
     Python that ``dig-env install-blender`` made. Else this Python, whose worker will say that
     Blender is missing.
     """
     chosen = os.environ.get(VARIABLE)
-    if chosen and Path(chosen).name.lower().startswith("blender"):
-        options = ["--background", "--factory-startup", "--python-exit-code", "1"]
-        return [chosen, *options, "--python", str(script), "--"]
-    return [chosen or _python_with_bpy(), str(script)]
+    if chosen:
+        return chosen
+    installed = installed_python()
+    if importlib.util.find_spec("bpy") is None and installed.exists():
+        return str(installed)
+    return sys.executable
 
 
-def blender_environment() -> dict[str, str]:
-    """The environment of the workers: this process's, less what would mislead another Python."""
-    environment = dict(os.environ)
-    if blender_command(Path())[0] != sys.executable:
-        for name in ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV"):
-            environment.pop(name, None)
-    return environment
+def blender_command(script: Path, threads: int) -> list[str]:
+    """The command line, without its last argument, that runs ``script`` in Blender.
+
+    Args:
+        script: needs bpy and the standard library alone.
+        threads: of a blender executable; a script that imports bpy sees to its own.
+    """
+    program = blender_program()
+    if is_executable(program):
+        options = ["--background", "--factory-startup", "--threads", str(threads)]
+        return [program, *options, "--python-exit-code", "1", "--python", str(script), "--"]
+    return [*python_command(program), str(script)]
+
+
+def is_executable(program: str) -> bool:
+    """Is it Blender itself rather than a Python? Its name tells."""
+    return Path(program).name.lower().startswith("blender")
+
+
+def python_command(program: str) -> list[str]:
+    """The Python, told to ignore PYTHONPATH and the like if they were set for another one."""
+    return [program] if program == sys.executable else [program, "-E"]
 
 
 def installed_python() -> Path:
     """Where ``dig-env install-blender`` puts its Python: in the user's cache folder."""
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     return cache / "dig-env" / "blender-4.5" / "bin" / "python"
-
-
-def _python_with_bpy() -> str:
-    installed = installed_python()
-    if importlib.util.find_spec("bpy") is None and installed.exists():
-        return str(installed)
-    return sys.executable

@@ -121,14 +121,19 @@ def _certify(
     bystanders = []
     for obj in plan.objects:
         both = (ids_a == obj.id) & (ids_b == obj.id)
-        bystanders.append(float(distance[both].mean()) if both.any() else 0.0)
+        bystanders.append(_rounded(distance[both].mean()) if both.any() else 0.0)
     return Certificate(
-        outside_mean=float(distance[outside].mean()) if outside.any() else 0.0,
-        outside_peak=float(smooth.max()),
-        outside_changed=float(np.mean(outside & (distance >= JUST_NOTICEABLE))),
+        outside_mean=_rounded(distance[outside].mean()) if outside.any() else 0.0,
+        outside_peak=_rounded(smooth.max()),
+        outside_changed=_rounded(np.mean(outside & (distance >= JUST_NOTICEABLE))),
         bystander_contrast=max(bystanders, default=0.0),
-        detached_area=float(areas.max() / ids_a.size),
+        detached_area=_rounded(areas.max() / ids_a.size),
     )
+
+
+def _rounded(value: np.floating) -> float:
+    """To a millionth, since numpy 1 and 2 sum in different orders."""
+    return round(float(value), 6)
 
 
 def _measure(
@@ -146,7 +151,7 @@ def _measure(
         box_b=mask_bounds(mask_b),
         visible_a=int(mask_a.sum()),
         visible_b=int(mask_b.sum()),
-        contrast=float(distance[either].mean()),
+        contrast=_rounded(distance[either].mean()),
     )
 
 

@@ -19,14 +19,17 @@ import numpy as np
 import psutil
 
 from scenes.film import Exposure, Window
-from scenes.interpreter import blender_command, blender_environment
+from scenes.interpreter import REMEDY, blender_command
 from scenes.labels import srgb8_to_linear
 from scenes.plan import Camera, Light, SceneObject
 from scenes.settings import RenderSettings
 from scenes.vocabulary import COLORS, SIZES
 
 WORKER_SCRIPT = Path(__file__).parent / "blender" / "worker.py"
+GREETING_TIMEOUT_S = 60.0
+"""For the program to run the worker's script at all; one that does not is no Blender."""
 START_TIMEOUT_S = 120.0
+"""For Blender to be set up."""
 KEEP_FREED_MEMORY = {
     "MALLOC_MMAP_THRESHOLD_": str(2**30),
     "MALLOC_TRIM_THRESHOLD_": str(2**32),
@@ -73,7 +76,7 @@ class WorkerProcess:
 
     Raises:
         BlenderNotFoundError: bpy cannot be imported; the message says what to do.
-        RenderError: Blender is there but cannot be set up as asked.
+        RenderError: Blender is there but cannot be set up as asked, or the program is none.
         WorkerDied: it crashed or hung while starting.
     """
 
@@ -86,6 +89,7 @@ class WorkerProcess:
         self.renders = 0
         replies, reply_fd = os.pipe()
         self._replies = os.fdopen(replies, "rb", buffering=0)
+        self._unread = b""
         argument = {
             "width": settings.width,
             "height": settings.height,
@@ -95,7 +99,7 @@ class WorkerProcess:
             "scratch": self.scratch,
             "reply_fd": reply_fd,
         }
-        self._command = blender_command(WORKER_SCRIPT)
+        self._command = blender_command(WORKER_SCRIPT, threads)
         try:
             self._process = subprocess.Popen(
                 [*self._command, json.dumps(argument)],
@@ -105,21 +109,29 @@ class WorkerProcess:
                 bufsize=0,
                 pass_fds=(reply_fd,),
                 # Blender leaves a temporary folder behind when it is killed: it goes into ours.
-                env=blender_environment() | KEEP_FREED_MEMORY | {"TMPDIR": self.scratch},
+                env=os.environ | KEEP_FREED_MEMORY | {"TMPDIR": self.scratch},
                 # Ctrl-C in the terminal is the parent's to handle; it ends the workers itself.
                 start_new_session=True,
             )
         except OSError as error:
             shutil.rmtree(self.scratch, ignore_errors=True)
             raise BlenderNotFoundError(
-                f"could not start the render worker {self._command[0]} ({error.strerror}): set "
-                "DIG_ENV_BLENDER to a Python that has bpy or to a blender executable, or run "
-                "'dig-env install-blender'"
+                f"could not start the render worker {self._command[0]} ({error.strerror}): {REMEDY}"
             ) from error
         finally:
             os.close(reply_fd)
+        greeted = False
         try:
+            self._answer(GREETING_TIMEOUT_S)
+            greeted = True
             self.versions = self._answer(START_TIMEOUT_S)
+        except WorkerDied as error:
+            # A crash or a hang may pass; a program that is no Blender will be none again.
+            is_blender = greeted or self._process.poll() is not None
+            self.kill()
+            raise (WorkerDied if is_blender else RenderError)(
+                f"{self._command[0]} did not come up: {error}. If that is no Blender, {REMEDY}"
+            ) from error
         except BaseException:
             self.kill()
             raise
@@ -200,8 +212,7 @@ class WorkerProcess:
     def _answer(self, timeout_s: float) -> dict[str, Any]:
         """The worker's next reply, or WorkerDied at the time-out or end of file."""
         deadline = time.monotonic() + timeout_s
-        line = b""
-        while not line.endswith(b"\n"):
+        while b"\n" not in self._unread:
             left_s = deadline - time.monotonic()
             try:
                 if left_s <= 0 or not select.select([self._replies], [], [], left_s)[0]:
@@ -213,16 +224,16 @@ class WorkerProcess:
                 raise WorkerDied("the render worker was ended") from error
             if not chunk:
                 raise WorkerDied(self._obituary())
-            line += chunk
+            self._unread += chunk
+        line, self._unread = self._unread.split(b"\n", 1)
         reply = json.loads(line)
         if "error" not in reply:
             return reply
         message = f"{reply['error']}: {reply['message']}"
         if reply["error"] in ("ModuleNotFoundError", "ImportError"):
             raise BlenderNotFoundError(
-                f"the render worker ({self._command[0]}) could not import Blender ({message}). "
-                "Run 'dig-env install-blender' to get one (or 'pip install \"bpy==4.5.*\"' in a "
-                "Python 3.11), and 'dig-env doctor' to see which system libraries are missing"
+                f"the render worker ({self._command[0]}) could not import Blender ({message}): "
+                f"{REMEDY}; 'dig-env doctor' tells which system libraries are missing"
             )
         raise RenderError(f"Blender could not render ({message})")
 

@@ -25,7 +25,7 @@ from scenes.dataset.rows import read_origin
 from scenes.difficulty import Difficulty
 from scenes.files import write_whole
 
-PIXEL_VERSIONS = ("dig-env", "blender", "device", "processor", "pyoidn")
+PIXEL_VERSIONS = ("dig-env", "blender", "device", "processor", "libc", "pyoidn")
 """Entries of ``made_with`` that decide plans and pixels, and are therefore one in a folder."""
 
 

@@ -1,0 +1,99 @@
+"""``dig-env install-blender``: a Python 3.11 with Blender, whatever Python runs the rest."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from rich.console import Console
+
+from agents.doctor import check_rendering
+from scenes import BlenderNotFoundError
+from scenes.interpreter import VARIABLE, blender_program, installed_python
+
+PYTHON = "3.11"
+"""The one version that Blender 4.5 as a module is built for."""
+PACKAGES = ("bpy==4.5.*", "numpy<2")
+
+console = Console(highlight=False)
+
+
+def install_blender() -> None:
+    """Give the render workers a Python with Blender of their own, in the user's cache folder."""
+    python = installed_python()
+    folder = python.parent.parent
+    if python.exists():
+        console.print(f"there already; delete it to make it anew: {folder}", soft_wrap=True)
+    else:
+        console.print("downloading about 0.4 GB, which takes some minutes ...")
+        make_interpreter(python)
+        size_gb = sum(file.lstat().st_size for file in folder.rglob("*")) / 1e9
+        console.print(f"made, {size_gb:.1f} GB: {folder}", soft_wrap=True)
+    first = blender_program()
+    os.environ[VARIABLE] = str(python)
+    finding = check_rendering()
+    console.print(finding.detail, markup=False, soft_wrap=True)
+    if not finding.ok:
+        sys.exit(1)
+    if first != str(python):
+        console.print(
+            f"the workers go on to run in {first}; for this one, set {VARIABLE}={python}",
+            soft_wrap=True,
+        )
+
+
+def make_interpreter(python: Path) -> None:
+    """Make a virtual environment whose Python is ``python`` and has bpy, whole or not at all.
+
+    Raises:
+        BlenderNotFoundError: it could not be made; the message says what to do.
+    """
+    folder = python.parent.parent
+    unfinished = folder.with_name(f"{folder.name}.unfinished")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with open(folder.with_name(f"{folder.name}.lock"), "w") as lock:
+        # One at a time; who comes second finds it made. The programs hold the lock too, so that
+        # what a killed install left running cannot write into the next one's folder.
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if python.exists():
+            return
+        shutil.rmtree(unfinished, ignore_errors=True)
+        for command in _commands(unfinished):
+            if subprocess.run(command, pass_fds=[lock.fileno()]).returncode != 0:
+                raise BlenderNotFoundError(
+                    f"'{shlex.join(command)}' failed; see above why, then run "
+                    f"'dig-env install-blender' again, or set {VARIABLE} to a Blender of your own"
+                )
+        shutil.rmtree(folder, ignore_errors=True)
+        os.replace(unfinished, folder)
+
+
+def _commands(folder: Path) -> list[list[str]]:
+    """The commands that fill the folder; uv's if it is there, since uv can fetch the Python."""
+    python = str(folder / "bin" / "python")
+    # 'pip install uv' puts it beside this Python, which need not be on the PATH.
+    beside = os.path.dirname(sys.executable)
+    uv = shutil.which("uv", path=os.pathsep.join([beside, os.environ.get("PATH", os.defpath)]))
+    if uv is not None:
+        return [
+            [uv, "venv", "--python", PYTHON, str(folder)],
+            [uv, "pip", "install", "--python", python, *PACKAGES],
+        ]
+    is_ours = sys.version_info[:2] == (3, 11)
+    base = sys.executable if is_ours else shutil.which(f"python{PYTHON}")
+    if base is None:
+        raise BlenderNotFoundError(
+            f"neither uv nor python{PYTHON} is there to make a Python {PYTHON} with: "
+            f"run 'pip install uv', or install python{PYTHON}, and try again; or set {VARIABLE} "
+            "to a blender executable"
+        )
+    # -E: PYTHONPATH and the like were set for the Python that runs this.
+    return [
+        [base, "-E", "-m", "venv", str(folder)],
+        [python, "-E", "-m", "pip", "install", *PACKAGES],
+    ]
