@@ -33,20 +33,22 @@ def photograph(
     rendered. So the bytes depend on the plan alone.
     """
     height, width = worker.height, worker.width
+    view = (plan.camera, plan.lights)
+    # Blender is never left waiting: A is rendered while B's part is found, B while A is developed.
+    asked_a = worker.ask(*view, Shot(plan.scene_a))
     mask = _whole_tiles(influence_mask(plan, width, height))
-    if mask.all():
-        return photograph_fully(plan, worker, darkroom, timeout_s)
     window = Window.around(mask)
-    shots = (Shot(plan.scene_a), Shot(plan.scene_b, window, covers(mask)))
-    exposure_a, part = worker.expose(plan.camera, plan.lights, shots, timeout_s)
+    asked_b = worker.ask(*view, Shot(plan.scene_b, window, covers(mask)))
+    exposure_a = worker.receive(asked_a, timeout_s)
     image_a = darkroom.develop(exposure_a)
+    part = worker.receive(asked_b, timeout_s)
     exposure_b = exposure_a.replaced(part, window, mask)
     context = window.widened(CONTEXT_PX, DENOISER_STEP_PX, width, height)
     image_b = image_a.copy()
     within = mask[context.slices]
     image_b[context.slices][within] = darkroom.develop(exposure_b.crop(context))[within]
     if seam(image_a, image_b, mask) > SEAM_LEVELS:
-        (exposure_b,) = worker.expose(plan.camera, plan.lights, [Shot(plan.scene_b)], timeout_s)
+        (exposure_b,) = worker.expose(*view, [Shot(plan.scene_b)], timeout_s)
         image_b = darkroom.develop(exposure_b)
     return image_a, exposure_a.ids, image_b, exposure_b.ids
 

@@ -58,11 +58,12 @@ def influence_mask(plan: PairPlan, width: int, height: int) -> np.ndarray:
         for obj in (change.before, change.after)
         if obj is not None
     ]
+    lights = [_corners(light) for light in plan.lights]
     for obj, new_outline in changed:
         hull = hull_points(obj)
         _fill(picture, view, hull)
-        for light in plan.lights if new_outline else ():
-            _fill(picture, view, np.concatenate([hull, _shadow_points(hull, light)]))
+        for corners in lights if new_outline else ():
+            _fill(picture, view, np.concatenate([hull, _shadow_points(hull, corners)]))
         reach = CONTACT_RADII * SIZES[obj.size]
         _fill(picture, view, np.column_stack([_CIRCLE * reach + (obj.x, obj.y), np.zeros(16)]))
     mask = np.array(picture)
@@ -123,18 +124,22 @@ def hull_points(obj: SceneObject) -> np.ndarray:
     )
 
 
-def _shadow_points(hull: np.ndarray, light: Light) -> np.ndarray:
-    """Where the floor meets the lines from points of the light through those of the hull."""
+def _corners(light: Light) -> np.ndarray:
+    """(4, 3) corners of the part of a light that casts visible shadows."""
     center = np.array(light.location)
     toward = -center / np.linalg.norm(center)
     across = np.cross(toward, (0.0, 0.0, 1.0))
     across /= np.linalg.norm(across)
     along = np.cross(across, toward)
     half = PENUMBRA * light.side / 2
-    corners = [center + half * (i * across + j * along) for i in (-1, 1) for j in (-1, 1)]
-    return np.concatenate(
-        [corner + (hull - corner) * (corner[2] / (corner[2] - hull[:, 2:])) for corner in corners]
-    )
+    return np.array([center + half * (i * across + j * along) for i in (-1, 1) for j in (-1, 1)])
+
+
+def _shadow_points(hull: np.ndarray, corners: np.ndarray) -> np.ndarray:
+    """Where the floor meets the lines from the (4, 3) corners through the points of the hull."""
+    source, point = corners[:, None], hull[None]
+    drop = source[..., 2:] / (source[..., 2:] - point[..., 2:])
+    return (source + (point - source) * drop).reshape(-1, 3)
 
 
 def _fill(picture: Image.Image, view: View, points: np.ndarray) -> None:

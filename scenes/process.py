@@ -87,6 +87,8 @@ class WorkerProcess:
         self.scratch = tempfile.mkdtemp(prefix="dig-env-", dir=_scratch_root())
         self.width, self.height = settings.width, settings.height
         self.renders = 0
+        """Pictures taken so far."""
+        self._asked = 0
         replies, reply_fd = os.pipe()
         self._replies = os.fdopen(replies, "rb", buffering=0)
         self._unread = b""
@@ -122,9 +124,10 @@ class WorkerProcess:
             os.close(reply_fd)
         greeted = False
         try:
-            self._answer(GREETING_TIMEOUT_S)
+            self._reply(GREETING_TIMEOUT_S)
             greeted = True
-            self.versions = self._answer(START_TIMEOUT_S)
+            self.versions = self._reply(START_TIMEOUT_S)
+            _raise_error(self.versions, self._command[0])
         except WorkerDied as error:
             # A crash or a hang may pass; a program that is no Blender will be none again.
             is_blender = greeted or self._process.poll() is not None
@@ -152,41 +155,64 @@ class WorkerProcess:
     def expose(
         self, camera: Camera, lights: Sequence[Light], shots: Sequence[Shot], timeout_s: float
     ) -> list[Exposure]:
-        """Take pictures from one camera under the same lights.
+        """Take pictures from one camera under the same lights; see ``ask`` and ``receive``."""
+        asked = [self.ask(camera, lights, shot) for shot in shots]
+        return [self.receive(number, timeout_s) for number in asked]
+
+    def ask(self, camera: Camera, lights: Sequence[Light], shot: Shot) -> int:
+        """Ask for a picture without waiting for it; pictures are taken in the order of asking.
+
+        Returns:
+            The number that ``receive`` takes.
+
+        Raises:
+            WorkerDied: the worker is gone; ``kill`` it.
+        """
+        self._asked += 1
+        request = {
+            "number": self._asked,
+            "camera": dataclasses.asdict(camera),
+            "lights": [dataclasses.asdict(light) for light in lights],
+            "objects": [_object_fields(obj) for obj in shot.objects],
+            "path": str(self._path(self._asked)),
+            "window": shot.window and dataclasses.astuple(shot.window),
+            "covered": shot.covered,
+        }
+        try:
+            assert self._process.stdin is not None
+            self._process.stdin.write(json.dumps(request).encode() + b"\n")
+        except (OSError, ValueError) as error:  # ValueError: closed by kill() in another thread
+            raise WorkerDied(self._obituary()) from error
+        return self._asked
+
+    def receive(self, number: int, timeout_s: float) -> Exposure:
+        """Wait for a picture that was asked for.
+
+        Pictures asked for earlier and never received are thrown away.
 
         Raises:
             RenderError: Blender refused (the worker is still usable).
             WorkerDied: the worker crashed or exceeded its time; ``kill`` it.
         """
-        paths = [Path(self.scratch) / f"{index}.exr" for index in range(len(shots))]
-        for path in paths:
-            # Blender reports a failed write on its console only; without this, the last picture
-            # would be read again and pass for the new one.
-            path.unlink(missing_ok=True)
-        request = {
-            "camera": dataclasses.asdict(camera),
-            "lights": [dataclasses.asdict(light) for light in lights],
-            "scenes": [
-                {
-                    "objects": [_object_fields(obj) for obj in shot.objects],
-                    "window": shot.window and dataclasses.astuple(shot.window),
-                    "covered": shot.covered,
-                    "path": str(path),
-                }
-                for shot, path in zip(shots, paths, strict=True)
-            ],
-        }
         # A GPU compiles its kernels in the first render.
-        is_new_gpu = self.renders == 0 and self.versions["device"] != "CPU"
+        if self.renders == 0 and self.versions["device"] != "CPU":
+            timeout_s += START_TIMEOUT_S
+        while True:
+            reply = self._reply(timeout_s)
+            self.renders += 1
+            if reply["number"] == number:
+                break
+            self._path(reply["number"]).unlink(missing_ok=True)
+        _raise_error(reply, self._command[0])
         try:
-            assert self._process.stdin is not None
-            self._process.stdin.write(json.dumps(request).encode() + b"\n")
-        except OSError as error:
-            raise WorkerDied(self._obituary()) from error
-        self._answer(timeout_s + (START_TIMEOUT_S if is_new_gpu else 0.0))
-        exposures = [self._read_exposure(path) for path in paths]
-        self.renders += 1
-        return exposures
+            return self._read_exposure(self._path(number))
+        finally:
+            self._path(number).unlink(missing_ok=True)
+
+    def _path(self, number: int) -> Path:
+        """File of a picture. Each has a name of its own: Blender reports a failed write on its
+        console only, and an older picture must not pass for the new one."""
+        return Path(self.scratch) / f"{number}.exr"
 
     def kill(self) -> None:
         """End the process at once; safe to call twice and from another thread."""
@@ -209,7 +235,7 @@ class WorkerProcess:
                 f"{free_mb:.0f} MB are free: free some space there"
             ) from error
 
-    def _answer(self, timeout_s: float) -> dict[str, Any]:
+    def _reply(self, timeout_s: float) -> dict[str, Any]:
         """The worker's next reply, or WorkerDied at the time-out or end of file."""
         deadline = time.monotonic() + timeout_s
         while b"\n" not in self._unread:
@@ -226,16 +252,7 @@ class WorkerProcess:
                 raise WorkerDied(self._obituary())
             self._unread += chunk
         line, self._unread = self._unread.split(b"\n", 1)
-        reply = json.loads(line)
-        if "error" not in reply:
-            return reply
-        message = f"{reply['error']}: {reply['message']}"
-        if reply["error"] in ("ModuleNotFoundError", "ImportError"):
-            raise BlenderNotFoundError(
-                f"the render worker ({self._command[0]}) could not import Blender ({message}): "
-                f"{REMEDY}; 'dig-env doctor' tells which system libraries are missing"
-            )
-        raise RenderError(f"Blender could not render ({message})")
+        return json.loads(line)
 
     def _obituary(self) -> str:
         try:
@@ -245,6 +262,18 @@ class WorkerProcess:
         except (subprocess.TimeoutExpired, ValueError):
             status, tail = None, ""
         return f"the render worker died (exit status {status}); its last words: {tail or 'none'}"
+
+
+def _raise_error(reply: dict[str, Any], program: str) -> None:
+    if "error" not in reply:
+        return
+    message = f"{reply['error']}: {reply['message']}"
+    if reply["error"] in ("ModuleNotFoundError", "ImportError"):
+        raise BlenderNotFoundError(
+            f"the render worker ({program}) could not import Blender ({message}): {REMEDY}; "
+            "'dig-env doctor' tells which system libraries are missing"
+        )
+    raise RenderError(f"Blender could not render ({message})")
 
 
 def render_timeout_s(settings: RenderSettings) -> float:

@@ -82,12 +82,13 @@ def test_away_from_the_part_both_images_are_the_same(pairs):
 
 def test_a_part_that_is_too_small_is_noticed(worker, darkroom, monkeypatch):
     plan = plan_pair(3, STAGES["single"])
-    whole = influence_mask(plan, SMALL.width, SMALL.height)
-    window = Window.around(whole)
-    too_small = whole.copy()
-    too_small[:, (window.x0 + window.x1) // 2 :] = False
-    monkeypatch.setattr(imaging, "influence_mask", lambda *_: too_small)
     expected = photograph_fully(plan, worker, darkroom, TIMEOUT_S)
+    _, ids_a, _, ids_b = expected
+    changed = plan.changes[0].object_id
+    window = Window.around((ids_a == changed) | (ids_b == changed))
+    too_small = influence_mask(plan, SMALL.width, SMALL.height)
+    too_small[:, (window.x0 + window.x1) // 2 :] = False  # half of the object itself is missed
+    monkeypatch.setattr(imaging, "influence_mask", lambda *_: too_small)
     for image, full in zip(photograph(plan, worker, darkroom, TIMEOUT_S), expected, strict=True):
         np.testing.assert_array_equal(image, full)
 

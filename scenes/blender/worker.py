@@ -95,15 +95,15 @@ def _cores_hidden(threads: int) -> Iterator[None]:
 
 
 def _serve(studio: Any, request: dict[str, Any]) -> dict[str, Any]:
-    """Render the request's scenes to their files; the reply says what went wrong, if anything."""
+    """Render the request's scene to its file; the reply says what went wrong, if anything."""
+    reply = {"number": request["number"]}
     try:
         studio.set_view(request["camera"], request["lights"])
-        for scene in request["scenes"]:
-            studio.set_objects(scene["objects"])
-            studio.render(scene["path"], scene["window"], scene["covered"])
+        studio.set_objects(request["objects"])
+        studio.render(request["path"], request["window"], request["covered"])
     except Exception as error:
-        return {"error": type(error).__name__, "message": str(error)}
-    return {}
+        return reply | {"error": type(error).__name__, "message": str(error)}
+    return reply
 
 
 def _reply(replies: TextIO, reply: dict[str, Any]) -> None:
