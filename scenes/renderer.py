@@ -27,7 +27,7 @@ MAX_DEATHS = 5
 """Workers that one plan may cost before it is an error."""
 PATIENCE = 4.0
 """Each worker that a plan costs makes the time-out this much longer: the machine may be slow."""
-RECYCLE_AFTER = 4000
+RECYCLE_AFTER = 2000
 """Pictures after which a worker is replaced, since long-running Blenders slow down and grow."""
 RECYCLE_GROWTH_BYTES = 512 * 2**20
 """So is one that holds this much more memory than after its first pair."""
