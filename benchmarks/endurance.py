@@ -107,7 +107,7 @@ def chaos(
 
         def strike() -> None:
             while sum(struck.values()) < blows:
-                time.sleep(rng.uniform(0.2, 3.0))
+                time.sleep(rng.uniform(0.1, 1.5))
                 living = renderer.worker_pids
                 if living:
                     blow = rng.choice(BLOWS)
