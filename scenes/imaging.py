@@ -37,6 +37,8 @@ def photograph(
     # Blender is never left waiting: A is rendered while B's part is found, B while A is developed.
     asked_a = worker.ask(*view, Shot(plan.scene_a))
     mask = _whole_tiles(influence_mask(plan, width, height))
+    if not mask.any():
+        mask[:] = True  # a change out of sight: label_pair will say so
     window = Window.around(mask)
     asked_b = worker.ask(*view, Shot(plan.scene_b, window, covers(mask)))
     exposure_a = worker.receive(asked_a, timeout_s)

@@ -83,7 +83,8 @@ class View:
         right = np.cross(forward, (0.0, 0.0, 1.0))
         right /= np.linalg.norm(right)
         self._axes = np.stack([right, np.cross(right, forward), forward])
-        self._focal_px = camera.focal_mm / camera.sensor_mm * width
+        # The sensor's width spans the longer side of the picture (Blender's sensor fit "auto").
+        self._focal_px = camera.focal_mm / camera.sensor_mm * max(width, height)
         self._center = np.array([width / 2, height / 2])
 
     def project(self, points: np.ndarray) -> np.ndarray:

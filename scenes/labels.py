@@ -142,7 +142,7 @@ def _measure(
     mask_a, mask_b = ids_a == object_id, ids_b == object_id
     either = mask_a | mask_b
     box = mask_bounds(either)
-    assert box is not None, "the visibility rule has counted its pixels"
+    assert box is not None, "its pixels have been counted"
     return Difference(
         change=change,
         object_id=object_id,

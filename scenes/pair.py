@@ -68,8 +68,8 @@ class Pair:
         image_a, image_b: (H, W, 3) uint8, sRGB.
         differences: one entry a changed object, by object id.
         certificate: what the pair's side effects were measured to be.
-        plan: the plan that was rendered; its ``attempt`` says how often the visibility rule
-            asked for another plan of the same seed.
+        plan: the plan that was rendered; its ``attempt`` says how often the rules of
+            ``label_pair`` asked for another plan of the same seed.
         ids_a, ids_b: (H, W) uint8, the object id seen in each pixel, 0 for the background.
     """
 

@@ -50,7 +50,7 @@ def plan_pair(seed: int, difficulty: Difficulty, attempt: int = 0) -> PairPlan:
         seed: pair seed, 0 to 2**63 - 1.
         difficulty: what the pair may look like.
         attempt: which plan of the seed's stream; ``Renderer`` counts it up when the picture of
-            the one before failed the visibility rule.
+            the one before broke a rule of ``label_pair``.
 
     Returns:
         The same plan for the same arguments, in every process and on every machine.

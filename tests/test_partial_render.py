@@ -1,5 +1,6 @@
 """Image B is rendered only where it can differ from A, and nobody can tell."""
 
+import dataclasses
 import math
 
 import numpy as np
@@ -47,6 +48,44 @@ def test_a_pair_rendered_in_part_equals_two_full_renders(worker, darkroom, stage
         np.testing.assert_array_equal(ids_b, full_ids_b)
         assert psnr(image_b, full_b) > 45
         assert np.abs(image_b.astype(int) - full_b).max() <= 40
+
+
+@pytest.mark.parametrize(("width", "height"), [(64, 160), (96, 96), (200, 40), (101, 67)])
+def test_pictures_of_any_shape_are_rendered_in_part(darkroom, width, height):
+    settings = dataclasses.replace(SMALL, width=width, height=height)
+    process = WorkerProcess(settings, threads=2)
+    try:
+        for seed in range(4):
+            plan = plan_pair(seed, STAGES["single"])
+            pictures = photograph(plan, process, darkroom, TIMEOUT_S)
+            full = photograph_fully(plan, process, darkroom, TIMEOUT_S)
+            for index in (0, 1, 3):
+                np.testing.assert_array_equal(pictures[index], full[index])
+            assert psnr(pictures[2], full[2]) > 45
+            mask = influence_mask(plan, width, height)
+            changed = plan.changes[0].object_id
+            assert mask[(full[1] == changed) | (full[3] == changed)].all()
+            assert mask.mean() < 0.6
+    finally:
+        process.kill()
+
+
+def test_a_window_is_rendered_to_the_pixel():
+    settings = dataclasses.replace(SMALL, width=101, height=67)
+    plan = plan_pair(3, STAGES["single"])
+    process = WorkerProcess(settings, threads=2)
+    rng = np.random.default_rng(0)
+    try:
+        (full,) = process.expose(plan.camera, plan.lights, [Shot(plan.scene_a)], TIMEOUT_S)
+        for _ in range(40):
+            x0, x1 = sorted(rng.choice(102, 2, replace=False).tolist())
+            y0, y1 = sorted(rng.choice(68, 2, replace=False).tolist())
+            window = Window(x0, y0, x1, y1)
+            shots = [Shot(plan.scene_a, window)]
+            (part,) = process.expose(plan.camera, plan.lights, shots, TIMEOUT_S)
+            np.testing.assert_array_equal(part.color, full.crop(window).color)
+    finally:
+        process.kill()
 
 
 def test_what_is_not_covered_keeps_every_bit(worker):

@@ -117,8 +117,11 @@ class Studio:
         render.use_border = render.use_crop_to_border = window is not None
         if window is not None:
             (width, height), (x0, y0, x1, y1) = self._size, window
-            render.border_min_x, render.border_max_x = x0 / width, x1 / width
-            render.border_min_y, render.border_max_y = 1 - y1 / height, 1 - y0 / height
+            # Blender multiplies in single precision and cuts off: a quarter of a pixel keeps clear
+            # of the next lower one.
+            render.border_min_x, render.border_max_x = (x0 + 0.25) / width, (x1 + 0.25) / width
+            render.border_min_y = (height - y1 + 0.25) / height
+            render.border_max_y = (height - y0 + 0.25) / height
         self._close_shutter(covered)
         bpy.ops.render.render(write_still=True)
 
@@ -148,7 +151,7 @@ class Studio:
             return
         width, height = self._size
         camera = self._camera.data
-        pixel = camera.sensor_width / camera.lens / width  # at distance 1
+        pixel = camera.sensor_width / camera.lens / max(width, height)  # at distance 1
         corners = [
             ((x - width / 2) * pixel, (height / 2 - y) * pixel, -1.0)
             for x0, y0, x1, y1 in covered
