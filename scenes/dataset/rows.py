@@ -1,7 +1,7 @@
 """A pair as one row of a Parquet file, and back, to the last bit.
 
-Images are lossless WebP: at 320x240 it decodes in 0.74 ms where PNG takes 1.14 ms, and is 15 %
-smaller; its cheaper settings encode a pair in 22 ms. Object-ID masks are PNG, the one lossless
+Images are lossless WebP, which decodes faster than PNG and is smaller
+(``benchmarks/image_formats.py``). Object-ID masks are PNG, the one lossless
 format that keeps a single channel. Nothing else is compressed, so that a row can be read alone.
 """
 
