@@ -21,7 +21,7 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from scenes import RenderSettings, audit_dataset, available_cores, render_dataset
+from scenes import Renderer, RenderSettings, audit_dataset, render_dataset
 from scenes.dataset import CHECKS, PRESETS
 
 console = Console(highlight=False)
@@ -67,19 +67,16 @@ def render(
     match = re.fullmatch(r"(\d+)/(\d+)", shard)
     if match is None:
         raise ValueError(f"--shard {shard}: give a share of a number of shares, such as 3/16")
-    cores = available_cores()
-    processes = workers or cores
-    console.print(
-        f"{width}x{height} {quality}, {processes} Blender process(es) with "
-        f"{max(1, cores // processes)} thread(s) each on {cores} core(s)"
-    )
+    settings = RenderSettings(width, height, quality, device)
+    with Renderer(settings, workers) as renderer:  # starts nothing before its first plan
+        console.print(str(renderer))
     with _pair_progress(every=pairs_per_file) as on_pair:
         try:
             manifest = render_dataset(
                 out,
                 _counts(stage, count, preset),
                 split,
-                RenderSettings(width, height, quality, device),
+                settings,
                 shard=(int(match[1]), int(match[2])),
                 pairs_per_file=pairs_per_file,
                 workers=workers,

@@ -13,6 +13,8 @@ from pathlib import Path
 import numpy as np
 import OpenEXR
 
+from scenes.labels import mask_bounds
+
 _PASSES = {"color": ("Combined", "RGB"), "albedo": ("Denoising Albedo", "RGB")} | {
     "normal": ("Denoising Normal", "XYZ")
 }
@@ -73,8 +75,9 @@ class Window:
     @classmethod
     def around(cls, mask: np.ndarray) -> Window:
         """The tight window around an (H, W) bool mask's true pixels, of which there are some."""
-        columns, rows = np.flatnonzero(mask.any(axis=0)), np.flatnonzero(mask.any(axis=1))
-        return cls(int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1)
+        bounds = mask_bounds(mask)
+        assert bounds is not None, "no pixel is true"
+        return cls(*(int(edge) for edge in bounds))
 
     @property
     def slices(self) -> tuple[slice, slice]:
