@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import sys
 import warnings
@@ -13,8 +14,10 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from agents.blender_install import install_blender
+from agents.cli_bench import bench
 from agents.cli_render import render
 from agents.settings import GRPORun
+from dig_env import resolve_reward
 from scenes import DifficultyError, RenderError, RenderSettings
 
 app = tyro.extras.SubcommandApp()
@@ -38,14 +41,21 @@ def doctor() -> None:
 
 app.command(install_blender)
 app.command(render)
+app.command(bench)
 
 
 @app.command
-def train(run: tyro.conf.OmitArgPrefixes[GRPORun]) -> None:
-    """Train a policy with GRPO on freshly rendered pairs under the curriculum."""
+def train(run: tyro.conf.OmitArgPrefixes[GRPORun], reward: str = "full") -> None:
+    """Train a policy with GRPO on freshly rendered pairs under the curriculum.
+
+    Args:
+        run: its settings.
+        reward: name of the reward to learn from: full, paper, dense, strict, format, iou or f1.
+    """
     from agents.grpo import Step, train_grpo
     from agents.report import step_line, write_report
 
+    run = dataclasses.replace(run, reward=resolve_reward(reward))
     console.print(f"seed {run.seed}, {run.model} policy, {run.width}x{run.height} {run.quality}")
     console.print("rendering the held-out pairs and evaluating the starting policy ...")
     columns = (BarColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
@@ -86,6 +96,7 @@ def eval(
     height: int = 96,
     quality: str = "draft",
     workers: int = 1,
+    reward: str = "full",
     out: Path | None = None,
 ) -> None:
     """Evaluate a policy on held-out pairs.
@@ -100,6 +111,7 @@ def eval(
         height: image height in pixels.
         quality: draft, standard or high.
         workers: Blender processes.
+        reward: name of the reward: full, paper, dense, strict, format, iou or f1.
         out: also write the result to this JSON file.
     """
     from agents.evaluation import evaluate
@@ -116,6 +128,7 @@ def eval(
             seed=seed,
             split=split,
             settings=settings,
+            config=resolve_reward(reward),
             workers=workers,
             on_episode=lambda _: progress.advance(task),
         )

@@ -204,8 +204,9 @@ def play(
 def _scored(pair: Pair, answer: str, coordinates: str, config: RewardConfig) -> Episode:
     height, width = pair.image_a.shape[:2]
     result = score(answer, pair.boxes_unit, config, coordinates=coordinates, size=(width, height))
-    threshold = config.match_iou or 0.0
     found = frozenset(
-        pair.differences[true].object_id for _, true, iou in result.matches if iou >= threshold
+        pair.differences[true].object_id
+        for _, true, iou in result.matches
+        if iou >= config.found_from
     )
     return Episode(pair, answer, result, found)

@@ -13,7 +13,7 @@ from PIL import Image
 from agents.evaluation import pair_seeds
 from agents.mllm import pair_messages
 from agents.settings import GRPORun
-from dig_env import Curriculum, RewardConfig, instruction, score
+from dig_env import Curriculum, RewardConfig, instruction, score_batch
 from scenes import STAGES, Pair, Renderer, plan_pair
 
 
@@ -85,9 +85,7 @@ class GroupReward:
     ) -> list[float]:
         """Rewards of the completions; all columns are parallel lists, groups contiguous."""
         texts = [self._opening + completion[0]["content"] for completion in completions]
-        scores = [
-            score(text, boxes, self._config) for text, boxes in zip(texts, truth, strict=True)
-        ]
+        scores = score_batch(texts, truth, self._config)
         rewards = [result.total for result in scores]
         self.stage = stage[-1]
         groups = [

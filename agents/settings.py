@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+import tyro
+
 from dig_env import RewardConfig
 from scenes import STAGES
 
@@ -39,7 +41,7 @@ class GRPORun:
             greedily, before and after.
         seed: of the pair stream, the sampling and the optimiser.
         wandb: "disabled", "offline" or "online".
-        reward: weights of the reward.
+        reward: settings of the reward; on the command line, a name from dig_env.REWARDS.
         trl: further settings of trl.GRPOConfig, which override the above.
     """
 
@@ -64,7 +66,7 @@ class GRPORun:
     eval_pairs: int = 100
     seed: int = 0
     wandb: str = "disabled"
-    reward: RewardConfig = field(default_factory=RewardConfig)
+    reward: tyro.conf.Suppress[RewardConfig] = field(default_factory=RewardConfig)
     trl: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

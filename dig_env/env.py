@@ -12,11 +12,12 @@ import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
 
-from dig_env.answers import COORDINATES, parse_boxes
 from dig_env.drawing import draw_pair
+from dig_env.frames import COORDINATES
 from dig_env.observation import instruction, observe
 from dig_env.pairs import FreshPairs, PairSource, StoredPairs
-from dig_env.reward import RewardConfig, score
+from dig_env.reward import score
+from dig_env.reward_config import resolve_reward
 from scenes import SEEDS_PER_SPLIT, Difficulty, Pair, RenderSettings, resolve_stage
 
 MAX_ANSWER_LENGTH = 16384
@@ -65,8 +66,10 @@ class DiGEnv(gym.Env[dict[str, Any], str]):
     - ``dataset``: folder that ``dig-env render`` wrote; its pairs are drawn, with replacement,
       instead of rendered. It decides size and quality, which are then left out. Its stages are
       chosen by name.
-    - ``coordinates``: frame of the answer: "norm1000" (default), "unit" or "pixel".
-    - ``reward``: dictionary of ``dig_env.RewardConfig`` fields.
+    - ``coordinates``: frame of the answer: "norm1000" (default), "unit", "pixel" or
+      "resized_pixel"; see ``dig_env.COORDINATES``.
+    - ``reward``: name of one of ``dig_env.REWARDS`` ("full"), or a dictionary of
+      ``dig_env.RewardConfig`` fields.
     - ``split``: "train" (default), "validation" or "test": disjoint ranges of pair seeds.
     - ``render_mode``: None, "rgb_array" or "human": both images side by side, after the answer
       with the true boxes (green) and the answered ones (red).
@@ -91,7 +94,7 @@ class DiGEnv(gym.Env[dict[str, Any], str]):
         workers: int = 1,
         dataset: str | Path | None = None,
         coordinates: str = "norm1000",
-        reward: dict[str, Any] | None = None,
+        reward: str | dict[str, Any] | None = None,
         split: str = "train",
         render_mode: str | None = None,
     ) -> None:
@@ -104,7 +107,7 @@ class DiGEnv(gym.Env[dict[str, Any], str]):
             )
         self.stage = stage
         self._coordinates = coordinates
-        self._reward_config = RewardConfig(**(reward or {}))
+        self._reward_config = resolve_reward(reward)
         asked = {"width": width, "height": height, "quality": quality, "device": device}
         self._pairs = _pair_source(asked, dataset, split, workers)
         width, height = self._pairs.settings.width, self._pairs.settings.height
@@ -201,16 +204,21 @@ class DiGEnv(gym.Env[dict[str, Any], str]):
                 f"an action is the policy's answer as a str, such as '[[120, 300, 210, 400]]', "
                 f"not a {type(action).__name__}"
             )
-        answer = parse_boxes(action, self._coordinates, self._size)
-        result = score(answer.boxes, pair.boxes_unit, self._reward_config)
-        self._answered_boxes = answer.boxes
+        result = score(
+            action,
+            pair.boxes_unit,
+            self._reward_config,
+            coordinates=self._coordinates,
+            size=self._size,
+        )
+        self._answered_boxes = result.answer.boxes
         info = self._info | {
             "format": result.format,
             "f1": result.f1,
             "iou": result.iou,
             "precision": result.precision,
             "recall": result.recall,
-            "error": answer.error,
+            "error": result.answer.error,
             "truth": [{"change": diff.change, "box": list(diff.box)} for diff in pair.differences],
         }
         if self.render_mode == "human":

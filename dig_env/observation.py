@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
+from dig_env.frames import frame_size
 from scenes import Pair
 
+_PIXELS = "pixels, the image being {width:.0f} wide and {height:.0f} high"
 _FRAMES = {
     "norm1000": "whole numbers from 0 to 1000 relative to the image width and height",
     "unit": "decimals from 0 to 1 relative to the image width and height",
-    "pixel": "pixels, the image being {width} wide and {height} high",
+    "pixel": _PIXELS,
+    "resized_pixel": _PIXELS,
 }
 
 
@@ -17,17 +20,13 @@ def instruction(coordinates: str = "norm1000", size: tuple[int, int] | None = No
     """The instruction that accompanies the two images.
 
     Args:
-        coordinates: the frame to answer in: "norm1000", "unit" or "pixel".
-        size: the image's (width, height); used for "pixel" only.
+        coordinates: the frame to answer in, one of ``dig_env.COORDINATES``.
+        size: the image's (width, height); used for frames in pixels only.
 
     Raises:
-        ValueError: unknown ``coordinates``, or "pixel" without a size.
+        ValueError: unknown ``coordinates``, or a frame in pixels without a size.
     """
-    if coordinates not in _FRAMES:
-        raise ValueError(f"coordinates={coordinates!r}: give one of {', '.join(_FRAMES)}")
-    if coordinates == "pixel" and size is None:
-        raise ValueError('coordinates="pixel" needs size=(width, height)')
-    width, height = size or (0, 0)
+    width, height = frame_size(coordinates, size)
     frame = _FRAMES[coordinates].format(width=width, height=height)
     return (
         "The two images show the same scene with one or more differences. Find every difference "

@@ -1,92 +1,47 @@
 """The reward: one number for how well an answer's boxes find the differences of a pair.
 
-After DiG ("Differential Grounding", arXiv 2512.12633). With N answered and M true boxes,
-the boxes are matched one to one, min(N, M) pairs, at the least total cost, and
+After DiG ("Differential Grounding", arXiv 2512.12633). With N answered and M true boxes, the
+boxes are matched one to one, min(N, M) pairs, and
 
-    precision = n_m / N        recall = n_m / M        F1 = 2 n_m / (N + M)
-    IoU       = mean IoU over the matched pairs
-    total     = (1 - format_weight) * (f1_weight * F1 + iou_weight * IoU)
-                + format_weight * format
+    precision = n / N        recall = n / M        F1 = 2 n / (N + M)
+    IoU       = sum of the matched pairs' IoU / max(N, M)
+    total     = format_weight * format
+                + (1 - format_weight) * (f1_weight * F1 + iou_weight * IoU)
 
-where n_m counts the matched pairs. ``format`` is 1 for a valid, non-empty list of boxes; any
-other answer scores 0 in everything.
+where n counts the matched pairs that overlap by ``match_iou``. ``format`` is 1 for a valid,
+non-empty list of boxes; any other answer scores 0 in everything. Where nothing differs (M = 0), the
+empty list scores 1 in everything, and boxes score their format alone.
 
-What the paper leaves open is a setting of ``RewardConfig``. In two points this file decides:
+Departures from the paper, all undone by the preset "paper":
 
-- A matched pair counts in n_m only if it overlaps by ``match_iou``. Without that, n_m is always
-  min(N, M), and F1 measures no more than whether the number of boxes is right.
-- Where two matchings cost the same, the one that earns more is taken, so that the order of the
-  boxes never matters.
+- The paper names no IoU from which on a pair counts. Taken literally n is always min(N, M), and F1
+  measures no more than whether the number of boxes is right. Here it is ``match_iou``.
+- The paper's IoU is the mean over the matched pairs. Then boxes spread blindly over the image earn
+  more the more there are. Here what is missed and what is too much counts as 0.
+- The paper matches at the least cost in L1 and GIoU. Then a wrong box can take a difference's place
+  and leave another, better one to its neighbour, so that it pays. Here the matching is the
+  one that earns most, and cost decides between those that earn the same; in practice both agree.
+
+docs/reward.md has worked examples, and proves what these settings guarantee.
 """
 
 import math
-from dataclasses import dataclass, fields
-from numbers import Real
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy.optimize import linear_sum_assignment
 
-from dig_env.answers import parse_boxes, read_boxes
-from dig_env.boxes import checked_boxes, iou_and_giou
+from dig_env.answers import ParsedAnswer, parse_boxes, read_boxes
+from dig_env.boxes import Boxes, checked_boxes, iou_and_giou, l1_distance
+from dig_env.reward_config import RewardConfig
 
-# Small against any real difference in cost, large against the rounding of equal costs.
+# Small against any real difference, large against the rounding of equal sums.
 _TIE_BREAK = 1e-9
-
-
-@dataclass(frozen=True)
-class RewardConfig:
-    """Weights of the reward; all finite numbers.
-
-    Attributes:
-        format_weight: Share of the total that a valid format earns by itself, in [0, 1].
-            0.1 is our default; the paper gives no number.
-        f1_weight: Share of F1 in the accuracy, in [0, 1]. 0.5 is our default, likewise.
-        iou_weight: Share of IoU in the accuracy, ``1 - f1_weight``.
-        match_iou: IoU from which on a matched pair counts as a difference found, in (0, 1].
-            None is the paper's literal reading: every matched pair counts.
-        l1_cost: Weight in the matching cost of the L1 distance, at least 0. 5, and 2 for
-            ``giou_cost``, are DETR's weights (arXiv 2005.12872), also used by Perception-R1.
-        giou_cost: Weight in the matching cost of -GIoU, at least 0. Not both may be 0.
-
-    Raises:
-        TypeError: a value that is not a number.
-        ValueError: a value outside what is allowed above.
-    """
-
-    format_weight: float = 0.1
-    f1_weight: float = 0.5
-    iou_weight: float = 0.5
-    match_iou: float | None = 0.5
-    l1_cost: float = 5.0
-    giou_cost: float = 2.0
-
-    def __post_init__(self) -> None:
-        for name in (field.name for field in fields(self)):
-            value = getattr(self, name)
-            if name == "match_iou" and value is None:
-                continue
-            if isinstance(value, bool) or not isinstance(value, Real):
-                raise TypeError(f"{name} is {value!r}; it must be a number")
-            if name.endswith("_cost"):
-                if not 0.0 <= value < math.inf:
-                    raise ValueError(f"{name} is {value!r}; it must be finite and at least 0")
-            elif not 0.0 <= value <= 1.0:
-                raise ValueError(f"{name} is {value!r}; it must lie in [0, 1]")
-        if self.match_iou == 0.0:
-            raise ValueError("match_iou is 0; it must lie in (0, 1]: None counts every pair")
-        if not math.isclose(self.f1_weight + self.iou_weight, 1.0, abs_tol=1e-9):
-            raise ValueError(
-                f"f1_weight is {self.f1_weight!r} and iou_weight {self.iou_weight!r}; "
-                "they must add up to 1, or the reward would leave [0, 1]"
-            )
-        if self.l1_cost == self.giou_cost == 0.0:
-            raise ValueError("l1_cost and giou_cost are both 0; one of them must match the boxes")
-
-    @property
-    def found_from(self) -> float:
-        """The IoU from which on a matched pair counts: ``match_iou``, or 0 where that is None."""
-        return 0.0 if self.match_iou is None else self.match_iou
+# Below this length zlib's own header and a list of boxes decide the ratio.
+_MIN_REPETITIVE_LENGTH = 1000
 
 
 @dataclass(frozen=True)
@@ -95,13 +50,15 @@ class Score:
 
     Attributes:
         total: The reward.
-        format: 1.0 for a valid, non-empty list of boxes, else 0.0; and then all else is 0.
+        format: 1.0 for a valid, non-empty list of boxes, and for an empty one where nothing
+            differs; else 0.0, and then all else is 0.
         f1: Harmonic mean of precision and recall.
-        iou: Mean IoU over all matched pairs, be they above ``match_iou`` or not.
+        iou: Mean IoU of the matched pairs; ``RewardConfig.iou_mean`` says over what.
         precision: Share of the answer's boxes that found a difference.
         recall: Share of the differences that were found.
         matches: (index in the answer, index in the truth, IoU) of all min(N, M) matched
             pairs, by rising index in the answer.
+        answer: What was read; its ``error`` says why an answer earned nothing. Not compared.
     """
 
     total: float
@@ -111,9 +68,7 @@ class Score:
     precision: float
     recall: float
     matches: tuple[tuple[int, int, float], ...]
-
-
-_NOTHING = Score(0.0, 0.0, 0.0, 0.0, 0.0, 0.0, ())
+    answer: ParsedAnswer = field(compare=False, repr=False)
 
 
 def score(
@@ -130,63 +85,134 @@ def score(
         answer: A policy's text, or its boxes as (N, 4) xyxy numbers in the unit frame. Both
             follow the same rules (see ``dig_env.answers``); an invalid answer scores 0 and
             never raises.
-        truth_boxes: (M, 4) xyxy in the unit frame, M at least 1.
-        config: The weights.
-        coordinates: The frame of a text's numbers, one of ``dig_env.answers.COORDINATES``.
-        size: The image's (width, height) in pixels; needed for a text in "pixel".
+        truth_boxes: (M, 4) xyxy in the unit frame. M = 0: nothing differs.
+        config: The settings; ``REWARDS`` has some by name.
+        coordinates: The frame of a text's numbers, one of ``dig_env.COORDINATES``.
+        size: The image's (width, height) in pixels; needed for a text in a frame in pixels.
 
     Raises:
         TypeError: ``answer`` is neither text nor boxes.
-        ValueError: ``truth_boxes`` are none, or not boxes in the unit frame; unknown
-            ``coordinates``, or "pixel" without ``size``.
+        ValueError: ``truth_boxes`` are not boxes in the unit frame; unknown ``coordinates``, or a
+            frame in pixels without ``size``.
 
     >>> score("[[120, 300, 210, 400]]", [[0.12, 0.3, 0.21, 0.4]]).total
     1.0
+    >>> score("[]", []).total
+    1.0
     """
     truth = checked_boxes(truth_boxes, "truth_boxes")
-    if not len(truth):
-        raise ValueError("truth_boxes is empty; a reward needs at least one difference")
     if isinstance(answer, str):
-        parsed = parse_boxes(answer, coordinates, size)
+        refusal = _guarded(answer, config)
+        parsed = refusal or parse_boxes(answer, coordinates, size)
     elif isinstance(answer, (np.ndarray, list, tuple)):
         parsed = read_boxes(answer)
     else:
         raise TypeError(
             f"answer is a {type(answer).__name__}; it must be text, or boxes as an array or list"
         )
+    if not len(truth):
+        right = float(parsed.empty)
+        return _scored(config, parsed, float(parsed.ok or parsed.empty), right, right, right, right)
     if not parsed.ok:
-        return _NOTHING
+        return _scored(config, parsed, 0.0, 0.0, 0.0, 0.0, 0.0)
 
-    matches = _match(parsed.boxes, truth, config)
-    found = sum(overlap >= config.found_from for _, _, overlap in matches)
+    matches, found = _match(parsed.boxes, truth, config)
     answered, true = len(parsed.boxes), len(truth)
-    f1 = 2.0 * found / (answered + true)
-    iou = math.fsum(overlap for _, _, overlap in matches) / len(matches)
-    accuracy = config.f1_weight * f1 + config.iou_weight * iou
-    total = (1.0 - config.format_weight) * accuracy + config.format_weight
-    return Score(
-        total=min(total, 1.0),  # the weights' rounding may exceed 1 by a hair
+    overlap = math.fsum(match[2] for match in matches)
+    return _scored(
+        config,
+        parsed,
         format=1.0,
-        f1=f1,
-        iou=iou,
+        f1=2.0 * found / (answered + true),
+        iou=overlap / _iou_divisor(answered, true, config),
         precision=found / answered,
         recall=found / true,
         matches=matches,
     )
 
 
-def _match(
-    boxes: np.ndarray, truth: np.ndarray, config: RewardConfig
-) -> tuple[tuple[int, int, float], ...]:
-    """Match (N, 4) to (M, 4) boxes one to one at the least total cost; see ``Score.matches``.
+def score_batch(
+    answers: Sequence[str],
+    truths: Sequence[ArrayLike],
+    config: RewardConfig = RewardConfig(),
+    *,
+    coordinates: str = "norm1000",
+    size: tuple[int, int] | None = None,
+) -> list[Score]:
+    """Score many answers, each against its own truth; the arguments are those of ``score``.
 
-    The cost of a pair is ``l1_cost * L1 - giou_cost * GIoU`` (DETR's, but with L1 as the sum of
-    the corners' |differences| rather than those of centre and size).
+    Raises:
+        ValueError: as many truths as answers are needed; or see ``score``.
     """
-    iou, giou = iou_and_giou(boxes, truth)
-    l1 = np.abs(boxes[:, None, :] - truth[None, :, :]).sum(axis=-1)
-    cost = config.l1_cost * l1 - config.giou_cost * giou
-    earned = config.f1_weight * 2.0 / sum(iou.shape) * (iou >= config.found_from)
-    earned += config.iou_weight / min(iou.shape) * iou
-    rows, columns = linear_sum_assignment(cost - _TIE_BREAK * earned)
-    return tuple(zip(rows.tolist(), columns.tolist(), iou[rows, columns].tolist(), strict=True))
+    if len(answers) != len(truths):
+        raise ValueError(f"{len(answers)} answers and {len(truths)} truths; give one truth each")
+    return [
+        score(answer, truth, config, coordinates=coordinates, size=size)
+        for answer, truth in zip(answers, truths, strict=True)
+    ]
+
+
+def _scored(
+    config: RewardConfig,
+    answer: ParsedAnswer,
+    format: float,
+    f1: float,
+    iou: float,
+    precision: float,
+    recall: float,
+    matches: tuple[tuple[int, int, float], ...] = (),
+) -> Score:
+    weights = config.weights
+    total = weights["format"] * format + weights["f1"] * f1 + weights["iou"] * iou
+    # Rounding may carry a sum of shares beyond 1 by a hair.
+    return Score(min(total, 1.0), format, f1, iou, precision, recall, matches, answer)
+
+
+def _guarded(text: str, config: RewardConfig) -> ParsedAnswer | None:
+    """Refuse a text that is too long or goes round in circles; None lets it pass."""
+    if config.max_length is not None and len(text) > config.max_length:
+        error = f"the text has {len(text)} characters; {config.max_length} are allowed"
+    elif config.max_repetition is None or len(text) < _MIN_REPETITIVE_LENGTH:
+        return None
+    else:
+        content = text.encode(errors="replace")
+        ratio = len(content) / len(zlib.compress(content, 1))
+        if ratio <= config.max_repetition:
+            return None
+        error = f"the text repeats itself: zlib shortens it {ratio:.0f} times"
+    return ParsedAnswer(np.empty((0, 4)), ok=False, error=error)
+
+
+def _match(
+    boxes: Boxes, truth: Boxes, config: RewardConfig
+) -> tuple[tuple[tuple[int, int, float], ...], float]:
+    """Match (N, 4) to (M, 4) boxes one to one: see ``Score.matches``, and the sum of what counts.
+
+    The cost of a pair is ``l1_cost * L1 - giou_cost * GIoU`` with the L1 distance of the corners
+    (DETR's is that of centre and size).
+    """
+    found_from = config.found_from
+    soft = 1.0 / found_from if config.soft else 0.0
+    per_credit = 2.0 * config.f1_weight / (len(boxes) + len(truth))
+    per_iou = config.iou_weight / _iou_divisor(len(boxes), len(truth), config)
+    of_cost, of_earned = (1.0, _TIE_BREAK) if config.matching == "cost" else (_TIE_BREAK, 1.0)
+    true_boxes = truth.tolist()
+    table: list[list[float]] = []
+    pairs: dict[tuple[int, int], tuple[float, float]] = {}
+    for row, box in enumerate(boxes.tolist()):
+        table.append([])
+        for column, true in enumerate(true_boxes):
+            iou, giou = iou_and_giou(box, true)
+            credit = 1.0 if iou >= found_from else soft * iou
+            earned = per_credit * credit + per_iou * iou
+            cost = config.l1_cost * l1_distance(box, true) - config.giou_cost * giou
+            table[-1].append(of_cost * cost - of_earned * earned)
+            pairs[row, column] = iou, credit
+    rows, columns = linear_sum_assignment(table)
+    matched = list(zip(rows.tolist(), columns.tolist(), strict=True))
+    matches = tuple([(row, column, pairs[row, column][0]) for row, column in matched])
+    return matches, math.fsum([pairs[pair][1] for pair in matched])
+
+
+def _iou_divisor(answered: int, true: int, config: RewardConfig) -> int:
+    return max(answered, true) if config.iou_mean == "all" else min(answered, true)

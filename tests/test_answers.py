@@ -6,8 +6,14 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
+from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import (
+    Qwen2VLImageProcessorPil,
+    smart_resize,
+)
 
-from dig_env.answers import COORDINATES, ParsedAnswer, format_boxes, parse_boxes, read_boxes
+from dig_env.answers import ParsedAnswer, format_boxes, parse_boxes, read_boxes
+from dig_env.frames import COORDINATES, resized_size
 
 BOX = "[[120, 300, 210, 400]]"
 BOX_UNIT = [[0.12, 0.3, 0.21, 0.4]]
@@ -69,6 +75,28 @@ def test_numbers_are_never_guessed_to_be_of_another_frame():
     assert boxes_of("[[0.12, 0.3, 0.21, 0.4]]") == [[0.00012, 0.0003, 0.00021, 0.0004]]
 
 
+@pytest.mark.parametrize("size", [(320, 240), (128, 96), (31, 17), (1600, 1200), (640, 1999)])
+def test_resized_pixels_are_those_that_qwen25_vl_sees(size):
+    """Against the pixels that its processor makes, cut into its 14-pixel patches."""
+    processor = Qwen2VLImageProcessorPil()
+    patches = processor(images=[Image.new("RGB", size)], return_tensors="np")
+    _, rows, columns = patches["image_grid_thw"][0]
+    assert len(patches["pixel_values"]) == rows * columns
+    width, height = resized_size(size)
+    assert (width, height) == (columns * 14, rows * 14)
+    assert smart_resize(size[1], size[0], 28, 56 * 56, 14 * 14 * 4 * 1280) == (height, width)
+
+    right_half = f"[[{width / 2}, 0, {width}, {height}]]"
+    assert boxes_of(right_half, coordinates="resized_pixel", size=size) == [[0.5, 0, 1, 1]]
+
+
+def test_resized_pixels_follow_the_limits_of_the_processor_at_hand():
+    processor = Qwen2VLImageProcessorPil(size={"shortest_edge": 512 * 512, "longest_edge": 10**6})
+    width, height = resized_size((320, 240), processor)
+    assert width * height >= 512 * 512
+    assert width % 28 == height % 28 == 0
+
+
 # Which part of the text counts
 
 
@@ -124,6 +152,13 @@ def test_lists_inside_other_json_values_do_not_count():
 
 def test_an_empty_list_is_refused_as_empty():
     assert "empty" in refusal("[]")
+    assert parse_boxes("Nothing differs: []").empty
+    assert read_boxes([]).empty and read_boxes(np.empty((0, 4))).empty
+
+
+@pytest.mark.parametrize("text", ["", "Nothing differs.", "[[]]", "[[1, 2, 3]]", "[", BOX])
+def test_no_other_answer_says_that_nothing_differs(text):
+    assert not parse_boxes(text).empty
 
 
 @pytest.mark.parametrize(
@@ -214,8 +249,8 @@ def test_boxes_that_leave_the_image_are_cut_at_its_edge():
 def test_hostile_text_is_refused_in_linear_time(text):
     start = time.perf_counter()
     refusal(text)
-    # Takes under a second; anything quadratic takes minutes.
-    assert time.perf_counter() - start < 10
+    # Takes milliseconds; anything quadratic takes minutes.
+    assert time.perf_counter() - start < 1
 
 
 def test_depth_is_refused_alike_whatever_the_callers_stack():
@@ -228,9 +263,26 @@ def test_depth_is_refused_alike_whatever_the_callers_stack():
     assert at_depth(0).error == at_depth(500).error == "brackets nest more than 64 deep"
 
 
-def test_a_hundred_thousand_boxes_are_read():
+@pytest.mark.parametrize(
+    ("text", "error"),
+    [
+        (BOX + " " * 65_536, "more than 65536 characters"),
+        ("[[1, 1, 2, 2], " * 500 + "[1], " + BOX, "more than 1000 opening brackets"),
+        ("[" + ", ".join(["[120, 300, 210, 400]"] * 10**4) + "]", "more than"),
+    ],
+)
+def test_an_answer_of_a_size_that_nobody_needs_is_refused(text, error):
+    assert error in refusal(text)
+
+
+def test_a_thought_may_be_longer_than_an_answer():
+    assert boxes_of("<think>" + "[so] " * 10**5 + "</think>" + BOX) == BOX_UNIT
+
+
+def test_as_many_boxes_as_brackets_allow_are_read():
     row = "[120, 300, 210, 400]"
-    assert parse_boxes("[" + ", ".join([row] * 10**5) + "]").boxes.shape == (10**5, 4)
+    assert parse_boxes("[" + ", ".join([row] * 999) + "]").boxes.shape == (999, 4)
+    assert "more than 1000 boxes" in read_boxes(np.tile([0.1, 0.1, 0.2, 0.2], (1001, 1))).error
 
 
 FRAGMENTS = (
@@ -263,11 +315,12 @@ def test_what_is_no_string_raises(answer):
     "work", [lambda **f: parse_boxes(BOX, **f), lambda **f: format_boxes(BOX_UNIT, **f)]
 )
 def test_a_frame_that_cannot_be_used_raises(work):
-    with pytest.raises(ValueError, match=r"norm1000.*unit.*pixel"):
+    with pytest.raises(ValueError, match=r"norm1000.*unit.*pixel.*resized_pixel"):
         work(coordinates="absolute")
     for size in (None, (320,), (320, 0), (320, "240"), (0.5, 0.5), 320):
-        with pytest.raises(ValueError, match=r"size is .*width, height"):
-            work(coordinates="pixel", size=size)
+        for coordinates in ("pixel", "resized_pixel"):
+            with pytest.raises(ValueError, match=r"size is .*width, height"):
+                work(coordinates=coordinates, size=size)
 
 
 # Boxes given as numbers

@@ -52,12 +52,21 @@ def test_eval_prints_json_and_writes_it(tmp_path):
     assert json.loads(out.read_text())["f1"] == 1.0
 
 
+def test_bench_redteam_prints_a_table_and_writes_it(tmp_path):
+    out = tmp_path / "redteam.json"
+    result = dig_env("bench", "redteam", "--pairs", "3", "--out", str(out))
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "honest answer: none" in result.stdout
+    assert {row["wins"] for row in json.loads(out.read_text())["outcomes"]["strict"]} == {0}
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (("eval", "--stage", "triple"), "single, dual, mixed"),
         (("eval", "--width", "0"), "width=0"),
         (("eval", "--policy", "/no/such/model"), "no model at"),
+        (("eval", "--reward", "best"), "the rewards are full, paper"),
         (("train", "--rollouts", "1"), "rollouts=1"),
     ],
 )

@@ -192,7 +192,8 @@ def test_an_action_that_is_no_text_is_refused_and_may_be_tried_again(env, action
         ({"coordinates": "percent"}, ValueError, "norm1000"),
         ({"split": "dev"}, ValueError, "train, validation, test"),
         ({"reward": {"format_weight": 2}}, ValueError, "format_weight"),
-        ({"reward": {"weight": 2}}, TypeError, "weight"),
+        ({"reward": {"weight": 2}}, ValueError, "unknown reward setting 'weight'"),
+        ({"reward": "best"}, ValueError, "unknown reward 'best'"),
     ],
 )
 def test_bad_arguments_say_what_is_allowed(kwargs, error, message):
