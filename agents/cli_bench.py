@@ -19,10 +19,11 @@ console = Console(highlight=False)
 
 
 def bench(
-    card: Annotated[Literal["redteam"], tyro.conf.Positional],
-    pairs: int = 100,
+    card: Annotated[Literal["redteam", "calibration"], tyro.conf.Positional],
+    pairs: int = 200,
     seed: int = 0,
     out: Path | None = None,
+    page: Path | None = None,
 ) -> None:
     """Measure the reward: redteam plays tricks against it, calibration plays known policies.
 
@@ -31,8 +32,31 @@ def bench(
         pairs: true answers to play each trick against, or pairs of each difficulty.
         seed: of truths, tricks and pairs.
         out: also write the results to this JSON file.
+        page: also bring the tables and the plot of this page up to date (calibration).
     """
-    {"redteam": _redteam}[card](pairs, seed, out)
+    if card == "redteam":
+        _redteam(pairs, seed, out)
+    else:
+        _calibration(pairs, seed, out, page)
+
+
+def _calibration(pairs: int, seed: int, out: Path | None, page: Path | None) -> None:
+    """Render, let every policy answer, and print the tables."""
+    from agents.calibration.card import CalibrationSettings, calibrate, write_card
+    from agents.calibration.page import TABLES, write_page
+
+    card = calibrate(
+        CalibrationSettings(pairs=pairs, seed=seed),
+        lambda name, done, total: console.print(f"{done} of {total}: {name}"),
+    )
+    for table in TABLES.values():
+        console.print(table(card) + "\n", markup=False, soft_wrap=True)
+    if out is not None:
+        write_card(card, out)
+        console.print(f"results: {out}")
+    if page is not None:
+        console.print(f"plot: {write_page(card, page)}")
+        console.print(f"page: {page}")
 
 
 def _redteam(pairs: int, seed: int, out: Path | None) -> None:

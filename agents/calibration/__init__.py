@@ -1,0 +1,1 @@
+"""The calibration card: known answers and simple policies against the reward."""

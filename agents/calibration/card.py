@@ -1,0 +1,268 @@
+"""The calibration card: what the reward gives to answers of known worth, and where pixels mislead.
+
+Three things are measured on fixed test pairs, each with a confidence interval:
+
+- the yardsticks on every stage and along the axes of difficulty, under every reward preset: does a
+  better answer earn more?
+- policies that look at the images, on the same pairs,
+- the same policies on pairs whose image B got a nuisance.
+
+Answers are given once and scored under each preset; ``page.py`` shows the card.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, fields
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from agents.calibration.nuisance import NUISANCES, disturbed
+from agents.calibration.yardsticks import RANKS, Answerer, answers_of, yardsticks
+from agents.evaluation import held_out_pairs
+from agents.mllm import load_tiny
+from agents.policies import PixelDiffPolicy
+from dig_env import REWARDS, score_batch
+from scenes import CHANGES, STAGES, Difficulty, Pair, Renderer, RenderSettings, available_cores
+from scenes.files import write_whole
+
+DIFFICULTIES: dict[str, Difficulty] = {
+    **{f"{change} only": Difficulty(changes=(change,)) for change in CHANGES},
+    "crowded": Difficulty(objects=(8, 10)),
+    "crowded, 1 to 4": Difficulty(differences=(1, 4), objects=(8, 10)),
+    "small, 1 to 4": Difficulty(
+        differences=(1, 4), objects=(8, 10), min_visible=50 / (320 * 240), min_contrast=2.3
+    ),
+}
+"""Axes of difficulty beside ``STAGES``; one difference unless the name says otherwise."""
+
+NUISANCE_STAGE = "single"
+"""Where nuisances are added: the stage at which the policies that look do best without."""
+
+THRESHOLDS = (10, 15, 20, 25, 35, 50, 70, 100)
+"""What the pixel difference "at its best" may choose from, in 8-bit levels."""
+
+PARTS = ("f1", "iou", "precision", "recall", "format")
+CONFIDENCE = 0.95
+
+Progress = Callable[[str, int, int], None]
+"""Told of each condition: its name, how many are done, and of how many."""
+
+
+@dataclass(frozen=True)
+class CalibrationSettings:
+    """What to calibrate on.
+
+    Attributes:
+        pairs: test pairs of each stage and difficulty, at least 2.
+        seed: of the draw of pairs, the random answers, the jitter, the nuisances and the
+            resampling.
+        width, height: image size in pixels.
+        quality: draft, standard or high.
+        workers: Blender processes; None for one a core. The card does not depend on it.
+        resamples: of the pairs, for the confidence intervals.
+
+    Raises:
+        ValueError: too few pairs or resamples, or a negative seed.
+    """
+
+    pairs: int = 200
+    seed: int = 0
+    width: int = 128
+    height: int = 96
+    quality: str = "draft"
+    workers: int | None = None
+    resamples: int = 2000
+
+    def __post_init__(self) -> None:
+        for name, least in (("pairs", 2), ("seed", 0), ("resamples", 100)):
+            if getattr(self, name) < least:
+                raise ValueError(f"{name}={getattr(self, name)!r}: give {least} or more")
+
+    @property
+    def command(self) -> str:
+        """The command that makes the same card."""
+        words = ["dig-env bench calibration"]
+        for field in fields(self):
+            value = getattr(self, field.name)
+            unusual = value != field.default and field.name != "workers"
+            if unusual or field.name in ("pairs", "seed"):
+                words.append(f"--{field.name} {value}")
+        return " ".join(words)
+
+
+def calibrate(
+    settings: CalibrationSettings = CalibrationSettings(),
+    on_condition: Progress = lambda name, done, total: None,
+) -> dict[str, Any]:
+    """Render the pairs, let every policy answer them, score the answers.
+
+    The embedded policy takes part at 128x96 draft only, which is what it was trained on.
+
+    Returns:
+        The card as JSON values. "rows" holds an entry for each condition and policy; in it
+        "f1", "iou", "precision", "recall", "format" (of the preset "full") and each of "reward"
+        are [mean, low, high]. "order" says of each stage or difficulty and preset whether the
+        ranks of ``yardsticks.RANKS`` come out in order; see ``order_of``.
+    """
+    render = RenderSettings(settings.width, settings.height, settings.quality, "cpu")
+    rulers, lookers = yardsticks(settings.seed), looking_policies(render)
+    conditions = {**STAGES, **DIFFICULTIES}
+    total = len(conditions) + len(NUISANCES)
+    card: dict[str, Any] = {
+        "command": settings.command,
+        "machine": f"{available_cores()} cores, {platform.machine()}",
+        "settings": {k: v for k, v in asdict(settings).items() if k != "workers"},
+        "split": "test",
+        "confidence": CONFIDENCE,
+        "presets": {name: asdict(config) for name, config in REWARDS.items()},
+        "difficulties": {name: value.to_json() for name, value in conditions.items()},
+        "nuisance_stage": NUISANCE_STAGE,
+    }
+    rows: list[dict[str, Any]] = []
+    order: dict[str, Any] = {}
+    clean: list[Pair] = []
+    with Renderer(render, settings.workers) as renderer:
+        for name, difficulty in conditions.items():
+            pairs = list(held_out_pairs(renderer, difficulty, settings.pairs, settings.seed))
+            on_condition(name, len(order), total)
+            answered = answer_all(rulers | lookers, pairs)
+            rows += table_rows(name, answered, settings)
+            order[name] = order_of(answered, settings)
+            if name == NUISANCE_STAGE:
+                clean = pairs
+        card["versions"] = renderer.versions
+    for done, (name, nuisance) in enumerate(NUISANCES.items(), start=len(order)):
+        on_condition(name, done, total)
+        pairs = [disturbed(pair, nuisance, settings.seed) for pair in clean]
+        rows += table_rows(name, answer_all(lookers, pairs), settings)
+    on_condition("done", total, total)
+    return card | {"rows": rows, "order": order}
+
+
+def looking_policies(render: RenderSettings) -> dict[str, Answerer]:
+    """Those that look at the images; the embedded one only at what it was trained on."""
+    policies = {"pixel difference": answers_of(PixelDiffPolicy())}
+    if (render.width, render.height, render.quality) == (128, 96, "draft"):
+        policies["embedded policy"] = answers_of(load_tiny())
+    return policies
+
+
+@dataclass(frozen=True, eq=False)
+class Answered:
+    """What one policy earned on n pairs.
+
+    Attributes:
+        rewards: (n,) totals by preset.
+        parts: (n,) values of the preset "full", by the names of ``PARTS``.
+        note: what else there is to say of it.
+    """
+
+    rewards: dict[str, np.ndarray]
+    parts: dict[str, np.ndarray]
+    note: str = ""
+
+
+def answer_all(answerers: dict[str, Answerer], pairs: Sequence[Pair]) -> dict[str, Answered]:
+    """Let each answer the pairs and score it, plus pixel difference at its best threshold.
+
+    The latter is the threshold of ``THRESHOLDS`` that earns most on these very pairs: more than
+    anyone who subtracts pixels could know, hence a bound on what thresholds can do.
+    """
+    result = {name: _scored(answer(pairs), pairs) for name, answer in answerers.items()}
+    tried = {
+        threshold: _scored(answers_of(PixelDiffPolicy(threshold))(pairs), pairs)
+        for threshold in THRESHOLDS
+    }
+    best = max(tried, key=lambda threshold: tried[threshold].rewards["full"].mean())
+    at_best = Answered(tried[best].rewards, tried[best].parts, f"threshold {best}")
+    return result | {"pixel difference at its best": at_best}
+
+
+def table_rows(
+    condition: str, answered: dict[str, Answered], settings: CalibrationSettings
+) -> Iterator[dict[str, Any]]:
+    """A row of means and intervals for each policy; see ``calibrate``."""
+    for policy, result in answered.items():
+        values = np.column_stack([*result.parts.values(), *result.rewards.values()])
+        numbers = _rounded(mean_intervals(values, settings.resamples, settings.seed))
+        row: dict[str, Any] = {"condition": condition, "policy": policy}
+        row |= {"note": result.note} if result.note else {}
+        row |= dict(zip(result.parts, numbers, strict=False))
+        rewards = dict(zip(result.rewards, numbers[len(result.parts) :], strict=True))
+        yield row | {"reward": rewards}
+
+
+def order_of(answered: dict[str, Answered], settings: CalibrationSettings) -> dict[str, Any]:
+    """Whether each rank of yardsticks earns at least what the one below it earns, by preset.
+
+    Returns:
+        For each preset: "holds", whether no mean is below one of the rank before; "gap", the
+        smallest such rise as [mean, low, high] over the pairs; and "between", which two.
+    """
+    order = {}
+    for preset in REWARDS:
+        links = [
+            (lower, upper) for below, above in pairwise(RANKS) for lower in below for upper in above
+        ]
+        rises = np.column_stack(
+            [answered[hi].rewards[preset] - answered[lo].rewards[preset] for lo, hi in links]
+        )
+        gaps = mean_intervals(rises, settings.resamples, settings.seed)
+        smallest = int(np.argmin(gaps[:, 0]))
+        order[preset] = {
+            "holds": bool(gaps[smallest, 0] >= -1e-9),  # the rounding of means of equal values
+            "gap": _rounded(gaps)[smallest],
+            "between": list(links[smallest]),
+        }
+    return order
+
+
+def mean_intervals(values: np.ndarray, resamples: int, seed: int) -> np.ndarray:
+    """Means of (n, k) values over n pairs with percentile bootstrap intervals.
+
+    The same resamples serve all k columns.
+
+    Returns:
+        (k, 3): mean, lower and upper end of the ``CONFIDENCE`` interval.
+    """
+    n = len(values)
+    # Drawing n pairs with replacement, as the number of times that each was drawn.
+    counts = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=resamples)
+    means = counts @ values / n
+    tail = 50 * (1 - CONFIDENCE)
+    low, high = np.percentile(means, [tail, 100 - tail], axis=0)
+    return np.column_stack([values.mean(axis=0), low, high])
+
+
+def write_card(card: dict[str, Any], path: Path) -> None:
+    """Write the card as JSON, one row of its table a line."""
+    lines = []
+    for key, value in card.items():
+        text = json.dumps(value)
+        if key == "rows":
+            text = "[\n  " + ",\n  ".join(map(json.dumps, value)) + "\n ]"
+        elif isinstance(value, dict):
+            entries = (f"{json.dumps(name)}: {json.dumps(entry)}" for name, entry in value.items())
+            text = "{\n  " + ",\n  ".join(entries) + "\n }"
+        lines.append(f" {json.dumps(key)}: {text}")
+    write_whole(path, ("{\n" + ",\n".join(lines) + "\n}\n").encode())
+
+
+def _scored(answers: list[str], pairs: Sequence[Pair]) -> Answered:
+    truths = [pair.boxes_unit for pair in pairs]
+    scores = {name: score_batch(answers, truths, config) for name, config in REWARDS.items()}
+    return Answered(
+        {name: np.array([score.total for score in of]) for name, of in scores.items()},
+        {part: np.array([getattr(score, part) for score in scores["full"]]) for part in PARTS},
+    )
+
+
+def _rounded(intervals: np.ndarray) -> list[list[float]]:
+    """To 4 decimals, so that two machines' sums agree."""
+    return [[round(float(number), 4) + 0.0 for number in row] for row in intervals]

@@ -1,0 +1,257 @@
+"""The calibration card: yardsticks are what they say, and the reward puts them in order."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import scipy.stats
+import shapely
+from conftest import SMALL
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agents import PixelDiffPolicy
+from agents.calibration.card import (
+    CalibrationSettings,
+    answer_all,
+    calibrate,
+    looking_policies,
+    mean_intervals,
+    order_of,
+    write_card,
+)
+from agents.calibration.nuisance import NUISANCES, disturbed, exposure, jpeg, sensor_noise
+from agents.calibration.page import TABLES, filled, plot_png, write_page
+from agents.calibration.yardsticks import JITTER_IOUS, RANKS, answers_of, jittered, yardsticks
+from dig_env import REWARDS, parse_boxes, score, score_batch
+from scenes import STAGES
+
+DOCS = Path(__file__).parent.parent / "docs"
+FEW = CalibrationSettings(pairs=40, resamples=200)
+
+sides = st.floats(0.02, 1.0)
+
+
+@st.composite
+def boxes(draw):
+    width, height = draw(sides), draw(sides)
+    x, y = draw(st.floats(0.0, 1.0)) * (1 - width), draw(st.floats(0.0, 1.0)) * (1 - height)
+    return np.array([[x, y, min(x + width, 1.0), min(y + height, 1.0)]])
+
+
+PIXELS = answers_of(PixelDiffPolicy())
+
+
+def overlap(a, b):
+    """IoU by shapely."""
+    a, b = shapely.box(*a), shapely.box(*b)
+    return a.intersection(b).area / a.union(b).area
+
+
+def f1(answerer, pairs):
+    scores = score_batch(answerer(pairs), [pair.boxes_unit for pair in pairs])
+    return float(np.mean([result.f1 for result in scores]))
+
+
+@given(boxes(), st.sampled_from(JITTER_IOUS), st.integers(0, 1000))
+def test_jitter_gives_the_very_iou_inside_the_image(box, iou, seed):
+    moved = jittered(box, iou, np.random.default_rng(seed))
+    assert overlap(moved[0], box[0]) == pytest.approx(iou, abs=1e-9)
+    assert score(moved, box).iou >= iou  # so that a box at the threshold counts
+    assert moved.min() >= 0.0 and moved.max() <= 1.0
+
+
+@pytest.mark.parametrize("iou", [0.05, 1.0, -1.0])
+def test_an_iou_out_of_range_is_an_error(iou):
+    with pytest.raises(ValueError, match="between 0.1 and 1"):
+        jittered(np.array([[0.1, 0.1, 0.2, 0.2]]), iou, np.random.default_rng(0))
+
+
+def test_yardsticks_do_not_depend_on_the_other_pairs(pairs):
+    some = pairs["mixed"][:4]
+    for name in ("jitter 0.5", "oracle", "centre box"):
+        assert yardsticks(3)[name](some)[2:] == yardsticks(3)[name](some[2:])
+
+
+def test_the_oracle_and_the_jitter_answer_the_truth_box_by_box(pairs):
+    for name, iou in (("oracle", 1.0), ("jitter 0.7", 0.7)):
+        for pair, answer in zip(pairs["mixed"], yardsticks()[name](pairs["mixed"]), strict=True):
+            overlaps = map(overlap, parse_boxes(answer).boxes, pair.boxes_unit)
+            assert list(overlaps) == pytest.approx([iou] * len(pair.differences))
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_better_answers_earn_more_on_every_stage(pairs, stage):
+    answered = answer_all(yardsticks(), pairs[stage][: FEW.pairs])
+    order = order_of(answered, FEW)
+    assert set(order) == set(REWARDS)
+    for preset in ("full", "paper", "dense", "strict", "iou"):
+        assert order[preset]["holds"], (preset, order[preset])
+    for preset in ("full", "dense"):  # and by more than chance explains
+        assert order[preset]["gap"][1] > 0.02
+
+
+def test_an_order_that_does_not_hold_is_reported(pairs):
+    answered = answer_all(yardsticks(), pairs["single"][: FEW.pairs])
+    swapped = answered | {"jitter 0.9": answered["jitter 0.3"]}
+    order = order_of(swapped, FEW)["full"]
+    assert not order["holds"]
+    assert order["between"] == ["jitter 0.7", "jitter 0.9"] and order["gap"][0] < 0
+
+
+def test_the_best_threshold_is_no_worse_than_the_usual_one(pairs):
+    answered = answer_all({"usual": PIXELS}, pairs["mixed"])
+    usual, best = answered["usual"], answered["pixel difference at its best"]
+    assert best.rewards["full"].mean() >= usual.rewards["full"].mean()
+    assert best.note.startswith("threshold ")
+
+
+def test_intervals_are_those_of_scipy(pairs):
+    values = np.random.default_rng(1).beta(2, 1, (100, 3))
+    ours = mean_intervals(values, resamples=4000, seed=0)
+    theirs = scipy.stats.bootstrap(
+        (values,), np.mean, n_resamples=4000, method="percentile", random_state=0
+    ).confidence_interval
+    assert ours[:, 0] == pytest.approx(values.mean(axis=0))
+    assert ours[:, 1] == pytest.approx(theirs.low, abs=0.004)
+    assert ours[:, 2] == pytest.approx(theirs.high, abs=0.004)
+
+
+@pytest.mark.parametrize("name", NUISANCES)
+def test_a_nuisance_changes_image_b_alone_and_always_in_the_same_way(pairs, name):
+    pair = pairs["single"][0]
+    once, again = (disturbed(pair, NUISANCES[name], seed=1) for _ in range(2))
+    assert np.array_equal(once.image_b, again.image_b)
+    assert once.image_b.dtype == np.uint8 and once.image_b.shape == pair.image_b.shape
+    assert not np.array_equal(once.image_b, pair.image_b)
+    assert once.image_a is pair.image_a and np.array_equal(once.boxes_unit, pair.boxes_unit)
+
+
+def test_noise_has_the_asked_strength():
+    gray = np.full((200, 200, 3), 128, dtype=np.uint8)
+    noisy = sensor_noise(gray, np.random.default_rng(0), sigma=8)
+    assert (noisy - 128.0).std() == pytest.approx(8, rel=0.02)
+
+
+def test_less_jpeg_quality_is_further_from_the_picture(pairs):
+    image = pairs["single"][0].image_b
+    rng = np.random.default_rng(0)
+    error = [np.abs(jpeg(image, rng, q) - image.astype(float)).mean() for q in (90, 50, 20)]
+    assert error == sorted(error)
+
+
+def test_exposure_scales_light_and_not_the_stored_levels():
+    levels = np.arange(256, dtype=np.uint8).reshape(16, 16, 1).repeat(3, axis=2)
+    rng = np.random.default_rng(0)
+    assert np.array_equal(exposure(levels, rng, gain=1.0), levels)
+    # Half of the light of white is level 188 of the sRGB curve.
+    assert exposure(np.full((1, 1, 3), 255, dtype=np.uint8), rng, gain=0.5).item(0) == 188
+    assert exposure(levels, rng, gain=2.0).item(3 * 188) == 255
+
+
+def test_a_shift_moves_every_pixel_by_as_many_and_repeats_the_edge(pairs):
+    pair = pairs["single"][0]
+    before, after = pair.image_b, disturbed(pair, NUISANCES["shift 2 px"]).image_b
+    candidates = {
+        (0, 2): (after[:, 2:], before[:, :-2], after[:, :2], before[:, :1]),
+        (0, -2): (after[:, :-2], before[:, 2:], after[:, -2:], before[:, -1:]),
+        (2, 0): (after[2:], before[:-2], after[:2], before[:1]),
+        (-2, 0): (after[:-2], before[2:], after[-2:], before[-1:]),
+    }
+    assert any(
+        np.array_equal(inner, source) and (edge == repeated).all()
+        for inner, source, edge, repeated in candidates.values()
+    )
+
+
+def test_subtracting_pixels_stops_working_under_nuisance(pairs):
+    clean = pairs["single"][:60]
+    found = {
+        name: f1(PIXELS, [disturbed(pair, NUISANCES[name]) for pair in clean])
+        for name in ("noise 16", "JPEG 20", "exposure x1.5", "shift 2 px")
+    }
+    assert f1(PIXELS, clean) > 0.8
+    assert max(found.values()) < 0.5, found
+
+
+def test_true_boxes_that_moved_by_two_pixels_still_count_as_found(pairs):
+    for pair in pairs["single"]:
+        height, width = pair.ids_a.shape
+        for step in ((2 / width, 0, 2 / width, 0), (0, 2 / height, 0, 2 / height)):
+            moved = np.minimum(pair.boxes_unit + np.array(step), 1.0)
+            assert score(moved, pair.boxes_unit).f1 == 1.0
+
+
+def test_a_small_card_from_blender_to_the_page(tmp_path):
+    seen = []
+    settings = CalibrationSettings(pairs=2, resamples=100, workers=1)
+    card = calibrate(settings, lambda name, done, total: seen.append((done, total)))
+    assert seen == [(done, seen[0][1]) for done in range(seen[0][1] + 1)]
+    write_card(card, tmp_path / "card.json")
+    assert json.loads((tmp_path / "card.json").read_text()) == card
+    played = {(row["condition"], row["policy"]) for row in card["rows"]}
+    yardstick_names = {name for rank in RANKS for name in rank}
+    assert {policy for condition, policy in played if condition == "dual"} == yardstick_names | {
+        "pixel difference",
+        "pixel difference at its best",
+        "embedded policy",
+    }
+    page = tmp_path / "card.md"
+    page.write_text("# Card\n<!-- table: stages -->\nold\n<!-- end -->\nkept\n")
+    plot = write_page(card, page)
+    assert plot.read_bytes().startswith(b"\x89PNG")
+    text = page.read_text()
+    assert "old" not in text and "| oracle | 1.00 | 1.00 |" in text and text.endswith("kept\n")
+
+
+def test_a_card_of_other_pictures_goes_without_the_embedded_policy():
+    assert "embedded policy" in looking_policies(SMALL)
+    other = dataclasses.replace(SMALL, quality="standard")
+    assert "embedded policy" not in looking_policies(other)
+
+
+def test_a_page_that_asks_for_an_unknown_table_is_told_which_there_are():
+    with pytest.raises(ValueError, match="no table 'nonsense'; the tables are stages, presets"):
+        filled("<!-- table: nonsense -->\n<!-- end -->", {})
+
+
+@pytest.mark.parametrize("wrong", [{"pairs": 1}, {"seed": -1}, {"resamples": 0}])
+def test_too_little_to_calibrate_on_is_an_error(wrong):
+    with pytest.raises(ValueError, match="or more"):
+        CalibrationSettings(**wrong)
+
+
+@pytest.mark.parametrize("stage", ["single", "mixed"])
+def test_the_published_card_is_what_the_reward_gives_today(pairs, stage):
+    card = json.loads((DOCS / "results/calibration.json").read_text())
+    published = {row["policy"]: row for row in card["rows"] if row["condition"] == stage}
+    answered = answer_all(yardsticks() | {"pixel difference": PIXELS}, pairs[stage])
+    for policy, result in answered.items():
+        for preset, rewards in result.rewards.items():
+            # Another kind of processor draws a few pixels a level lighter or darker.
+            assert rewards.mean() == pytest.approx(published[policy]["reward"][preset][0], abs=0.01)
+
+
+def test_a_card_names_the_command_that_makes_it():
+    assert CalibrationSettings().command == "dig-env bench calibration --pairs 200 --seed 0"
+    other = CalibrationSettings(pairs=9, width=320, workers=2)
+    assert other.command == "dig-env bench calibration --pairs 9 --seed 0 --width 320"
+
+
+def test_the_published_tables_are_those_of_the_published_card():
+    card = json.loads((DOCS / "results/calibration.json").read_text())
+    page = (DOCS / "calibration.md").read_text()
+    assert filled(page, card) == page
+    assert all(f"<!-- table: {name} -->" in page for name in TABLES)
+    assert plot_png(card).startswith(b"\x89PNG")
+
+
+def test_the_published_card_says_that_the_reward_orders_the_yardsticks():
+    card = json.loads((DOCS / "results/calibration.json").read_text())
+    assert set(card["presets"]) == set(REWARDS)
+    for condition, by_preset in card["order"].items():
+        for preset in ("full", "dense"):
+            assert by_preset[preset]["holds"], (condition, preset)
+            assert by_preset[preset]["gap"][1] > 0, (condition, preset)
