@@ -1,10 +1,10 @@
 # make demo: set up, then train the embedded policy with GRPO on freshly rendered pairs.
-# make test: set up, then run the tests.
+# make test: set up, then run the tests, those with other trainers' packages included.
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 
-.PHONY: setup demo test lint clean
+.PHONY: setup demo test frameworks lint clean
 
 setup: .venv/.installed
 
@@ -22,10 +22,26 @@ demo: setup
 
 test: setup lint
 	$(BIN)/python -m pytest
+	$(MAKE) frameworks
+
+# Trainers that want another NumPy or transformers than Blender's environment has. Each gets an
+# environment of its own that falls back on .venv, so that torch is there once.
+FRAMEWORKS := .venv-frameworks .venv-openenv
+LIBRARIES = $(shell $(BIN)/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")
+
+$(FRAMEWORKS:=/.installed): .venv-%/.installed: constraints-%.txt .venv/.installed
+	$(BIN)/python -m venv .venv-$*
+	printf '%s\n' "$(CURDIR)" "$(LIBRARIES)" > $(subst .venv/,.venv-$*/,$(LIBRARIES))/fall_back.pth
+	.venv-$*/bin/python -m pip install --quiet --no-deps --requirement constraints-$*.txt
+	touch $@
+
+frameworks: $(FRAMEWORKS:=/.installed)
+	.venv-frameworks/bin/python -m pytest tests/frameworks
+	.venv-openenv/bin/python -m pytest tests/frameworks/test_openenv.py
 
 lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
 clean:
-	rm -rf .venv runs
+	rm -rf .venv $(FRAMEWORKS) runs

@@ -15,6 +15,7 @@ from rich.table import Table
 
 from agents.blender_install import install_blender
 from agents.cli_bench import bench
+from agents.cli_export import export
 from agents.cli_render import render
 from agents.settings import GRPORun
 from dig_env import resolve_reward
@@ -41,6 +42,7 @@ def doctor() -> None:
 
 app.command(install_blender)
 app.command(render)
+app.command(export)
 app.command(bench)
 
 

@@ -65,7 +65,7 @@ class DiGEnv(gym.Env[dict[str, Any], str]):
       rendered in advance.
     - ``dataset``: folder that ``dig-env render`` wrote; its pairs are drawn, with replacement,
       instead of rendered. It decides size and quality, which are then left out. Its stages are
-      chosen by name.
+      chosen by name. Or a ``dig_env.pairs.PairSource`` of your own, which ``close`` closes.
     - ``coordinates``: frame of the answer: "norm1000" (default), "unit", "pixel" or
       "resized_pixel"; see ``dig_env.COORDINATES``.
     - ``reward``: name of one of ``dig_env.REWARDS`` ("full"), or a dictionary of
@@ -92,7 +92,7 @@ class DiGEnv(gym.Env[dict[str, Any], str]):
         quality: str | None = None,
         device: str | None = None,
         workers: int = 1,
-        dataset: str | Path | None = None,
+        dataset: str | Path | PairSource | None = None,
         coordinates: str = "norm1000",
         reward: str | dict[str, Any] | None = None,
         split: str = "train",
@@ -283,17 +283,17 @@ class DiGEnv(gym.Env[dict[str, Any], str]):
 
 
 def _pair_source(
-    asked: dict[str, Any], dataset: str | Path | None, split: str, workers: int
+    asked: dict[str, Any], dataset: str | Path | PairSource | None, split: str, workers: int
 ) -> PairSource:
-    """The renderer, or the dataset, that the constructor's arguments mean."""
+    """The renderer, the dataset or the source that the constructor's arguments mean."""
     given = {name: value for name, value in asked.items() if value is not None}
     if dataset is None:
         return FreshPairs(RenderSettings(**given), split, workers)
-    source = StoredPairs(dataset, split)
+    source = StoredPairs(dataset, split) if isinstance(dataset, (str, Path)) else dataset
     for name, value in given.items():
         if value != getattr(source.settings, name):
             raise ValueError(
-                f"{name}={value!r}, but the pairs in {dataset} were rendered with "
+                f"{name}={value!r}, but the pairs of {dataset} were rendered with "
                 f"{name}={getattr(source.settings, name)!r}: leave {name} out"
             )
     return source

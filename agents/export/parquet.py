@@ -1,0 +1,68 @@
+"""Rows of pairs as Parquet, which `datasets` of any version since 2 reads with decoded images."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from agents.export.source import png
+from scenes import Pair
+
+ROWS_PER_GROUP = 50
+"""Rows that are in memory at once."""
+
+STRING, INT = pa.string(), pa.int64()
+IMAGES = pa.list_(pa.struct([("bytes", pa.binary()), ("path", pa.string())]))
+MESSAGES = pa.list_(pa.struct([("role", STRING), ("content", STRING)]))
+BOXES = pa.list_(pa.list_(pa.float64()))
+
+# `datasets` 4 calls a list "List", which 3 does not know; both know "Sequence" and "_type"-less
+# lists. All features must be named once one is.
+_FEATURES = {
+    STRING: {"dtype": "string", "_type": "Value"},
+    INT: {"dtype": "int64", "_type": "Value"},
+    IMAGES: {"feature": {"_type": "Image"}, "_type": "Sequence"},
+}
+
+
+def write_parquet(path: Path, columns: dict[str, pa.DataType], rows: Iterable[dict]) -> None:
+    """Write rows, some at a time.
+
+    Args:
+        path: the file, in a folder that may be absent.
+        columns: name and type of each; one of type ``IMAGES`` is decoded by `datasets`.
+        rows: values under the names of ``columns``.
+    """
+    features = {name: _feature(kind) for name, kind in columns.items()}
+    metadata = {"huggingface": json.dumps({"info": {"features": features}})}
+    schema = pa.schema(list(columns.items())).with_metadata(metadata)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rows = iter(rows)
+    with pq.ParquetWriter(path, schema, compression="none") as writer:
+        while group := list(itertools.islice(rows, ROWS_PER_GROUP)):
+            writer.write_table(pa.Table.from_pylist(group, schema))
+
+
+def image_cells(pair: Pair) -> list[dict[str, Any]]:
+    """Both images as a cell of type ``IMAGES``."""
+    return [{"bytes": png(image), "path": None} for image in (pair.image_a, pair.image_b)]
+
+
+def _feature(kind: pa.DataType) -> Any:
+    if kind in _FEATURES:
+        return _FEATURES[kind]
+    if pa.types.is_struct(kind):
+        return {field.name: _feature(field.type) for field in kind}
+    if pa.types.is_list(kind):
+        inner = _feature(kind.value_type)
+        # A "Sequence" of named fields would turn into named sequences.
+        if pa.types.is_struct(kind.value_type):
+            return [inner]
+        return {"feature": inner, "_type": "Sequence"}
+    return {"dtype": "float64", "_type": "Value"}

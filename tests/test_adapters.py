@@ -1,0 +1,130 @@
+"""One reward: every adapter gives the number that `dig_env.score` gives, to the last bit."""
+
+import gymnasium as gym
+import numpy as np
+import pytest
+from answers_corpus import CORPUS, answers_about
+from conftest import SMALL
+
+from agents.adapters import easyr1, read_truth, trl, verl
+from dig_env import REWARDS, format_boxes, resolve_reward, score
+from scenes import PairDataset, render_dataset
+
+OPTIONS = [
+    {},
+    *({"reward": name} for name in REWARDS),
+    {"reward": {"match_iou": 0.75, "format_weight": 0.3}},
+    {"coordinates": "pixel", "size": (1000, 500)},
+    {"coordinates": "unit", "opening": "<think>"},
+    {"opening": "<think>"},
+]
+
+
+def expected(case, options):
+    return score(
+        options.get("opening", "") + case.answer,
+        case.truth,
+        resolve_reward(options.get("reward", "full")),
+        coordinates=options.get("coordinates", "norm1000"),
+        size=options.get("size"),
+    )
+
+
+def test_the_corpus_has_rewards_of_all_heights_and_truths_of_no_to_four_boxes():
+    totals = {expected(case, {}).total for case in CORPUS}
+    assert {0.0, 1.0} <= totals and len(totals) > 40
+    assert {len(case.truth) for case in CORPUS} == {0, 1, 2, 3, 4}
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
+def test_every_adapter_gives_the_same_number_to_the_last_bit(options):
+    scores = [expected(case, options) for case in CORPUS]
+    totals = [result.total for result in scores]
+    answers = [case.answer for case in CORPUS]
+    truths = [case.truth for case in CORPUS]
+
+    assert trl.reward_function(**options)(completions=answers, truth=truths) == totals
+
+    functions, weights = trl.reward_parts(**options)
+    parts = [function(completions=answers, truth=truths) for function in functions]
+    for total, values in zip(totals, zip(*parts, strict=True), strict=True):
+        terms = [weight * value for weight, value in zip(weights, values, strict=True)]
+        assert min(1.0, terms[0] + terms[1] + terms[2]) == total
+
+    inputs = [
+        {"response": case.answer, "response_length": 1, "ground_truth": case.truth_text}
+        for case in CORPUS
+    ]
+    assert [row["overall"] for row in easyr1.compute_score(inputs, **options)] == totals
+
+    rows = [verl.compute_score("dig", c.answer, c.truth_text, {}, **options) for c in CORPUS]
+    assert [row["score"] for row in rows] == totals
+    for name in ("format", "f1", "iou", "precision", "recall"):
+        assert [row[name] for row in rows] == [getattr(result, name) for result in scores]
+
+
+@pytest.mark.parametrize("reward", ["full", "strict"])
+def test_the_environment_gives_the_same_number_too(reward, tmp_path):
+    render_dataset(tmp_path, {"mixed": 3}, "train", SMALL)
+    dataset, rng = PairDataset(tmp_path), np.random.default_rng(0)
+    with gym.make("DiG-v0", dataset=tmp_path, stage="mixed", reward=reward) as env:
+        for seed in dataset.pair_seeds("mixed", "train"):
+            truth = dataset.pair(seed).boxes_unit
+            text = format_boxes(truth, exact=True)
+            for answer in answers_about(truth, rng).values():
+                env.reset(options={"pair_seed": seed})
+                total = env.step(answer)[1]
+                assert verl.compute_score("dig", answer, text, reward=reward)["score"] == total
+                assert trl.reward_function(reward)(completions=[answer], truth=[truth]) == [total]
+                entry = {"response": answer, "response_length": 1, "ground_truth": text}
+                assert easyr1.compute_score([entry], reward=reward)[0]["overall"] == total
+
+
+def test_trl_may_pass_conversations():
+    texts = ["[[120, 300, 210, 400]]", "nothing"]
+    conversations = [[{"role": "assistant", "content": text}] for text in texts]
+    truth = [[[0.12, 0.3, 0.21, 0.4]]] * 2
+    assert trl.reward_function()(completions=conversations, truth=truth) == [1.0, 0.0]
+
+
+def test_trl_gets_names_for_its_metrics_and_the_means_of_the_parts():
+    functions, weights = trl.reward_parts("full")
+    assert [function.__name__ for function in functions] == ["dig_format", "dig_f1", "dig_iou"]
+    assert weights == list(REWARDS["full"].weights.values())
+    logged = {}
+    texts, truth = ["[[120, 300, 210, 400]]", "nothing"], [[[0.12, 0.3, 0.21, 0.4]]] * 2
+    trl.reward_function()(completions=texts, truth=truth, log_metric=logged.__setitem__)
+    assert logged == {f"dig/{name}": 0.5 for name in ("format", "f1", "iou", "precision", "recall")}
+
+
+def test_the_keys_are_the_same_whatever_the_answer():
+    inputs = [
+        {"response": case.answer, "response_length": 1, "ground_truth": case.truth_text}
+        for case in CORPUS
+    ]
+    keys = {tuple(row) for row in easyr1.compute_score(inputs)}
+    assert keys == {("overall", "format", "f1", "iou", "precision", "recall")}
+    keys = {tuple(verl.compute_score("dig", c.answer, c.truth_text)) for c in CORPUS}
+    assert keys == {("score", "format", "f1", "iou", "precision", "recall")}
+
+
+def test_a_thinking_models_cut_off_thought_is_no_answer():
+    truth = format_boxes([[0.12, 0.3, 0.21, 0.4]], exact=True)
+    draft = f"Let me look. Perhaps {truth}"
+    assert verl.compute_score("dig", draft, truth)["score"] == 1.0
+    assert verl.compute_score("dig", draft, truth, opening="<think>")["score"] == 0.0
+    answer = f"{draft}</think>{truth}"
+    assert verl.compute_score("dig", answer, truth, opening="<think>")["score"] == 1.0
+
+
+@pytest.mark.parametrize("text", ["", "the cube", "[[0, 0, 1]]", "[[5, 5, 5, 5]]"])
+def test_a_ground_truth_that_is_none_is_an_error_and_not_a_score(text):
+    with pytest.raises(ValueError, match="format_boxes"):
+        read_truth(text)
+
+
+def test_wrong_options_are_refused():
+    with pytest.raises(ValueError, match="unknown reward 'best'.*full"):
+        verl.compute_score("dig", "[]", "[]", reward="best")
+    with pytest.raises(ValueError, match="needs the image"):
+        verl.compute_score("dig", "[]", "[]", coordinates="pixel")
