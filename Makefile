@@ -26,7 +26,7 @@ test: setup lint
 
 # Trainers that want another NumPy or transformers than Blender's environment has. Each gets an
 # environment of its own that falls back on .venv, so that torch is there once.
-FRAMEWORKS := .venv-frameworks .venv-openenv
+FRAMEWORKS := .venv-frameworks .venv-openenv .venv-lmms
 LIBRARIES = $(shell $(BIN)/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")
 
 $(FRAMEWORKS:=/.installed): .venv-%/.installed: constraints-%.txt .venv/.installed
@@ -38,6 +38,7 @@ $(FRAMEWORKS:=/.installed): .venv-%/.installed: constraints-%.txt .venv/.install
 frameworks: $(FRAMEWORKS:=/.installed)
 	.venv-frameworks/bin/python -m pytest tests/frameworks
 	.venv-openenv/bin/python -m pytest tests/frameworks/test_openenv.py
+	.venv-lmms/bin/python -m pytest tests/frameworks/test_lmms_eval.py
 
 lint: setup
 	$(BIN)/ruff check .

@@ -12,6 +12,7 @@ from typing import Any
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 _HOMES = {
+    "ApiPolicy": "agents.api_policy",
     "Episode": "agents.evaluation",
     "GRPOResult": "agents.grpo",
     "GRPORun": "agents.settings",
@@ -22,6 +23,7 @@ _HOMES = {
     "RandomPolicy": "agents.policies",
     "Report": "agents.evaluation",
     "evaluate": "agents.evaluation",
+    "evaluate_stored": "agents.evaluation",
     "load_tiny": "agents.mllm",
     "train_grpo": "agents.grpo",
 }

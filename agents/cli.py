@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-import json
+import os
 import sys
 import warnings
-from pathlib import Path
 
 import tyro
 from rich.console import Console
@@ -15,11 +14,13 @@ from rich.table import Table
 
 from agents.blender_install import install_blender
 from agents.cli_bench import bench
+from agents.cli_eval import eval
 from agents.cli_export import export
+from agents.cli_external import eval_external
 from agents.cli_render import render
 from agents.settings import GRPORun
 from dig_env import resolve_reward
-from scenes import DifficultyError, RenderError, RenderSettings
+from scenes import DifficultyError, RenderError
 
 app = tyro.extras.SubcommandApp()
 console = Console(highlight=False)
@@ -44,11 +45,13 @@ app.command(install_blender)
 app.command(render)
 app.command(export)
 app.command(bench)
+app.command(eval)
+app.command(eval_external)
 
 
 @app.command
 def train(run: tyro.conf.OmitArgPrefixes[GRPORun], reward: str = "full") -> None:
-    """Train a policy with GRPO on freshly rendered pairs under the curriculum.
+    """Train a policy with GRPO under the curriculum. The same command goes on with a stopped run.
 
     Args:
         run: its settings.
@@ -58,6 +61,7 @@ def train(run: tyro.conf.OmitArgPrefixes[GRPORun], reward: str = "full") -> None
     from agents.report import step_line, write_report
 
     run = dataclasses.replace(run, reward=resolve_reward(reward))
+    console.quiet = os.environ.get("RANK", "0") != "0"  # the first of several processes reports
     console.print(f"seed {run.seed}, {run.model} policy, {run.width}x{run.height} {run.quality}")
     console.print("rendering the held-out pairs and evaluating the starting policy ...")
     columns = (BarColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
@@ -72,6 +76,11 @@ def train(run: tyro.conf.OmitArgPrefixes[GRPORun], reward: str = "full") -> None
                 console.print(line)
 
         result = train_grpo(run, on_step)
+    if result is None:
+        return
+    if not run.eval_pairs:
+        console.print(f"checkpoint: {result.checkpoint}")
+        return
     paths = write_report(result)
     table = Table("held-out", "", "F1", "reward", f"F1 at T={run.temperature}", "reward")
     for stage in run.stages:
@@ -87,60 +96,6 @@ def train(run: tyro.conf.OmitArgPrefixes[GRPORun], reward: str = "full") -> None
         console.print(f"{name}: {paths[name]}")
 
 
-@app.command
-def eval(
-    policy: str = "tiny",
-    stage: str = "single",
-    episodes: int = 200,
-    seed: int = 0,
-    split: str = "test",
-    width: int = 128,
-    height: int = 96,
-    quality: str = "draft",
-    workers: int = 1,
-    reward: str = "full",
-    out: Path | None = None,
-) -> None:
-    """Evaluate a policy on held-out pairs.
-
-    Args:
-        policy: "tiny", "random", "oracle", "pixeldiff", or a model's folder or hub name.
-        stage: single, dual or mixed.
-        episodes: number of pairs.
-        seed: of the draw of pairs.
-        split: train, validation or test.
-        width: image width in pixels.
-        height: image height in pixels.
-        quality: draft, standard or high.
-        workers: Blender processes.
-        reward: name of the reward: full, paper, dense, strict, format, iou or f1.
-        out: also write the result to this JSON file.
-    """
-    from agents.evaluation import evaluate
-    from agents.mllm import named_policy
-    from scenes.files import write_whole
-
-    settings = RenderSettings(width, height, quality)
-    with Progress(console=console, transient=True) as progress:
-        task = progress.add_task(f"{policy} on {stage}", total=episodes)
-        report = evaluate(
-            named_policy(policy),
-            stage=stage,
-            episodes=episodes,
-            seed=seed,
-            split=split,
-            settings=settings,
-            config=resolve_reward(reward),
-            workers=workers,
-            on_episode=lambda _: progress.advance(task),
-        )
-    result = report.to_json() | {"policy": policy}
-    console.print_json(json.dumps(result))
-    if out is not None:
-        write_whole(out, json.dumps(result, indent=2).encode() + b"\n")
-        console.print(f"result: {out}")
-
-
 def main() -> None:
     """Run the command line; an error that has a remedy is shown without a traceback."""
     warnings.filterwarnings("ignore", category=FutureWarning)
@@ -151,3 +106,7 @@ def main() -> None:
         sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

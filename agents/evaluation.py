@@ -3,35 +3,28 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from agents.breakdown import metrics_by_count, metrics_with_intervals, recall_by_axis
+from agents.episodes import Episode, mean_metrics, metric_values
+from agents.intervals import CONFIDENCE
 from agents.policies import OraclePolicy, Policy
-from dig_env import RewardConfig, Score, observe, score
+from dig_env import RewardConfig, observe, score
 from scenes import (
     Difficulty,
     Pair,
+    PairDataset,
     Renderer,
     RenderSettings,
     pair_seed_range,
     plan_pair,
     resolve_stage,
 )
-
-METRICS = ("reward", "format", "f1", "iou", "precision", "recall")
-
-
-@dataclass(frozen=True, eq=False)
-class Episode:
-    """One answered pair. ``found`` holds the object ids of the differences that were matched."""
-
-    pair: Pair
-    answer: str
-    score: Score
-    found: frozenset[int]
 
 
 @dataclass(frozen=True)
@@ -41,16 +34,18 @@ class Report:
     Attributes:
         stage, split, seed: which pairs.
         episodes: one entry a pair, in order.
+        source: where the pairs came from: "fresh", or the folder of a dataset.
     """
 
     stage: str
     split: str
     seed: int
     episodes: tuple[Episode, ...]
+    source: str = "fresh"
 
     @property
     def metrics(self) -> dict[str, float]:
-        """Means over the episodes: "reward", "format", "f1", "iou", "precision", "recall"."""
+        """Means over the episodes of each of ``METRICS``."""
         return mean_metrics(self.episodes)
 
     @property
@@ -65,31 +60,34 @@ class Report:
 
     def recall_by_change(self) -> dict[str, float]:
         """The share of differences of each change type that were found."""
-        found: dict[str, list[bool]] = {}
-        for episode in self.episodes:
-            for diff in episode.pair.differences:
-                found.setdefault(diff.change, []).append(diff.object_id in episode.found)
-        return {change: float(np.mean(hits)) for change, hits in sorted(found.items())}
+        groups = recall_by_axis(self.episodes)["change"]
+        return {change: group["recall"][0] for change, group in groups.items()}
 
     def to_json(self) -> dict[str, Any]:
-        """Means, settings and per-change recall as JSON values."""
+        """Which pairs, and the results as JSON values.
+
+        Returns:
+            "stage", "split", "seed", "source", "size" (of the images, width and height) and
+            "episodes" (their number); the mean of each of ``METRICS``; and with the
+            "confidence" intervals of a bootstrap over pairs "intervals", [mean, low, high] of
+            each metric, "recall_by" (see ``recall_by_axis``) and "by_differences" (see
+            ``metrics_by_count``).
+        """
+        height, width = self.episodes[0].pair.image_a.shape[:2]
+        intervals = metrics_with_intervals(metric_values(self.episodes), self.seed)
         return {
             "stage": self.stage,
             "split": self.split,
             "seed": self.seed,
+            "source": self.source,
+            "size": [width, height],
             "episodes": len(self.episodes),
             **self.metrics,
-            "recall_by_change": self.recall_by_change(),
+            "confidence": CONFIDENCE,
+            "intervals": intervals,
+            "recall_by": recall_by_axis(self.episodes, self.seed),
+            "by_differences": metrics_by_count(self.episodes, self.seed),
         }
-
-
-def mean_metrics(episodes: Sequence[Episode]) -> dict[str, float]:
-    """The mean of each of ``METRICS`` over episodes; "reward" is the total of the score."""
-    attributes = ("total", *METRICS[1:])
-    return {
-        metric: float(np.mean([getattr(episode.score, name) for episode in episodes]))
-        for metric, name in zip(METRICS, attributes, strict=True)
-    }
 
 
 def evaluate(
@@ -143,6 +141,51 @@ def evaluate(
                 )
             ),
         )
+
+
+def evaluate_stored(
+    policy: Policy,
+    folder: str | Path,
+    *,
+    stage: str = "single",
+    episodes: int | None = None,
+    seed: int = 0,
+    split: str = "test",
+    coordinates: str = "norm1000",
+    config: RewardConfig = RewardConfig(),
+    batch_size: int = 16,
+    on_episode: Callable[[Episode], None] | None = None,
+) -> Report:
+    """Play pairs of a dataset on disk; no Blender is needed.
+
+    Args:
+        policy: answers batches of observations.
+        folder: that ``dig-env render`` wrote.
+        stage: name of a stage that the folder has pairs of.
+        episodes: how many of its pairs, from the lowest pair seed on; None for all.
+        seed: of the resampling for the intervals.
+        split: "train", "validation" or "test".
+        coordinates, config, batch_size, on_episode: as for ``evaluate``.
+
+    Raises:
+        FileNotFoundError, ValueError: no dataset there, or no such pairs, or fewer than asked for.
+    """
+    dataset = PairDataset(folder)
+    seeds = dataset.pair_seeds(stage, split)
+    if episodes is not None and not 1 <= episodes <= len(seeds):
+        raise ValueError(
+            f"episodes={episodes!r}: {folder} has {len(seeds)} pairs of {split}/{stage}; give 1 to "
+            f"{len(seeds)}, or none for all"
+        )
+    played = play(
+        policy,
+        (dataset.pair(pair_seed) for pair_seed in seeds[:episodes]),
+        coordinates=coordinates,
+        config=config,
+        batch_size=batch_size,
+        on_episode=on_episode,
+    )
+    return Report(stage, split, seed, tuple(played), str(folder))
 
 
 def held_out_pairs(

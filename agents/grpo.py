@@ -1,13 +1,16 @@
-"""GRPO on freshly rendered pairs, with TRL's ``GRPOTrainer`` as the engine.
+"""GRPO on rendered pairs, with TRL's ``GRPOTrainer`` as the engine.
 
 What this adds to TRL, and nothing else:
 
-1. The dataset is an endless stream. Each row is a pair that a Blender process renders while the
-   model learns from the ones before, at the stage where the curriculum stands.
+1. The dataset is an endless stream. Each row is a pair that is rendered, or read, while the model
+   learns from the ones before, at the stage where the curriculum stands.
 2. All rollouts of a group answer the same pair (TRL repeats the row); their reward is
    ``dig_env.score``.
 3. The curriculum counts one episode a pair: the mean reward of its rollouts. A pair that was
    planned at an earlier stage than the present one is learned from but not counted.
+4. Groups whose rollouts all earned the same are left out of the loss: they say nothing, and would
+   make the step smaller by their share (DAPO, arXiv 2503.14476, samples others in their place).
+5. A run that was stopped goes on from its last checkpoint, to the same losses.
 
 Departures from TRL's defaults: no shuffle buffer (it would render a thousand pairs before the first
 step and make the curriculum lag by as many); the model is loaded in float32, since AdamW's small
@@ -16,62 +19,39 @@ steps are lost in bfloat16 weights; truncated answers stay in the loss with what
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import json
 import os
-import time
-from collections.abc import Callable, Iterator
+import shutil
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
+from accelerate import PartialState
 from datasets import IterableDataset
-from transformers import PrinterCallback, ProgressCallback, TrainerCallback
+from peft import LoraConfig
+from transformers import PrinterCallback, ProgressCallback
 from trl import GRPOConfig, GRPOTrainer
 
 from agents.evaluation import Episode, held_out_pairs, mean_metrics, play
 from agents.mllm import TINY_PATH, MLLMPolicy
+from agents.monitor import PROGRESS, Monitor, Step
 from agents.rollouts import GroupReward, PairStream
 from agents.settings import GRPORun
-from dig_env import Curriculum, draw_pair, parse_boxes
-from scenes import Pair, Renderer, RenderSettings, available_cores
+from agents.thinking import set_thinking
+from dig_env import Curriculum
+from dig_env.pairs import FreshPairs, PairSource, StoredPairs
+from scenes import Pair, PairDataset, Renderer, RenderSettings, available_cores
 from scenes.files import write_folder_whole, write_whole
 
+TRAINER = "trainer"
+"""Folder of the trainer's own checkpoints, within ``GRPORun.out``."""
 
-@dataclass(frozen=True)
-class Step:
-    """What one optimiser step saw; rewards and their parts are means over its rollouts.
-
-    Attributes:
-        step: counted from 1.
-        stage: at which its (last) pair was planned.
-        reward, format, f1, iou: see ``dig_env.score``.
-        equal_groups: share of the groups whose rollouts all earned the same: nothing to learn.
-        completion_length: mean tokens of an answer.
-        window_mean: mean of the curriculum's window; None when it is empty.
-        pairs: rendered pairs that the learner took so far.
-        pairs_per_s: in this step.
-        pair_wait_s: seconds of this step in which the learner waited for a pair.
-        seconds: wall time of this step.
-        elapsed_s: wall time since training began.
-    """
-
-    step: int
-    stage: str
-    reward: float
-    format: float
-    f1: float
-    iou: float
-    equal_groups: float
-    completion_length: float
-    window_mean: float | None
-    pairs: int
-    pairs_per_s: float
-    pair_wait_s: float
-    seconds: float
-    elapsed_s: float
+FREE = ("workers", "minutes", "save_every", "wandb", "out")
+"""Settings that a run may change when it goes on."""
 
 
 @dataclass(frozen=True)
@@ -113,153 +93,136 @@ class GRPOResult:
         }
 
 
-class _Monitor(TrainerCallback):
-    """Turns TRL's log lines into ``Step`` records, and stops the run when its time is over."""
+class SkippingTrainer(GRPOTrainer):
+    """TRL's trainer, which leaves groups without any advantage out of the loss."""
 
-    def __init__(
-        self,
-        run: GRPORun,
-        stream: PairStream,
-        reward: GroupReward,
-        curriculum: Curriculum,
-        on_step: Callable[[Step], None] | None,
-    ) -> None:
-        self._run, self._stream, self._reward = run, stream, reward
-        self._curriculum, self._on_step = curriculum, on_step
-        self.steps: list[Step] = []
-        self.begun = self._last = time.monotonic()
-        self._pairs_before, self._wait_before = 0, 0.0
-
-    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
-        if not logs or "reward" not in logs:
-            return
-        now = time.monotonic()
-        seconds = now - self._last
-        pairs = self._stream.count - self._pairs_before
-        step = Step(
-            step=state.global_step,
-            stage=self._reward.stage,
-            reward=float(logs["reward"]),
-            format=self._reward.means["format"],
-            f1=self._reward.means["f1"],
-            iou=self._reward.means["iou"],
-            equal_groups=self._reward.means["equal_groups"],
-            completion_length=float(logs["completions/mean_length"]),
-            window_mean=self._curriculum.mean,
-            pairs=self._stream.count,
-            pairs_per_s=pairs / seconds,
-            pair_wait_s=self._stream.wait_s - self._wait_before,
-            seconds=seconds,
-            elapsed_s=now - self.begun,
-        )
-        self._last = now
-        self._pairs_before, self._wait_before = self._stream.count, self._stream.wait_s
-        self.steps.append(step)
-        self._log_wandb(step)
-        if self._on_step is not None:
-            self._on_step(step)
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        minutes = (time.monotonic() - self.begun) / 60
-        if self._run.minutes is not None and minutes >= self._run.minutes:
-            control.should_training_stop = True
-
-    def _log_wandb(self, step: Step) -> None:
-        if self._run.wandb == "disabled":
-            return
-        import wandb  # here: it takes a second to import, and most tests do without it
-
-        entry: dict[str, Any] = {
-            "dig/stage": self._run.stages.index(step.stage),
-            "dig/pairs_per_s": step.pairs_per_s,
-            "dig/pair_wait_s": step.pair_wait_s,
-        }
-        if step.step % 20 == 1:
-            entry["dig/pairs"] = [
-                wandb.Image(picture, caption=caption)
-                for picture, caption in self._pictures(count=4)
-            ]
-        wandb.log(entry, commit=False)
-
-    def _pictures(self, count: int) -> Iterator[tuple[np.ndarray, str]]:
-        """Drawings of the first rollout of the step's first pairs."""
-        first_rollouts = self._reward.answers[:: self._run.rollouts]
-        for pair_seed, text, reward in first_rollouts[:count]:
-            pair = self._stream.latest[pair_seed]
-            boxes = parse_boxes(text).boxes
-            yield (
-                draw_pair(pair.image_a, pair.image_b, pair.boxes_unit, boxes),
-                f"seed {pair_seed}, reward {reward:.2f}: {text}",
-            )
+    def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
+        batch = super()._generate_and_score_completions(inputs)
+        groups = batch["advantages"].abs().view(-1, self.num_generations)
+        silent = (groups.amax(dim=1) < 1e-6).repeat_interleave(self.num_generations)
+        batch["completion_mask"] = batch["completion_mask"] * ~silent[:, None]
+        counted = self.accelerator.gather(batch["completion_mask"].sum()).sum()
+        batch["num_items_in_batch"] = counted.clamp(min=1)
+        return batch
 
 
-def train_grpo(run: GRPORun, on_step: Callable[[Step], None] | None = None) -> GRPOResult:
-    """Train a policy with GRPO on fresh pairs under the curriculum.
+def train_grpo(run: GRPORun, on_step: Callable[[Step], None] | None = None) -> GRPOResult | None:
+    """Train a policy with GRPO under the curriculum.
+
+    Called again with the settings of a run that was stopped, it goes on from its last checkpoint.
 
     Args:
         run: the settings.
         on_step: called after every optimiser step, for progress.
 
+    Returns:
+        What the run left; None in all but the first of several processes.
+
     Raises:
-        FileNotFoundError: there is no such model.
+        FileNotFoundError: there is no such model, or no such dataset.
+        ValueError: ``run.out`` holds an unfinished run with other settings.
         scenes.RenderError: Blender is missing or failed.
     """
     _keep_freed_memory()
-    out = Path(run.out)
-    out.mkdir(parents=True, exist_ok=True)
-    path = str(TINY_PATH) if run.model == "tiny" else run.model
-    policy = MLLMPolicy.from_pretrained(
-        path,
-        # AdamW's small steps are lost to rounding in bfloat16 weights; autocast with trl={"bf16":
-        # True} is what saves time.
-        dtype="float32",
-        max_new_tokens=run.max_completion_length,
-        batch_size=32,
-    )
+    Path(run.out).mkdir(parents=True, exist_ok=True)
+    process = PartialState()
+    checkpoint = unfinished(run)
+    policy = _load_policy(run)
     curriculum = Curriculum(run.stages, run.promote_at, run.demote_below, run.window)
-    settings = RenderSettings(run.width, run.height, run.quality)
-    with Renderer(settings, run.workers or available_cores()) as renderer:
-        held_out = {
-            stage: list(held_out_pairs(renderer, stage, run.eval_pairs)) for stage in run.stages
-        }
-        before = play_held_out(policy, held_out, run)
-        sampled = {"before": play_sampled(policy, held_out, run)}
-        stream = PairStream(renderer, curriculum, run)
-        reward = GroupReward(curriculum, run.reward, policy.opening)
-        monitor = _Monitor(run, stream, reward, curriculum, on_step)
-        trainer = GRPOTrainer(
-            model=policy.model,
-            reward_funcs=reward,
-            args=_trl_config(run, out),
-            train_dataset=IterableDataset.from_generator(stream.rows),
-            processing_class=policy.processor,
-            callbacks=[monitor],
-        )
-        for printer in (PrinterCallback, ProgressCallback):
-            trainer.remove_callback(printer)
-        monitor.begun = time.monotonic()
-        trainer.train()
-        seconds = time.monotonic() - monitor.begun
+    with contextlib.closing(_source(run, process.num_processes)) as source:
+        evaluated = process.is_main_process and run.eval_pairs
+        pairs = _held_out(run, "test") if evaluated else {}
+        watched = _held_out(run, "validation") if evaluated and run.eval_every else {}
+        before = play_held_out(policy, pairs, run)
+        sampled = {"before": play_sampled(policy, pairs, run)}
+        trainer, monitor = _trainer(run, policy, source, curriculum, watched, on_step)
+        if checkpoint is not None:
+            monitor.load(checkpoint, lambda: trainer._load_rng_state(str(checkpoint)))
+        trainer.train(resume_from_checkpoint=checkpoint and str(checkpoint))
         policy.model.eval()
-        after = play_held_out(policy, held_out, run)
-        sampled["after"] = play_sampled(policy, held_out, run)
-        renderer_versions = renderer.versions
-    checkpoint = out / "checkpoint"
-    write_folder_whole(checkpoint, lambda folder: _save(folder, policy, curriculum))
-    result = GRPOResult(
-        run=run,
-        checkpoint=checkpoint,
-        steps=monitor.steps,
-        promotions=curriculum.history,
-        before=before,
-        after=after,
-        sampled=sampled,
-        seconds=seconds,
-        renderer_versions=renderer_versions,
-    )
-    history = json.dumps([asdict(step) for step in monitor.steps])
-    write_whole(out / "history.json", history.encode() + b"\n")
+        after = play_held_out(policy, pairs, run)
+        sampled["after"] = play_sampled(policy, pairs, run)
+        model, weights = _trained(trainer, run)
+        if not process.is_main_process:
+            return None
+        result = GRPOResult(
+            run=run,
+            checkpoint=Path(run.out, "checkpoint"),
+            steps=monitor.steps,
+            promotions=curriculum.history,
+            before=before,
+            after=after,
+            sampled=sampled,
+            seconds=monitor.seconds,
+            renderer_versions=source.versions,
+        )
+
+    def save(folder: Path) -> None:
+        model.save_pretrained(folder, state_dict=weights)
+        policy.processor.save_pretrained(folder)
+        (folder / "curriculum.json").write_text(json.dumps(curriculum.state_dict()))
+
+    write_folder_whole(result.checkpoint, save)
+    history = json.dumps([asdict(step) for step in result.steps])
+    write_whole(Path(run.out, "history.json"), history.encode() + b"\n")
+    # Its checkpoints are of use to an unfinished run only; without save_every there is no folder.
+    if Path(run.out, TRAINER).exists():
+        shutil.rmtree(Path(run.out, TRAINER))
     return result
+
+
+def _trainer(
+    run: GRPORun,
+    policy: MLLMPolicy,
+    source: PairSource,
+    curriculum: Curriculum,
+    watched: dict[str, list[Pair]],
+    on_step: Callable[[Step], None] | None,
+) -> tuple[GRPOTrainer, Monitor]:
+    """TRL's trainer on a stream of pairs, and what watches it."""
+    process = PartialState()
+    stream = PairStream(source, curriculum, run, (process.process_index, process.num_processes))
+    reward = GroupReward(curriculum, run.reward, run.rollouts, policy.opening)
+
+    def validate() -> dict[str, float]:
+        played = play_held_out(policy, watched, run)
+        policy.model.train()
+        return {stage: mean_metrics(episodes)["f1"] for stage, episodes in played.items()}
+
+    monitor = Monitor(run, stream, reward, curriculum, validate, on_step)
+    trainer = SkippingTrainer(
+        model=policy.model,
+        reward_funcs=reward,
+        args=_trl_config(run, process.num_processes),
+        train_dataset=IterableDataset.from_generator(stream.rows),
+        processing_class=policy.processor,
+        callbacks=[monitor],
+        peft_config=LoraConfig(**run.lora) if run.lora is not None else None,
+    )
+    for printer in (PrinterCallback, ProgressCallback):
+        trainer.remove_callback(printer)
+    return trainer, monitor
+
+
+def unfinished(run: GRPORun) -> Path | None:
+    """The last whole checkpoint of an unfinished run in ``run.out``.
+
+    Raises:
+        ValueError: it is of a run with other settings.
+    """
+    found = Path(run.out, TRAINER).glob(f"checkpoint-*/{PROGRESS}")
+    newest = max(found, key=lambda path: int(path.parent.name.rpartition("-")[2]), default=None)
+    if newest is None:
+        return None
+    then, now = json.loads(newest.read_text())["run"], json.loads(json.dumps(asdict(run)))
+    different = [name for name in now if then.get(name) != now[name] and name not in FREE]
+    if different:
+        name = different[0]
+        raise ValueError(
+            f"{run.out} holds an unfinished run with {name}={then.get(name)!r}, not {now[name]!r}: "
+            f"give its settings to go on with it, another --out, or delete {newest.parent.parent}"
+        )
+    return newest.parent
 
 
 def play_held_out(
@@ -285,6 +248,48 @@ def play_sampled(
         return play_held_out(sampling, held_out, run)
 
 
+def _load_policy(run: GRPORun) -> MLLMPolicy:
+    policy = MLLMPolicy.from_pretrained(
+        TINY_PATH if run.model == "tiny" else run.model,
+        # With nothing to evaluate, the trainer takes the model to its device, or shards it.
+        device="auto" if run.eval_pairs else "cpu",
+        # AdamW's small steps are lost to rounding in bfloat16 weights; autocast with trl={"bf16":
+        # True} is what saves time. Adapters are float32 in any case.
+        dtype="float32" if run.lora is None else "auto",
+        max_new_tokens=run.max_completion_length,
+        batch_size=32,
+    )
+    if run.thinking is not None:
+        set_thinking(policy.processor, run.thinking)
+    return policy
+
+
+def _source(run: GRPORun, processes: int) -> PairSource:
+    """Where training pairs come from."""
+    if run.dataset is not None:
+        return StoredPairs(run.dataset, "train")
+    workers = run.workers or max(1, available_cores() // processes)
+    return FreshPairs(RenderSettings(run.width, run.height, run.quality), "train", workers)
+
+
+def _held_out(run: GRPORun, split: str) -> dict[str, list[Pair]]:
+    """``run.eval_pairs`` pairs of each stage: the dataset's first ones, or fresh ones."""
+    if run.dataset is not None:
+        dataset = PairDataset(run.dataset)
+        return {
+            stage: [
+                dataset.pair(seed) for seed in dataset.pair_seeds(stage, split)[: run.eval_pairs]
+            ]
+            for stage in run.stages
+        }
+    settings = RenderSettings(run.width, run.height, run.quality)
+    with Renderer(settings, run.workers or available_cores()) as renderer:
+        return {
+            stage: list(held_out_pairs(renderer, stage, run.eval_pairs, split=split))
+            for stage in run.stages
+        }
+
+
 def _keep_freed_memory() -> None:
     """Let glibc keep what one step frees for the next (a fifth of a step's time on two cores)."""
     libc = ctypes.CDLL(None)
@@ -294,19 +299,22 @@ def _keep_freed_memory() -> None:
         libc.mallopt(m_trim_threshold, 2**31 - 1)
 
 
-def _save(folder: Path, policy: MLLMPolicy, curriculum: Curriculum) -> None:
-    policy.model.save_pretrained(folder)
-    policy.processor.save_pretrained(folder)
-    (folder / "curriculum.json").write_text(json.dumps(curriculum.state_dict()))
+def _trained(trainer: GRPOTrainer, run: GRPORun) -> tuple[Any, dict[str, torch.Tensor] | None]:
+    """The model to save, and its weights where they lie sharded; all processes must call it."""
+    model = trainer.accelerator.unwrap_model(trainer.model)
+    if run.lora is not None:
+        return model.merge_and_unload(), None
+    sharded = trainer.is_fsdp_enabled
+    return model, trainer.accelerator.get_state_dict(trainer.model_wrapped) if sharded else None
 
 
-def _trl_config(run: GRPORun, out: Path) -> GRPOConfig:
+def _trl_config(run: GRPORun, processes: int) -> GRPOConfig:
     os.environ["WANDB_MODE"] = run.wandb
-    os.environ.setdefault("WANDB_DIR", str(out))
+    os.environ.setdefault("WANDB_DIR", run.out)
     os.environ.setdefault("WANDB_PROJECT", "dig-env")
     settings: dict[str, Any] = {
-        "output_dir": str(out / "trainer"),
-        "per_device_train_batch_size": run.pairs_per_step * run.rollouts,
+        "output_dir": str(Path(run.out, TRAINER)),
+        "per_device_train_batch_size": run.pairs_per_step * run.rollouts // processes,
         "num_generations": run.rollouts,
         "max_completion_length": run.max_completion_length,
         "max_steps": run.steps,
@@ -319,10 +327,24 @@ def _trl_config(run: GRPORun, out: Path) -> GRPOConfig:
         "dataloader_num_workers": 0,
         "dataloader_pin_memory": False,
         "logging_steps": 1,
-        "save_strategy": "no",
+        "save_strategy": "steps" if run.save_every else "no",
+        "save_steps": max(run.save_every, 1),
+        "save_total_limit": 2,
+        # The stream goes on by itself: see Monitor.load.
+        "ignore_data_skip": True,
         "report_to": [] if run.wandb == "disabled" else ["wandb"],
         "bf16": False,
         "gradient_checkpointing": False,
         "remove_unused_columns": False,
     }
-    return GRPOConfig(**(settings | run.trl))
+    settings |= run.trl
+    rollouts, at_once = run.pairs_per_step * run.rollouts, settings["per_device_train_batch_size"]
+    parts, left = divmod(rollouts, at_once * processes)
+    if left or settings.setdefault("gradient_accumulation_steps", parts) != parts:
+        raise ValueError(
+            f"pairs_per_step={run.pairs_per_step} x rollouts={run.rollouts} is not "
+            f"per_device_train_batch_size={at_once} x {processes} processes x "
+            f"gradient_accumulation_steps={settings.get('gradient_accumulation_steps', parts)}: "
+            "choose them so that it is"
+        )
+    return GRPOConfig(**settings)

@@ -141,16 +141,28 @@ def load_tiny(**settings: Any) -> MLLMPolicy:
     return MLLMPolicy.from_pretrained(TINY_PATH, **({"max_new_tokens": 24} | settings))
 
 
-def named_policy(name: str) -> Policy:
+def named_policy(
+    name: str, coordinates: str = "norm1000", max_new_tokens: int | None = None
+) -> Policy:
     """The policy that a command line's `--policy` means.
 
     Args:
         name: "tiny", "random", "oracle", "pixeldiff", or what `MLLMPolicy.from_pretrained` takes.
+        coordinates: frame to answer in; a model is asked for it by the prompt.
+        max_new_tokens: longest answer of a model; by default 24 of "tiny", 256 of others.
+
+    Raises:
+        ValueError: the embedded policy is to answer in another frame than it was taught.
     """
     simple = {"random": RandomPolicy, "oracle": OraclePolicy, "pixeldiff": PixelDiffPolicy}
     if name in simple:
-        return simple[name]()
-    return load_tiny() if name == "tiny" else MLLMPolicy.from_pretrained(name)
+        return simple[name](coordinates=coordinates)
+    settings = {} if max_new_tokens is None else {"max_new_tokens": max_new_tokens}
+    if name != "tiny":
+        return MLLMPolicy.from_pretrained(name, **settings)
+    if coordinates != "norm1000":
+        raise ValueError(f"coordinates={coordinates!r}: the embedded policy answers in norm1000")
+    return load_tiny(**settings)
 
 
 def _not_found(path_or_name: str | Path) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import importlib.metadata
 import io
 import json
@@ -12,14 +11,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import matplotlib.figure
 import numpy as np
-from PIL import Image
 
-from agents.evaluation import METRICS, Episode
+from agents.episodes import METRICS, Episode
 from agents.grpo import GRPOResult, Step
-from dig_env import draw_pair, parse_boxes
+from agents.pages import draw_episodes, png, png_url, render_page
 from scenes import available_cores
 from scenes.files import write_whole
 
@@ -41,18 +38,19 @@ def write_report(result: GRPOResult) -> dict[str, Path]:
         "pairs": out / "pairs.png",
         "result": out / "result.json",
     }
-    curves, pairs = _curves_png(result), _png(draw_episodes(_picked(result.after)))
+    curves, pairs = _curves_png(result), png(draw_episodes(_picked(result.after)))
     summary = summarize(result)
-    page = _page().render(
+    page = render_page(
+        "report.html",
         summary=summary,
         metrics=(*METRICS, "sampled_reward", "sampled_f1"),
-        curves=base64.b64encode(curves).decode(),
-        pairs=base64.b64encode(pairs).decode(),
+        curves=png_url(curves),
+        pairs=png_url(pairs),
     )
     write_whole(paths["curves"], curves)
     write_whole(paths["pairs"], pairs)
     write_whole(paths["result"], json.dumps(summary, indent=2).encode() + b"\n")
-    write_whole(paths["report"], page.encode())
+    write_whole(paths["report"], page)
     return paths
 
 
@@ -72,17 +70,6 @@ def summarize(result: GRPOResult) -> dict[str, Any]:
             for stage in result.run.stages
         },
     }
-
-
-def draw_episodes(episodes: Sequence[Episode]) -> np.ndarray:
-    """Pairs below one another, true boxes green and answered ones red; (H, W, 3) uint8."""
-    rows = []
-    for episode in episodes:
-        pair = episode.pair
-        answered = parse_boxes(episode.answer).boxes
-        rows.append(draw_pair(pair.image_a, pair.image_b, pair.boxes_unit, answered))
-        rows.append(np.full((4, rows[0].shape[1], 3), 255, dtype=np.uint8))
-    return np.concatenate(rows[:-1])
 
 
 def _picked(episodes_by_stage: dict[str, list[Episode]]) -> list[Episode]:
@@ -119,19 +106,6 @@ def _smooth(values: Sequence[float]) -> list[float]:
         float(np.mean(values[max(0, end - SMOOTHING_STEPS) : end]))
         for end in range(1, len(values) + 1)
     ]
-
-
-def _png(image: np.ndarray) -> bytes:
-    buffer = io.BytesIO()
-    Image.fromarray(image).save(buffer, format="PNG")
-    return buffer.getvalue()
-
-
-def _page() -> jinja2.Template:
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("agents"), autoescape=True, undefined=jinja2.StrictUndefined
-    )
-    return environment.get_template("report.html")
 
 
 def step_line(step: Step) -> str:

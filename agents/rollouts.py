@@ -1,27 +1,72 @@
-"""What a GRPO step is made of: rows of fresh pairs, and the reward of the answers to them."""
+"""What a GRPO step is made of: rows of pairs, and the reward of the answers to them."""
 
 from __future__ import annotations
 
-import itertools
 import time
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from accelerate.utils import gather_object
 from PIL import Image
 
-from agents.evaluation import pair_seeds
 from agents.mllm import pair_messages
 from agents.settings import GRPORun
 from dig_env import Curriculum, RewardConfig, instruction, score_batch
-from scenes import STAGES, Pair, Renderer, plan_pair
+from dig_env.pairs import PairSource
+from scenes import SEEDS_PER_SPLIT, STAGES, Pair
+
+PARTS = ("format", "f1", "iou", "precision", "recall")
+
+
+@dataclass(frozen=True, eq=False)
+class _Planned:
+    """A row to come: what was drawn for it, at which stage, and its pair where it is ours."""
+
+    drawn: int
+    stage: str
+    pair_seed: int
+    pair: Future[Pair] | None
 
 
 class PairStream:
-    """The endless training rows: pairs at the stage where the curriculum stands when planned."""
+    """The endless training rows: pairs at the stage where the curriculum stands when planned.
 
-    def __init__(self, renderer: Renderer, curriculum: Curriculum, run: GRPORun) -> None:
-        self._renderer, self._curriculum, self._run = renderer, curriculum, run
+    Pairs are asked for a whole step ahead, so that they are made while the model learns. What was
+    planned does not depend on time, and ``state_dict`` holds it: a stream that is loaded goes on
+    with the very rows that the old one would have handed out.
+
+    Where several processes train together, each has a stream of its own with the same plan. TRL
+    lets every process read all rows and keep its share; rows of the others' are placeholders.
+
+    Args:
+        source: makes the pairs.
+        curriculum: says at which stage.
+        run: the settings.
+        process: (this process's rank, number of processes).
+
+    Attributes:
+        count: rows handed out.
+        wait_s: seconds for which the learner waited for pairs.
+        latest: the last few steps' pairs by pair seed, for pictures.
+    """
+
+    def __init__(
+        self,
+        source: PairSource,
+        curriculum: Curriculum,
+        run: GRPORun,
+        process: tuple[int, int] = (0, 1),
+    ) -> None:
+        self._source, self._curriculum, self._run = source, curriculum, run
+        self._process = process
+        self._rng = np.random.default_rng(run.seed)
+        self._ahead: deque[_Planned] = deque()
+        self._handed: deque[_Planned] = deque()
+        self._planned = 0
         self.wait_s = 0.0
         self.count = 0
         self.latest: dict[int, Pair] = {}
@@ -33,43 +78,87 @@ class PairStream:
     def rows(self) -> Iterator[dict[str, Any]]:
         """Rows for TRL: a conversational prompt, two images, and the truth for the reward."""
         messages = pair_messages(instruction("norm1000"))
-        planned: dict[int, str] = {}
-
-        def plans() -> Iterator[Any]:
-            for seed in pair_seeds(self._run.seed, "train"):
-                planned[seed] = self._curriculum.stage
-                yield plan_pair(seed, STAGES[planned[seed]])
-
-        # A whole step ahead: the renderer works while the model learns.
-        pairs = self._renderer.imap(plans(), look_ahead=self._run.pairs_per_step)
+        settings = self._source.settings
+        blank = Image.new("RGB", (settings.width, settings.height))
         while True:
-            begun = time.monotonic()
-            pair = next(pairs)
-            self.wait_s += time.monotonic() - begun
+            while len(self._ahead) <= self._run.pairs_per_step:
+                drawn = int(self._rng.integers(SEEDS_PER_SPLIT))
+                self._ahead.append(self._plan(drawn, self._curriculum.stage))
+            planned = self._ahead.popleft()
+            self._handed.append(planned)
             self.count += 1
-            self._remember(pair)
-            yield {
-                "prompt": messages,
-                "images": [Image.fromarray(pair.image_a), Image.fromarray(pair.image_b)],
-                "truth": pair.boxes_unit.tolist(),
-                "stage": planned.pop(pair.plan.seed),
-                "pair_seed": pair.plan.seed,
-            }
+            row = {"prompt": messages, "images": [blank, blank], "truth": []}
+            if planned.pair is not None:
+                begun = time.monotonic()
+                pair = planned.pair.result()
+                self.wait_s += time.monotonic() - begun
+                self._remember(pair)
+                row["images"] = [Image.fromarray(pair.image_a), Image.fromarray(pair.image_b)]
+                row["truth"] = pair.boxes_unit.tolist()
+            yield row | {"stage": planned.stage, "pair_seed": planned.pair_seed}
+
+    def learned(self, rows: int) -> None:
+        """Be told that the model has learned from the oldest ``rows`` rows."""
+        for _ in range(rows):
+            self._handed.popleft()
+
+    def state_dict(self) -> dict[str, Any]:
+        """What is planned and not yet learned from, and the generator, as JSON values."""
+        return {
+            "generator": self._rng.bit_generator.state,
+            "open": [[entry.drawn, entry.stage] for entry in (*self._handed, *self._ahead)],
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on where a ``state_dict`` was taken, at the end of a step."""
+        self._rng.bit_generator.state = state["generator"]
+        self._planned = 0
+        self._handed.clear()
+        self._ahead = deque(self._plan(drawn, stage) for drawn, stage in state["open"])
+
+    def _plan(self, drawn: int, stage: str) -> _Planned:
+        """Ask for a pair, if any of its rollouts are this process's."""
+        pair_seed = self._source.pair_seed(drawn, stage)
+        rank, processes = self._process
+        # Of a step's rollouts, pair by pair, each process gets a contiguous share.
+        share = self._run.pairs_per_step * self._run.rollouts // processes
+        first = self._planned % self._run.pairs_per_step * self._run.rollouts
+        self._planned += 1
+        ours = first < (rank + 1) * share and rank * share < first + self._run.rollouts
+        pair = self._source.submit(pair_seed, STAGES[stage]) if ours else None
+        return _Planned(drawn, stage, pair_seed, pair)
 
     def _remember(self, pair: Pair) -> None:
-        """Keep the last few steps' pairs, for pictures."""
         self.latest[pair.plan.seed] = pair
         while len(self.latest) > 4 * self._run.pairs_per_step:
             del self.latest[next(iter(self.latest))]
 
 
 class GroupReward:
-    """TRL's reward function: ``dig_env.score`` of each rollout; tells the curriculum."""
+    """TRL's reward function: ``dig_env.score`` of each rollout; tells the curriculum.
+
+    Where several processes train together, each scores its own rollouts, and all of them tell their
+    curriculum of all groups in one order: the stages change at the same pair everywhere.
+
+    Args:
+        curriculum: counts one episode a pair, the mean reward of its rollouts.
+        config: the reward's settings.
+        rollouts: answers to each pair; those of one pair are contiguous.
+        opening: what the chat template wrote of every answer; see ``MLLMPolicy.opening``.
+
+    Attributes:
+        stage: of the latest pair.
+        means: of the latest step's rollouts: the parts of the score, and "equal_groups".
+        answers: (pair seed, text, reward) of this process's latest rollouts.
+    """
 
     __name__ = "dig"  # TRL names a reward function's metrics after it
 
-    def __init__(self, curriculum: Curriculum, config: RewardConfig, opening: str = "") -> None:
-        self._curriculum, self._config, self._opening = curriculum, config, opening
+    def __init__(
+        self, curriculum: Curriculum, config: RewardConfig, rollouts: int, opening: str = ""
+    ) -> None:
+        self._curriculum, self._config = curriculum, config
+        self._rollouts, self._opening = rollouts, opening
         self.stage = curriculum.stage
         self.means: dict[str, float] = {}
         self.answers: list[tuple[int, str, float]] = []
@@ -83,31 +172,27 @@ class GroupReward:
         log_metric: Callable[[str, float], None],
         **_: Any,
     ) -> list[float]:
-        """Rewards of the completions; all columns are parallel lists, groups contiguous."""
+        """Rewards of the completions; all columns are parallel lists."""
         texts = [self._opening + completion[0]["content"] for completion in completions]
         scores = score_batch(texts, truth, self._config)
         rewards = [result.total for result in scores]
-        self.stage = stage[-1]
-        groups = [
-            (name, [rewards[index] for index in members])
-            for name, members in _groups(stage, pair_seed)
-        ]
-        for name, group in groups:
-            if name == self._curriculum.stage:
-                self._curriculum.update(float(np.mean(group)))
-        self.means = {
-            part: float(np.mean([getattr(result, part) for result in scores]))
-            for part in ("format", "f1", "iou", "precision", "recall")
-        }
-        self.means["equal_groups"] = float(np.mean([np.ptp(group) < 1e-9 for _, group in groups]))
+        parts = [tuple(getattr(result, part) for part in PARTS) for result in scores]
+        everywhere = gather_object(list(zip(stage, rewards, parts, strict=True)))
+        self._count(everywhere)
         for name, value in self.means.items():
             log_metric(f"dig/{name}", value)
         self.answers = list(zip(pair_seed, texts, rewards, strict=True))
         return rewards
 
-
-def _groups(stage: list[str], pair_seed: list[int]) -> Iterator[tuple[str, list[int]]]:
-    """(stage, indices of the rollouts) of each pair in a batch."""
-    for _, members in itertools.groupby(range(len(pair_seed)), key=pair_seed.__getitem__):
-        indices = list(members)
-        yield stage[indices[0]], indices
+    def _count(self, rollouts: Sequence[tuple[str, float, tuple[float, ...]]]) -> None:
+        """Tell the curriculum of a step's groups, and take the means."""
+        starts = range(0, len(rollouts), self._rollouts)
+        groups = [rollouts[start : start + self._rollouts] for start in starts]
+        rewards = [[reward for _, reward, _ in group] for group in groups]
+        self.stage = groups[-1][0][0]
+        for group, earned in zip(groups, rewards, strict=True):
+            if group[0][0] == self._curriculum.stage:
+                self._curriculum.update(float(np.mean(earned)))
+        means = np.mean([parts for _, _, parts in rollouts], axis=0)
+        self.means = dict(zip(PARTS, map(float, means), strict=True))
+        self.means["equal_groups"] = float(np.mean([np.ptp(earned) < 1e-9 for earned in rewards]))

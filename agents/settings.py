@@ -20,10 +20,14 @@ class GRPORun:
     Attributes:
         out: folder for the checkpoint, the history and the pictures; made if absent.
         model: "tiny" (the embedded policy), a folder, or a hub name.
+        thinking: whether the answer begins with a thought; None: as the chat template has it.
+        lora: settings of peft.LoraConfig, to train adapters only; None: all weights.
         stages: the curriculum's stages, from first to last.
         promote_at: mean reward of the window at which the next stage begins.
         demote_below: mean reward of the window below which the stage before returns; None: never.
         window: pairs that a stage is judged by.
+        dataset: folder that dig-env render wrote, to train and evaluate on instead of fresh
+            pairs; it decides the images' size and quality.
         width: image width in pixels.
         height: image height in pixels.
         quality: "draft", "standard" or "high"; see scenes.RenderSettings.
@@ -38,19 +42,26 @@ class GRPORun:
             1,001 number tokens: at 1.0 most of its rollouts miss, and 0.3 learned fastest.
         max_completion_length: tokens of an answer at most.
         eval_pairs: held-out pairs of each stage (test split) on which the policy is evaluated,
-            greedily, before and after.
+            greedily, before and after; 0: not at all.
+        eval_every: steps between evaluations on as many validation pairs; 0: none.
+        save_every: steps between checkpoints, from which a run that was stopped goes on; 0: none.
         seed: of the pair stream, the sampling and the optimiser.
         wandb: "disabled", "offline" or "online".
         reward: settings of the reward; on the command line, a name from dig_env.REWARDS.
-        trl: further settings of trl.GRPOConfig, which override the above.
+        trl: further settings of trl.GRPOConfig, which override the above. With
+            per_device_train_batch_size among them, a step's rollouts go through the model in so
+            many parts as that takes.
     """
 
     out: str = "runs/grpo"
     model: str = "tiny"
+    thinking: bool | None = None
+    lora: tyro.conf.Suppress[dict[str, Any] | None] = None
     stages: tuple[str, ...] = tuple(STAGES)
     promote_at: float = 0.6
     demote_below: float | None = None
     window: int = 128
+    dataset: str | None = None
     width: int = 128
     height: int = 96
     quality: str = "draft"
@@ -64,15 +75,21 @@ class GRPORun:
     temperature: float = 0.3
     max_completion_length: int = 24
     eval_pairs: int = 100
+    eval_every: int = 0
+    save_every: int = 20
     seed: int = 0
     wandb: str = "disabled"
     reward: tyro.conf.Suppress[RewardConfig] = field(default_factory=RewardConfig)
     trl: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for name in ("pairs_per_step", "steps", "eval_pairs", "window"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}={getattr(self, name)!r}: give 1 or more")
+        least = {"pairs_per_step": 1, "steps": 1, "window": 1}
+        least |= {"eval_pairs": 0, "eval_every": 0, "save_every": 0}
+        for name, low in least.items():
+            if getattr(self, name) < low:
+                raise ValueError(f"{name}={getattr(self, name)!r}: give {low} or more")
+        if self.eval_every and not self.eval_pairs:
+            raise ValueError(f"eval_every={self.eval_every} needs eval_pairs of 1 or more")
         if self.rollouts < 2:
             raise ValueError(f"rollouts={self.rollouts!r}: a group needs 2 or more to compare")
         if self.wandb not in WANDB_MODES:

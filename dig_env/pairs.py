@@ -29,6 +29,11 @@ class PairSource(Protocol):
     settings: RenderSettings
     look_ahead: int
 
+    @property
+    def versions(self) -> dict[str, str]:
+        """Versions, device and processor that decided the pixels."""
+        ...
+
     def pair_seed(self, drawn: int, stage: str) -> int:
         """The pair seed that a drawn number, 0 <= drawn < 2**48, stands for."""
         ...
@@ -50,6 +55,11 @@ class FreshPairs:
         self._renderer = Renderer(settings, workers)
         self.settings = settings
         self.look_ahead = workers
+
+    @property
+    def versions(self) -> dict[str, str]:
+        """Those of the renderer; starts one if none runs."""
+        return self._renderer.versions
 
     def pair_seed(self, drawn: int, stage: str) -> int:
         """The drawn number itself, counted from the start of the split's range."""
@@ -80,6 +90,11 @@ class StoredPairs:
         self._seeds: dict[str, Sequence[int]] = {}
         self._reader = ThreadPoolExecutor(1, thread_name_prefix="dig-env-read")
         self.settings = self._dataset.settings
+
+    @property
+    def versions(self) -> dict[str, str]:
+        """Those that the folder remembers."""
+        return dict(self._dataset.manifest.made_with)
 
     def pair_seed(self, drawn: int, stage: str) -> int:
         """One of the stage's pairs; ValueError when the folder has none."""

@@ -1,40 +1,35 @@
-"""GRPO on Qwen3-VL: the code of the demo with another model and real image sizes. Needs a GPU.
+"""GRPO from a file of settings: the code of the demo with Qwen3-VL. Needs GPUs.
 
-python examples/train_qwen3_vl.py
+    python examples/train_qwen3_vl.py examples/qwen3_vl/lora_4b.yaml
+    python examples/train_qwen3_vl.py examples/qwen3_vl/lora_4b.yaml --steps 10 --out runs/try
 
-The learning rate, rollouts, KL coefficient and answer length are EasyR1's defaults; a Thinking
-model writes its reasoning first, and what follows the last </think> is the answer.
+What the files ask of a machine, and how to run on eight GPUs: docs/qwen3_vl.md.
 """
 
-from agents import GRPORun, train_grpo
-from agents.report import write_report
+import sys
 
-run = GRPORun(
-    out="runs/qwen3-vl",
-    model="Qwen/Qwen3-VL-4B-Thinking",
-    width=512,
-    height=384,
-    quality="standard",
-    pairs_per_step=16,
-    rollouts=5,
-    steps=300,
-    minutes=None,
-    learning_rate=1e-6,
-    beta=1e-2,
-    temperature=1.0,
-    max_completion_length=2048,
-    wandb="offline",
-    trl={
-        "lr_scheduler_type": "constant",
-        "bf16": True,
-        "gradient_checkpointing": True,
-        "epsilon_high": 0.3,
-        # One group at a time through the model, 16 groups an optimiser step.
-        "per_device_train_batch_size": 5,
-        "gradient_accumulation_steps": 16,
-    },
-)
+import tyro
+
+from agents import train_grpo
+from agents.report import step_line, write_report
+from agents.run_file import read_run
+from agents.settings import GRPORun
+
+
+def main(arguments: list[str]) -> None:
+    """Train as the file says, which comes first; further arguments are settings to change."""
+    if not arguments:
+        sys.exit("give a file of settings, such as examples/qwen3_vl/lora_4b.yaml")
+    file, *changes = arguments
+    run = tyro.cli(tyro.conf.OmitArgPrefixes[GRPORun], default=read_run(file), args=changes)
+    result = train_grpo(run, lambda step: print(f"step {step.step}  {step_line(step)}", flush=True))
+    if result is None:  # in all but the first of several processes
+        return
+    print(f"checkpoint: {result.checkpoint}")
+    if run.eval_pairs:
+        for name, path in write_report(result).items():
+            print(f"{name}: {path}")
+
 
 if __name__ == "__main__":
-    for name, path in write_report(train_grpo(run)).items():
-        print(f"{name}: {path}")
+    main(sys.argv[1:])

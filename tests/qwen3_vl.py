@@ -27,7 +27,7 @@ SPECIAL_TOKENS = (
 )
 THINK_TOKENS = ("<think>", "</think>")
 
-# What Qwen3-VL's own template writes for turns of text and images, without tools and videos.
+# What Qwen3-VL-Instruct's own template writes for turns of text and images.
 CHAT_TEMPLATE = (
     "{%- for message in messages %}"
     "{{- '<|im_start|>' + message.role + '\n' }}"
@@ -40,6 +40,8 @@ CHAT_TEMPLATE = (
     "{%- endfor %}"
     "{%- if add_generation_prompt %}{{- '<|im_start|>assistant\n' }}{%- endif %}"
 )
+# Qwen3-VL-Thinking's opens the thought.
+THINKING_TEMPLATE = CHAT_TEMPLATE.replace("assistant\n", "assistant\n<think>\n")
 
 
 class ImageOnlyQwen3VLProcessor(Qwen3VLProcessor):
@@ -55,20 +57,26 @@ class ImageOnlyQwen3VLProcessor(Qwen3VLProcessor):
         super().__init__(image_processor, tokenizer, chat_template=chat_template, **kwargs)
 
 
-def save_qwen3_vl(folder: Path) -> Path:
+def save_qwen3_vl(folder: Path, thinking: bool = False) -> Path:
     """Write a model of 150,400 random weights and its processor, for `from_pretrained`.
 
-    AutoProcessor finds the processor's class by the name in `processor_config.json`, among the
-    registered ones.
+    Args:
+        folder: where to.
+        thinking: a Thinking model, whose answers begin in a thought.
     """
-    AutoProcessor.register(Qwen3VLConfig, ImageOnlyQwen3VLProcessor, exist_ok=True)
-    processor = build_processor()
+    register()
+    processor = build_processor(thinking)
     build_model(processor.tokenizer).save_pretrained(folder)
     processor.save_pretrained(folder)
     return folder
 
 
-def build_processor() -> ImageOnlyQwen3VLProcessor:
+def register() -> None:
+    """Let AutoProcessor find the processor's class by its name in `processor_config.json`."""
+    AutoProcessor.register(Qwen3VLConfig, ImageOnlyQwen3VLProcessor, exist_ok=True)
+
+
+def build_processor(thinking: bool = False) -> ImageOnlyQwen3VLProcessor:
     """One visual token for each 32x32 pixels of an image, as in Qwen3-VL."""
     side = PATCH * MERGE
     image_processor = Qwen2VLImageProcessorPil(
@@ -80,15 +88,20 @@ def build_processor() -> ImageOnlyQwen3VLProcessor:
         size={"shortest_edge": side**2, "longest_edge": (8 * side) ** 2},
     )
     return ImageOnlyQwen3VLProcessor(
-        image_processor, build_tokenizer(), chat_template=CHAT_TEMPLATE
+        image_processor,
+        build_tokenizer("</think>" if thinking else ""),
+        chat_template=THINKING_TEMPLATE if thinking else CHAT_TEMPLATE,
     )
 
 
-def build_tokenizer() -> PreTrainedTokenizerFast:
+def build_tokenizer(before: str = "") -> PreTrainedTokenizerFast:
     """Bytes, Qwen's special tokens, its two thinking tokens (which are not special), and answers.
 
     Each answer `[[x0,y0,x1,y1]]` on a coarse grid is one token, so that a model that knows nothing
     says valid and invalid ones, and GRPO has rewards that differ.
+
+    Args:
+        before: what each answer token has before the boxes, such as the end of a thought.
     """
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     backend = Tokenizer(models.BPE({byte: i for i, byte in enumerate(alphabet)}, merges=[]))
@@ -96,7 +109,7 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
     backend.decoder = decoders.ByteLevel()
     backend.add_special_tokens([AddedToken(token, special=True) for token in SPECIAL_TOKENS])
     spans = list(combinations(range(0, 1001, 250), 2))
-    answers = [f"[[{x0},{y0},{x1},{y1}]]" for (x0, x1), (y0, y1) in product(spans, spans)]
+    answers = [f"{before}[[{x0},{y0},{x1},{y1}]]" for (x0, x1), (y0, y1) in product(spans, spans)]
     backend.add_tokens(
         [AddedToken(token, special=False, normalized=False) for token in (*THINK_TOKENS, *answers)]
     )

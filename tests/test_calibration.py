@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import scipy.stats
 import shapely
 from conftest import SMALL
 from hypothesis import given
@@ -18,7 +17,6 @@ from agents.calibration.card import (
     answer_all,
     calibrate,
     looking_policies,
-    mean_intervals,
     order_of,
     write_card,
 )
@@ -106,17 +104,6 @@ def test_the_best_threshold_is_no_worse_than_the_usual_one(pairs):
     usual, best = answered["usual"], answered["pixel difference at its best"]
     assert best.rewards["full"].mean() >= usual.rewards["full"].mean()
     assert best.note.startswith("threshold ")
-
-
-def test_intervals_are_those_of_scipy(pairs):
-    values = np.random.default_rng(1).beta(2, 1, (100, 3))
-    ours = mean_intervals(values, resamples=4000, seed=0)
-    theirs = scipy.stats.bootstrap(
-        (values,), np.mean, n_resamples=4000, method="percentile", random_state=0
-    ).confidence_interval
-    assert ours[:, 0] == pytest.approx(values.mean(axis=0))
-    assert ours[:, 1] == pytest.approx(theirs.low, abs=0.004)
-    assert ours[:, 2] == pytest.approx(theirs.high, abs=0.004)
 
 
 @pytest.mark.parametrize("name", NUISANCES)

@@ -45,10 +45,11 @@ def test_doctor_fails_where_blender_cannot_be_imported(tmp_path):
     assert "FAIL Rendering" in result.stdout and "libXi.so.6" in result.stdout
 
 
-def test_eval_prints_json_and_writes_it(tmp_path):
+def test_eval_prints_tables_and_writes_json(tmp_path):
     out = tmp_path / "result.json"
     result = dig_env("eval", "--policy", "oracle", "--episodes", "3", "--out", str(out))
     assert result.returncode == 0, result.stdout + result.stderr
+    assert "count_accuracy" in result.stdout
     assert json.loads(out.read_text())["f1"] == 1.0
 
 
@@ -67,6 +68,9 @@ def test_bench_redteam_prints_a_table_and_writes_it(tmp_path):
         (("eval", "--width", "0"), "width=0"),
         (("eval", "--policy", "/no/such/model"), "no model at"),
         (("eval", "--reward", "best"), "the rewards are full, paper"),
+        (("eval", "--coordinates", "polar"), "norm1000, unit, pixel"),
+        (("eval", "--out", "/no/such/folder/x.json"), "no folder /no/such/folder"),
+        (("eval", "--base-url", "http://localhost:1", "--request", "[]"), "a JSON object"),
         (("train", "--rollouts", "1"), "rollouts=1"),
     ],
 )
@@ -77,7 +81,9 @@ def test_a_mistake_is_one_clear_line_and_no_traceback(arguments, message):
     assert "Traceback" not in result.stdout + result.stderr
 
 
-@pytest.mark.parametrize("example", ["first_episode", "custom_policy", "curriculum"])
+@pytest.mark.parametrize(
+    "example", ["first_episode", "custom_policy", "curriculum", "external_set"]
+)
 def test_an_example_runs_as_it_is(example, tmp_path):
     result = subprocess.run(
         [sys.executable, str(ROOT / "examples" / f"{example}.py")],

@@ -174,9 +174,19 @@ def test_scenes_and_its_datasets_need_neither_the_game_nor_a_learner():
 # Rendering: resumed, shared, grown
 
 
+# A shell that runs the tests in the background has its children ignore SIGINT.
+MAIN = """
+import signal
+from agents.cli import main
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
+main()
+"""
+
+
 def start(*arguments):
     return subprocess.Popen(
-        [sys.executable, "-c", "from agents.cli import main; main()", "render", *arguments],
+        [sys.executable, "-c", MAIN, "render", *arguments],
         stdout=subprocess.PIPE,
         text=True,
     )

@@ -1,8 +1,11 @@
 """GRPO on fresh pairs: groups on one pair, one reward, a stream that follows the curriculum."""
 
+import ast
 import json
 import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +15,13 @@ from conftest import SMALL
 from PIL import Image
 
 from agents import GRPORun, MLLMPolicy, train_grpo
+from agents.grpo import SkippingTrainer, unfinished
 from agents.mllm import TINY_PATH
 from agents.report import write_report
 from agents.rollouts import GroupReward, PairStream
-from dig_env import Curriculum, RewardConfig, score
-from scenes import STAGES, Renderer
+from dig_env import REWARDS, Curriculum, RewardConfig, score
+from dig_env.pairs import FreshPairs
+from scenes import STAGES, PairDataset, render_dataset
 from scenes.files import write_folder_whole, write_whole
 
 SHORT = {
@@ -84,7 +89,7 @@ def completions(*texts):
 def test_the_reward_is_the_games_score_and_the_curriculum_counts_pairs():
     curriculum = Curriculum(promote_at=0.6, window=2)
     logged = {}
-    reward = GroupReward(curriculum, RewardConfig(format_weight=0.2))
+    reward = GroupReward(curriculum, RewardConfig(format_weight=0.2), rollouts=2)
     one, other = [[0.1, 0.1, 0.3, 0.3]], [[0.5, 0.5, 0.9, 0.9]]
     texts = [
         "[[100, 100, 300, 300]]",
@@ -113,7 +118,7 @@ def test_the_reward_is_the_games_score_and_the_curriculum_counts_pairs():
 
 def test_pairs_of_an_earlier_stage_are_not_counted():
     curriculum = Curriculum(stages=("single", "dual"), promote_at=0.5, window=1)
-    reward = GroupReward(curriculum, RewardConfig())
+    reward = GroupReward(curriculum, RewardConfig(), rollouts=1)
     truth = [[0.1, 0.1, 0.3, 0.3]]
     reward(
         completions=completions(*["[[100, 100, 300, 300]]"] * 3),
@@ -128,7 +133,7 @@ def test_pairs_of_an_earlier_stage_are_not_counted():
 
 def test_a_group_whose_rewards_are_equal_is_counted():
     logged = {}
-    reward = GroupReward(Curriculum(), RewardConfig())
+    reward = GroupReward(Curriculum(), RewardConfig(), rollouts=2)
     reward(
         completions=completions("a", "b", "[[100, 100, 300, 300]]", "c"),
         truth=[[[0.1, 0.1, 0.3, 0.3]]] * 4,
@@ -139,32 +144,227 @@ def test_a_group_whose_rewards_are_equal_is_counted():
     assert logged["dig/equal_groups"] == 0.5
 
 
-def test_the_stream_plans_at_the_curriculums_stage_and_only_on_training_seeds():
+@pytest.fixture(scope="module")
+def fresh():
+    source = FreshPairs(SMALL, "train", workers=1)
+    yield source
+    source.close()
+
+
+def take(rows, count):
+    return [next(rows) for _ in range(count)]
+
+
+def test_the_stream_plans_at_the_curriculums_stage_and_only_on_training_seeds(fresh):
     curriculum = Curriculum(promote_at=0.5, window=1)
-    with Renderer(SMALL) as renderer:
-        rows = PairStream(renderer, curriculum, GRPORun(**SHORT)).rows()
-        first = [next(rows) for _ in range(4)]
-        curriculum.update(1.0)
-        later = [next(rows) for _ in range(8)]
-        rows.close()
+    rows = PairStream(fresh, curriculum, GRPORun(**SHORT)).rows()
+    first = take(rows, 4)
+    curriculum.update(1.0)
+    later = take(rows, 9)
     assert {row["stage"] for row in first} == {"single"}
     # What was planned ahead is still of the old stage, at most one step of it.
-    assert [row["stage"] for row in later][4:] == ["dual"] * 4
+    assert [row["stage"] for row in later][4:] == ["dual"] * 5
     assert all(len(row["truth"]) == 2 for row in later if row["stage"] == "dual")
     assert all(row["pair_seed"] < 2**48 for row in first + later)
     assert np.asarray(first[0]["images"][0]).shape == (96, 128, 3)
 
 
-def test_equal_seeds_stream_equal_pairs():
-    with Renderer(SMALL) as renderer:
-        seeds = [
-            [next(rows)["pair_seed"] for _ in range(3)]
-            for rows in (
-                PairStream(renderer, Curriculum(), GRPORun(seed=seed, **SHORT)).rows()
-                for seed in (1, 1, 2)
-            )
-        ]
+def test_equal_seeds_stream_equal_pairs(fresh):
+    seeds = [
+        [row["pair_seed"] for row in take(PairStream(fresh, Curriculum(), run).rows(), 3)]
+        for run in (GRPORun(seed=seed, **SHORT) for seed in (1, 1, 2))
+    ]
     assert seeds[0] == seeds[1] != seeds[2]
+
+
+def test_a_stream_that_is_loaded_hands_out_the_rows_that_were_not_learned(fresh):
+    curriculum = Curriculum(promote_at=0.5, window=1)
+    stream = PairStream(fresh, curriculum, GRPORun(**SHORT))
+    rows = stream.rows()
+    take(rows, 8)  # two steps are read, and one is learned
+    stream.learned(4)
+    state = json.loads(json.dumps(stream.state_dict()))
+    curriculum.update(1.0)
+    expected = [(row["pair_seed"], row["stage"]) for row in take(rows, 6)]
+
+    again = PairStream(fresh, curriculum, GRPORun(**SHORT))
+    again.load_state_dict(state)
+    loaded = take(again.rows(), 10)
+    assert [(row["pair_seed"], row["stage"]) for row in loaded][4:] == expected
+    assert {stage for _, stage in expected} == {"single", "dual"}
+
+
+def test_of_several_processes_each_asks_for_the_pairs_of_its_own_share(fresh):
+    """Four pairs of four rollouts: two of each to each of two processes."""
+    shares = [
+        take(PairStream(fresh, Curriculum(), GRPORun(**SHORT), (rank, 2)).rows(), 8)
+        for rank in (0, 1)
+    ]
+    seeds, other = ([row["pair_seed"] for row in share] for share in shares)
+    assert seeds == other
+    made = [[bool(row["truth"]) for row in share] for share in shares]
+    assert made == [[True, True, False, False] * 2, [False, False, True, True] * 2]
+
+
+def settings(out, **changes):
+    return GRPORun(out=str(out), **(SHORT | {"steps": 4, "save_every": 1} | changes))
+
+
+class Killed(Exception):
+    pass
+
+
+def killed_after(step):
+    def on_step(done):
+        if done.step > step:
+            raise Killed
+
+    return on_step
+
+
+@pytest.fixture(scope="module")
+def stored(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("stored")
+    for split, count in (("train", 12), ("validation", 3), ("test", 3)):
+        render_dataset(folder, dict.fromkeys(STAGES, count), split, SMALL, workers=1)
+    return str(folder)
+
+
+@pytest.mark.parametrize("fresh_pairs", [True, False])
+def test_an_interrupted_run_goes_on_to_the_same_losses(fresh_pairs, stored, tmp_path):
+    """Through a promotion, with pairs planned ahead, at the temperature's own random numbers."""
+    dataset = None if fresh_pairs else stored
+    straight = train_grpo(settings(tmp_path / "straight", dataset=dataset))
+    broken = settings(tmp_path / "broken", dataset=dataset)
+    with pytest.raises(Killed):
+        train_grpo(broken, killed_after(2))
+    assert unfinished(broken).name == "checkpoint-2"
+    resumed = train_grpo(broken)
+    assert unfinished(broken) is None
+
+    def course(result):
+        return [(s.step, s.stage, s.reward, s.f1, s.window_mean, s.pairs) for s in result.steps]
+
+    assert course(resumed) == course(straight)
+    assert resumed.promotions == straight.promotions != []
+    one, other = (
+        MLLMPolicy.from_pretrained(result.checkpoint).model.state_dict()
+        for result in (straight, resumed)
+    )
+    # Two runs that nothing interrupts differ as much: torch adds up in threads.
+    for name in one:
+        torch.testing.assert_close(one[name], other[name], atol=1e-5, rtol=0)
+
+
+def test_a_checkpoint_that_was_cut_off_is_passed_over(tmp_path):
+    run = settings(tmp_path / "run")
+    with pytest.raises(Killed):
+        train_grpo(run, killed_after(2))
+    (tmp_path / "run" / "trainer" / "checkpoint-2" / "progress.json").unlink()
+    assert unfinished(run).name == "checkpoint-1"
+
+
+def test_an_unfinished_run_with_other_settings_is_not_mixed_up(tmp_path):
+    with pytest.raises(Killed):
+        train_grpo(settings(tmp_path), killed_after(1))
+    with pytest.raises(ValueError, match="unfinished run with learning_rate=5e-05, not 1e-06"):
+        train_grpo(settings(tmp_path, learning_rate=1e-6))
+
+
+def test_a_run_on_a_dataset_trains_and_evaluates_on_its_pairs(stored, tmp_path):
+    result = train_grpo(settings(tmp_path, dataset=stored, eval_every=2, steps=2))
+    dataset = PairDataset(stored)
+    for stage, episodes in result.after.items():
+        seeds = [episode.pair.plan.seed for episode in episodes]
+        assert seeds == list(dataset.pair_seeds(stage, "test"))
+    assert result.renderer_versions == dataset.manifest.made_with
+    assert [step.held_out is None for step in result.steps] == [True, False]
+    assert set(result.steps[1].held_out) == set(STAGES)
+
+
+def test_groups_that_say_nothing_are_left_out_of_the_loss(tmp_path, monkeypatch):
+    """The loss's divisor counts the tokens of the other groups alone."""
+    batches = []
+    inner = SkippingTrainer._generate_and_score_completions
+
+    def recorded(self, inputs):
+        batches.append(inner(self, inputs))
+        return batches[-1]
+
+    monkeypatch.setattr(SkippingTrainer, "_generate_and_score_completions", recorded)
+    # Nearly greedy and counted by the box: many groups are of one mind, and some are not.
+    cool = {"temperature": 0.15, "reward": REWARDS["f1"]}
+    train_grpo(settings(tmp_path, steps=3, save_every=0, **cool))
+    silent = heard = 0
+    for batch in batches:
+        groups = batch["advantages"].view(-1, SHORT["rollouts"])
+        tokens = batch["completion_mask"].sum(dim=1).view(-1, SHORT["rollouts"])
+        for advantages, counted in zip(groups, tokens, strict=True):
+            assert (counted > 0).all() == bool(advantages.any())
+            silent += not advantages.any()
+            heard += bool(advantages.any())
+        assert batch["num_items_in_batch"] == max(1, tokens.sum())
+    assert silent and heard
+
+
+TWO_PROCESSES = """
+import json, sys
+from accelerate import PartialState
+from agents import GRPORun, train_grpo
+from agents.grpo import unfinished
+import agents.grpo as grpo
+
+curricula = []
+inner = grpo.Curriculum
+def recorded(*args):
+    curricula.append(inner(*args))
+    return curricula[-1]
+grpo.Curriculum = recorded
+
+result = train_grpo(GRPORun(**json.loads(sys.argv[1])))
+rank = PartialState().process_index
+assert (result is None) == (rank > 0)
+with open(f"{sys.argv[2]}/{rank}.json", "w") as file:
+    json.dump(curricula[0].state_dict(), file)
+"""
+
+
+def test_two_processes_promote_at_the_same_pair(tmp_path):
+    """Under accelerate, on the CPU by gloo: each scores half of the rollouts."""
+    script = tmp_path / "train.py"
+    script.write_text(TWO_PROCESSES)
+    fields = SHORT | {"out": str(tmp_path / "run"), "steps": 3, "eval_pairs": 1}
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone"]
+    subprocess.run(
+        [*launcher, str(script), json.dumps(fields), str(tmp_path)],
+        check=True,
+        env=os.environ
+        | {"PYTHONPATH": str(Path(__file__).parent.parent), "ACCELERATE_USE_CPU": "1"},
+        timeout=300,
+    )
+    one, other = (json.loads((tmp_path / f"{rank}.json").read_text()) for rank in (0, 1))
+    assert one == other
+    assert one["episodes"] > 0 and one["history"]
+
+
+@pytest.mark.parametrize("name", ["DAPO", "Dr. GRPO", "GSPO", "KL and clip-higher"])
+def test_the_variants_of_the_training_page_are_settings_of_trl(name, tmp_path):
+    """docs/training.md lists them in a table, as dictionaries."""
+    page = Path(__file__).parent.parent.joinpath("docs", "training.md").read_text()
+    (line,) = (line for line in page.splitlines() if line.startswith(f"| {name} |"))
+    trl = ast.literal_eval(line.split("`")[1])
+    result = train_grpo(settings(tmp_path, steps=1, eval_pairs=0, save_every=0, trl=trl))
+    assert len(result.steps) == 1
+
+
+def test_a_steps_rollouts_may_go_through_the_model_in_parts(tmp_path):
+    run = settings(tmp_path, steps=1, eval_pairs=0, trl={"per_device_train_batch_size": 4})
+    assert [step.pairs for step in train_grpo(run).steps] == [4]
+
+
+def test_parts_that_do_not_make_a_step_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="4 x rollouts=4 is not per_device_train_batch_size=5"):
+        train_grpo(settings(tmp_path, eval_pairs=0, trl={"per_device_train_batch_size": 5}))
 
 
 def test_a_model_that_does_not_exist_is_named(tmp_path):
@@ -181,6 +381,7 @@ def test_a_model_that_does_not_exist_is_named(tmp_path):
     [
         ({"rollouts": 1}, "2 or more"),
         ({"steps": 0}, "steps=0"),
+        ({"eval_pairs": 0, "eval_every": 5}, "needs eval_pairs"),
         ({"stages": ("single", "triple")}, "unknown stage 'triple'"),
         ({"wandb": "on"}, "disabled, offline, online"),
     ],

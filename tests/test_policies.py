@@ -7,6 +7,7 @@ from conftest import SMALL, SMALL_ENV
 
 from agents import OraclePolicy, PixelDiffPolicy, RandomPolicy, evaluate
 from agents.evaluation import held_out_pairs, mean_metrics, play
+from agents.mllm import named_policy
 from scenes import STAGES
 
 
@@ -58,7 +59,7 @@ def test_evaluate_renders_plays_and_reports():
     assert report.f1 == 1.0 and report.reward == pytest.approx(1.0)
     fields = report.to_json()
     assert fields["episodes"] == 3 and fields["split"] == "test"
-    assert set(fields["recall_by_change"].values()) == {1.0}
+    assert set(report.recall_by_change().values()) == {1.0}
 
 
 def test_recall_by_change_counts_each_difference(pairs):
@@ -106,3 +107,16 @@ def test_pixel_differences_need_two_different_images(pairs):
     (answer,) = PixelDiffPolicy().act([{"image_a": image, "image_b": image.copy(), "prompt": ""}])
     assert answer == "[]"
     assert np.array_equal(image, pairs["single"][0].image_a)
+
+
+def test_a_named_policy_answers_in_the_frame_that_was_asked_for(pairs):
+    pair = pairs["single"][0]
+    for name in ("oracle", "pixeldiff", "random"):
+        (episode,) = play(named_policy(name, "pixel"), [pair], coordinates="pixel")
+        assert episode.score.format == 1.0
+        assert name == "random" or episode.score.f1 == 1.0
+
+
+def test_the_embedded_policy_is_not_asked_for_a_frame_that_it_was_not_taught():
+    with pytest.raises(ValueError, match="answers in norm1000"):
+        named_policy("tiny", "pixel")

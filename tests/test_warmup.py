@@ -7,10 +7,10 @@ from conftest import SMALL
 from agents import MLLMPolicy, load_tiny
 from agents.evaluation import mean_metrics, play
 from agents.mllm import pair_messages
-from agents.tiny.pairs import MIXTURE, PairArrays, load_pairs, render_shards
+from agents.tiny.pairs import PairArrays, load_pairs
 from agents.tiny.warmup import Trainer, Warmup, main
 from dig_env import instruction
-from scenes import STAGES
+from scenes import STAGES, PairDataset, render_dataset
 
 
 def test_the_shipped_policy_finds_single_differences_on_held_out_pairs(pairs):
@@ -36,7 +36,8 @@ def arrays(pairs):
     boxes = np.full((len(chosen), most, 4), np.nan, np.float32)
     for row, pair in zip(boxes, chosen, strict=True):
         row[: len(pair.differences)] = pair.boxes_unit
-    return PairArrays(np.array([(pair.image_a, pair.image_b) for pair in chosen]), boxes)
+    images = np.array([(pair.image_a, pair.image_b) for pair in chosen])
+    return PairArrays(images, boxes, np.repeat([*STAGES], 8))
 
 
 def settings(out, **changes):
@@ -70,23 +71,21 @@ def test_training_on_a_few_pairs_learns_them(arrays, tmp_path):
     assert np.mean(losses[-5:]) < np.mean(losses[:5]) - 1
 
 
-def test_shards_are_rendered_once_and_hold_the_mixture(tmp_path, monkeypatch):
-    monkeypatch.setattr("agents.tiny.pairs.SHARD", 5)
-    files = list(render_shards(tmp_path, "validation", 10, SMALL, workers=1))
-    assert [file.name for file in files] == ["validation-000.npz", "validation-001.npz"]
-    files[1].unlink()
-    before = files[0].stat().st_mtime_ns
-    assert list(render_shards(tmp_path, "validation", 10, SMALL, workers=1)) == [files[1]]
-    assert files[0].stat().st_mtime_ns == before
-    loaded = load_pairs(tmp_path, "validation")
-    for index in range(10):
-        low, high = STAGES[MIXTURE[index % len(MIXTURE)]].differences
-        assert low <= len(loaded.boxes_of(index)) <= high
+def test_a_dataset_is_loaded_whole_and_as_it_is(tmp_path):
+    render_dataset(tmp_path, {"single": 2, "mixed": 3}, "validation", SMALL)
+    loaded, dataset = load_pairs(tmp_path, "validation"), PairDataset(tmp_path)
+    assert sorted(loaded.stages) == ["mixed"] * 3 + ["single"] * 2
+    for index, pair in enumerate(dataset):
+        assert np.array_equal(loaded.images[index, 0], pair.image_a)
+        assert np.array_equal(loaded.images[index, 1], pair.image_b)
+        np.testing.assert_allclose(loaded.boxes_of(index), pair.boxes_unit, atol=1e-7)
+        assert loaded.stages[index] == dataset.stage_of(pair.plan.seed)
 
 
 def test_the_command_renders_trains_and_leaves_a_model_that_loads(tmp_path, capsys):
     arguments = ["--out", tmp_path / "tiny", "--pairs", tmp_path / "pairs", "--workers", 1]
-    arguments += ["--train-pairs", 10, "--validation-pairs", 5, "--samples", 16, "--batch-size", 8]
+    arguments += ["--single", 6, "--dual", 0, "--mixed", 4, "--validation", 3]
+    arguments += ["--samples", 16, "--batch-size", 8]
     main([str(argument) for argument in arguments])
     assert "tiny/model" in capsys.readouterr().out
     image = np.zeros((96, 128, 3), np.uint8)

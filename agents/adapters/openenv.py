@@ -139,6 +139,11 @@ class SharedPairs:
         self._lock = threading.Lock()
         self.settings = source.settings
 
+    @property
+    def versions(self) -> dict[str, str]:
+        """As the source has them."""
+        return self._source.versions
+
     def pair_seed(self, drawn: int, stage: str) -> int:
         """As the source has it."""
         return self._source.pair_seed(drawn, stage)

@@ -25,6 +25,7 @@ import numpy as np
 from agents.calibration.nuisance import NUISANCES, disturbed
 from agents.calibration.yardsticks import RANKS, Answerer, answers_of, yardsticks
 from agents.evaluation import held_out_pairs
+from agents.intervals import CONFIDENCE, mean_intervals
 from agents.mllm import load_tiny
 from agents.policies import PixelDiffPolicy
 from dig_env import REWARDS, score_batch
@@ -48,7 +49,6 @@ THRESHOLDS = (10, 15, 20, 25, 35, 50, 70, 100)
 """What the pixel difference "at its best" may choose from, in 8-bit levels."""
 
 PARTS = ("f1", "iou", "precision", "recall", "format")
-CONFIDENCE = 0.95
 
 Progress = Callable[[str, int, int], None]
 """Told of each condition: its name, how many are done, and of how many."""
@@ -221,23 +221,6 @@ def order_of(answered: dict[str, Answered], settings: CalibrationSettings) -> di
             "between": list(links[smallest]),
         }
     return order
-
-
-def mean_intervals(values: np.ndarray, resamples: int, seed: int) -> np.ndarray:
-    """Means of (n, k) values over n pairs with percentile bootstrap intervals.
-
-    The same resamples serve all k columns.
-
-    Returns:
-        (k, 3): mean, lower and upper end of the ``CONFIDENCE`` interval.
-    """
-    n = len(values)
-    # Drawing n pairs with replacement, as the number of times that each was drawn.
-    counts = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=resamples)
-    means = counts @ values / n
-    tail = 50 * (1 - CONFIDENCE)
-    low, high = np.percentile(means, [tail, 100 - tail], axis=0)
-    return np.column_stack([values.mean(axis=0), low, high])
 
 
 def write_card(card: dict[str, Any], path: Path) -> None:

@@ -2,10 +2,10 @@
 
     python -m agents.tiny.warmup --pairs runs/warmup/pairs --out runs/warmup/tiny
 
-renders the pairs that are missing (files of 400; stop and go on at any time), then trains the
-answer's tokens by cross-entropy on augmented pairs. It ends when the held-out F1 reaches
-`--target-f1`, the minutes are over or the samples are seen. Run it again with the same --out to go
-on where it stopped.
+renders the pairs that the dataset lacks (stop and go on at any time), then trains the answer's
+tokens by cross-entropy on augmented pairs. It ends when the held-out F1 on single differences
+reaches `--target-f1`, the minutes are over or the samples are seen. Run it again with the same
+--out to go on where it stopped.
 
 In --out: `model/` (what `from_pretrained` loads), `log.jsonl`, `checkpoint.pt`.
 """
@@ -28,9 +28,9 @@ from torch import Tensor, nn
 from agents.mllm import pair_messages
 from agents.tiny import DigTinyForConditionalGeneration, DigTinyProcessor, build_model
 from agents.tiny.batches import AnswerTokens, augment, to_float
-from agents.tiny.pairs import PairArrays, load_pairs, render_shards
+from agents.tiny.pairs import PairArrays, load_pairs
 from dig_env import instruction, score
-from scenes import RenderSettings
+from scenes import RenderSettings, render_dataset
 from scenes.files import write_folder_whole
 
 
@@ -44,9 +44,11 @@ class Warmup:
     """Settings of the warm-up; every field is an option of the command."""
 
     out: str = setting("runs/warmup/tiny", "folder for the model, the log and the checkpoint")
-    pairs: str = setting("runs/warmup/pairs", "folder of the rendered pairs")
-    train_pairs: int = setting(8000, "training pairs to render (0: use the files that exist)")
-    validation_pairs: int = setting(400, "held-out pairs to render (0: use the files that exist)")
+    pairs: str = setting("runs/warmup/pairs", "dataset of 128x96 pairs; all of it is used")
+    single: int = setting(6000, "training pairs of one difference to render, if they are missing")
+    dual: int = setting(4000, "training pairs of two")
+    mixed: int = setting(8000, "training pairs of one to four")
+    validation: int = setting(200, "held-out pairs of each stage to render")
     quality: str = setting("draft", "render quality of the pairs")
     workers: int = setting(2, "Blender processes")
     samples: int = setting(12_000, "samples to see at most; the learning rate ends at 0 there")
@@ -218,10 +220,10 @@ def evaluate(
     pairs: PairArrays,
     batch_size: int = 100,
 ) -> dict[str, float]:
-    """Mean scores of greedy answers: format; F1, IoU and reward of one or several differences."""
+    """Mean scores of greedy answers: format; F1 and reward of each stage."""
     model.eval()
     prompt = prompt_ids(processor).to(model.device)
-    scores, single = [], []
+    scores = []
     for start in range(0, len(pairs), batch_size):
         images = to_float(pairs.images[start : start + batch_size]).flatten(0, 1)
         output = model.generate(
@@ -231,17 +233,13 @@ def evaluate(
             do_sample=False,
         )
         answers = processor.batch_decode(output[:, prompt.shape[1] :], skip_special_tokens=True)
-        for i, answer in enumerate(answers, start):
-            truth = pairs.boxes_of(i)
-            scores.append(score(answer, truth))
-            single.append(len(truth) == 1)
+        scores += [score(answer, pairs.boxes_of(i)) for i, answer in enumerate(answers, start)]
     model.train()
     report = {"format": float(np.mean([s.format for s in scores]))}
-    for kind, wanted in (("single", True), ("several", False)):
-        chosen = [s for s, one in zip(scores, single, strict=True) if one == wanted]
-        for name in ("f1", "iou", "total"):
-            values = [getattr(s, name) for s in chosen]
-            report[f"{name}_{kind}"] = float(np.mean(values)) if values else 0.0
+    for stage in dict.fromkeys(pairs.stages.tolist()):
+        chosen = [s for s, of in zip(scores, pairs.stages, strict=True) if of == stage]
+        report[f"f1_{stage}"] = float(np.mean([s.f1 for s in chosen]))
+        report[f"reward_{stage}"] = float(np.mean([s.total for s in chosen]))
     return report
 
 
@@ -266,18 +264,26 @@ def parse_arguments(arguments: list[str] | None = None) -> Warmup:
     return Warmup(**vars(parser.parse_args(arguments)))
 
 
+def _tell(done: int, total: int) -> None:
+    if done % 500 == 0:
+        print(f"rendered {done} of {total} pairs", flush=True)
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Render what is missing, train, and say where the model lies."""
     run = parse_arguments(arguments)
     if run.threads:
         torch.set_num_threads(run.threads)
     print("warm-up:", json.dumps(asdict(run)), flush=True)
-    folder = Path(run.pairs)
-    for split, count in (("validation", run.validation_pairs), ("train", run.train_pairs)):
-        settings = RenderSettings(width=128, height=96, quality=run.quality)
-        for file in render_shards(folder, split, count, settings, run.workers):
-            print("rendered", file, flush=True)
-    train, held_out = load_pairs(folder, "train"), load_pairs(folder, "validation")
+    settings = RenderSettings(width=128, height=96, quality=run.quality)
+    asked = {"single": run.single, "dual": run.dual, "mixed": run.mixed}
+    counts = {stage: count for stage, count in asked.items() if count}
+    for split, wanted in (
+        ("train", counts),
+        ("validation", dict.fromkeys(counts, run.validation)),
+    ):
+        render_dataset(run.pairs, wanted, split, settings, workers=run.workers, on_pair=_tell)
+    train, held_out = load_pairs(run.pairs, "train"), load_pairs(run.pairs, "validation")
     trainer = Trainer(run)
     sizes = sum(p.numel() for p in trainer.model.parameters())
     print(f"{len(train)} pairs, {len(held_out)} held out; {sizes:,} parameters", flush=True)

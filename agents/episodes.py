@@ -1,0 +1,70 @@
+"""One answered pair, and what it counts for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from dig_env import Score
+from scenes import Pair
+
+METRICS = ("reward", "format", "f1", "iou", "precision", "recall", "count_accuracy")
+
+
+@dataclass(frozen=True, eq=False)
+class Episode:
+    """One answered pair.
+
+    Attributes:
+        pair: what was asked about.
+        answer: the policy's text.
+        score: what the answer earned; its ``answer`` holds the boxes.
+        found: the object ids of the differences that were found.
+    """
+
+    pair: Pair
+    answer: str
+    score: Score
+    found: frozenset[int]
+
+    @property
+    def count_is_right(self) -> bool:
+        """Whether the answer has as many boxes as the pair has differences."""
+        read = self.score.answer
+        return (read.ok or read.empty) and len(read.boxes) == len(self.pair.differences)
+
+    def to_json(self) -> dict[str, Any]:
+        """The pair's seed, the answer, what it earned, and why nothing if so ("error")."""
+        return {
+            "pair_seed": self.pair.plan.seed,
+            "answer": self.answer,
+            "error": self.score.answer.error,
+            "found": sorted(self.found),
+            **mean_metrics([self]),
+        }
+
+
+def metric_values(episodes: Sequence[Episode]) -> np.ndarray:
+    """(n, len(METRICS)) floats of n episodes; "reward" is the total of the score."""
+    return np.array(
+        [
+            (
+                episode.score.total,
+                episode.score.format,
+                episode.score.f1,
+                episode.score.iou,
+                episode.score.precision,
+                episode.score.recall,
+                float(episode.count_is_right),
+            )
+            for episode in episodes
+        ]
+    )
+
+
+def mean_metrics(episodes: Sequence[Episode]) -> dict[str, float]:
+    """The mean of each of ``METRICS`` over episodes."""
+    return dict(zip(METRICS, metric_values(episodes).mean(axis=0).tolist(), strict=True))

@@ -1,0 +1,144 @@
+"""Score a policy on pairs of any origin, as ``agents.evaluate`` does on rendered ones."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from agents.breakdown import metrics_with_intervals
+from agents.episodes import METRICS
+from agents.external.pair import ExternalPair
+from agents.intervals import CONFIDENCE
+from agents.policies import OraclePolicy, Policy
+from dig_env import RewardConfig, Score, instruction, score
+
+NOTHING_DIFFERS = " If nothing differs, answer with the empty list []."
+"""Added to every prompt of a set in which some pair has no difference."""
+
+
+@dataclass(frozen=True, eq=False)
+class ExternalReport:
+    """What a policy did on a set of pairs.
+
+    Attributes:
+        pairs: what was played.
+        answers: the policy's text for each.
+        scores: of each answer.
+        found_from: the IoU from which on a difference counts as found.
+    """
+
+    pairs: tuple[ExternalPair, ...]
+    answers: tuple[str, ...]
+    scores: tuple[Score, ...]
+    found_from: float
+
+    @property
+    def values(self) -> np.ndarray:
+        """(pairs, metrics) floats, in the order of ``agents.episodes.METRICS``."""
+        rows = zip(self.pairs, self.scores, strict=True)
+        return np.array([_metric_values(pair, result) for pair, result in rows])
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """Means over the pairs of each of ``agents.episodes.METRICS``."""
+        return dict(zip(METRICS, self.values.mean(axis=0).tolist(), strict=True))
+
+    def recall_by_change(self) -> dict[str, float]:
+        """The share of differences of each kind that were found.
+
+        "none" is the share of the pairs without a difference that were answered so.
+        """
+        found: dict[str, list[bool]] = {}
+        for pair, result in zip(self.pairs, self.scores, strict=True):
+            hits = {true for _, true, iou in result.matches if iou >= self.found_from}
+            for index, change in enumerate(pair.changes):
+                found.setdefault(change, []).append(index in hits)
+            if not pair.changes:
+                found.setdefault("none", []).append(result.answer.empty)
+        return {change: float(np.mean(hits)) for change, hits in sorted(found.items())}
+
+    def to_json(self) -> dict[str, Any]:
+        """The results as JSON values.
+
+        Returns:
+            "pairs" (their number), the mean of each metric, "recall_by_change", and with the
+            "confidence" intervals of a bootstrap over pairs "intervals", [mean, low, high] of each
+            metric.
+        """
+        return {
+            "pairs": len(self.pairs),
+            **self.metrics,
+            "recall_by_change": self.recall_by_change(),
+            "confidence": CONFIDENCE,
+            "intervals": metrics_with_intervals(self.values, seed=0),
+        }
+
+
+def evaluate_external(
+    policy: Policy,
+    pairs: Sequence[ExternalPair],
+    *,
+    coordinates: str = "norm1000",
+    config: RewardConfig = RewardConfig(),
+    batch_size: int = 16,
+    on_pair: Callable[[], None] | None = None,
+) -> ExternalReport:
+    """Let a policy answer every pair, and score the answers.
+
+    The prompt is the game's; where a pair of the set has no difference, all prompts end in
+    ``NOTHING_DIFFERS``, so that no prompt tells which.
+
+    Args:
+        policy: answers batches of observations.
+        pairs: of a reader in this package.
+        coordinates: frame that the prompt asks for and answers are read in.
+        config: reward weights.
+        batch_size: observations a call of ``policy.act``.
+        on_pair: called after each pair, for progress.
+
+    Raises:
+        ValueError: no pairs, or a policy that does not answer each observation.
+    """
+    if not pairs:
+        raise ValueError("there are no pairs to play")
+    suffix = "" if all(len(pair.boxes_unit) for pair in pairs) else NOTHING_DIFFERS
+    answers: list[str] = []
+    scores: list[Score] = []
+    stream = iter(pairs)
+    while batch := list(itertools.islice(stream, batch_size)):
+        if isinstance(policy, OraclePolicy):
+            for pair in batch:
+                policy.reveal(pair)
+        replies = policy.act([_observation(pair, coordinates, suffix) for pair in batch])
+        if len(replies) != len(batch):
+            raise ValueError(
+                f"{type(policy).__name__}.act returned {len(replies)} answers for {len(batch)} "
+                "observations; it must return one each"
+            )
+        for pair, reply in zip(batch, replies, strict=True):
+            answers.append(reply)
+            scores.append(
+                score(reply, pair.boxes_unit, config, coordinates=coordinates, size=pair.size)
+            )
+            if on_pair is not None:
+                on_pair()
+    return ExternalReport(tuple(pairs), tuple(answers), tuple(scores), config.found_from)
+
+
+def _observation(pair: ExternalPair, coordinates: str, suffix: str) -> dict[str, Any]:
+    return {
+        "image_a": pair.image_a,
+        "image_b": pair.image_b,
+        "prompt": instruction(coordinates, pair.size) + suffix,
+    }
+
+
+def _metric_values(pair: ExternalPair, result: Score) -> tuple[float, ...]:
+    parts = (result.total, result.format, result.f1, result.iou, result.precision, result.recall)
+    read = result.answer
+    count_is_right = (read.ok or read.empty) and len(read.boxes) == len(pair.boxes_unit)
+    return (*parts, float(count_is_right))

@@ -1,0 +1,46 @@
+"""Bootstrap confidence intervals over pairs.
+
+The pair is what is drawn anew, never the difference: differences of one pair share a scene and an
+answer, so they are not independent.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+CONFIDENCE = 0.95
+RESAMPLES = 2000
+
+
+def mean_intervals(values: np.ndarray, resamples: int = RESAMPLES, seed: int = 0) -> np.ndarray:
+    """Means of (n, k) values over n pairs with percentile bootstrap intervals.
+
+    The same resamples serve all k columns.
+
+    Returns:
+        (k, 3): mean, lower and upper end of the ``CONFIDENCE`` interval.
+    """
+    return ratio_intervals(values, np.ones_like(values, dtype=float), resamples, seed)
+
+
+def ratio_intervals(
+    parts: np.ndarray, totals: np.ndarray, resamples: int = RESAMPLES, seed: int = 0
+) -> np.ndarray:
+    """Sum of the parts over sum of the totals, such as found differences over differences.
+
+    Args:
+        parts, totals: (n, k) of n pairs; totals are at least 0, and no column of them is all 0.
+        resamples: of the pairs; one that draws none of a column's totals is left out there.
+        seed: of the resampling.
+
+    Returns:
+        (k, 3): ratio, lower and upper end of the percentile bootstrap ``CONFIDENCE`` interval.
+    """
+    n = len(parts)
+    # Drawing n pairs with replacement, as the number of times that each was drawn.
+    counts = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=resamples)
+    with np.errstate(invalid="ignore"):
+        ratios = (counts @ parts) / (counts @ totals)
+    tail = 50 * (1 - CONFIDENCE)
+    low, high = np.nanpercentile(ratios, [tail, 100 - tail], axis=0)
+    return np.column_stack([parts.sum(axis=0) / totals.sum(axis=0), low, high])

@@ -1,0 +1,273 @@
+"""Tokens, memory and time of the runs in examples/qwen3_vl, worked out; nothing is trained.
+
+python benchmarks/qwen3_vl_budget.py --out docs/results/qwen3_vl_budget.json
+
+The models are built at full size on PyTorch's meta device, from the values of their published
+config.json, and their parameters are counted. What is assumed rather than counted is in
+``Assumed``. GB are 1e9 bytes.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import tyro
+from peft import LoraConfig, get_peft_model
+from transformers import Qwen3VLConfig, Qwen3VLForConditionalGeneration
+from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import smart_resize
+
+from agents.run_file import read_run
+from agents.settings import GRPORun
+from scenes.files import write_whole
+
+RUNS = Path("examples/qwen3_vl")
+PATCH, MERGE = 16, 2
+MIN_PIXELS, MAX_PIXELS = 65_536, 16_777_216
+"""``size`` of Qwen3-VL's preprocessor_config.json: what is smaller is enlarged."""
+
+INSTRUCTION_TOKENS = {None: 80, True: 80, False: 82}
+"""A prompt of Qwen3-VL-Thinking without its image tokens, by ``GRPORun.thinking``: two image marks
+each, the instruction (64), the turns' marks and the opening of the thought. Counted with Qwen's
+vocabulary of 151,643 byte pairs, as it lies in the package dashscope (resources/qwen.tiktoken)."""
+
+
+@dataclass(frozen=True)
+class Assumed:
+    """What is not counted but assumed, of one NVIDIA H100 SXM and of the run.
+
+    Attributes:
+        gpu_gb: memory.
+        peak_flops: bfloat16, dense; from the data sheet.
+        bandwidth_gb_s: of its memory; from the data sheet.
+        flops_reached, bandwidth_reached: shares of these that learner and rollouts reach.
+        mean_answer: mean length of an answer, as a share of the longest allowed.
+        vllm_overhead_gb: what vLLM takes beside weights and cache.
+        asleep_gb: what vLLM and CUDA keep while it sleeps.
+        sync_s: seconds to hand vLLM the new weights.
+        pair_core_s: seconds of one core for a pair at 320x240 standard: 0.446 s on two cores, see
+            docs/results/rendering.json; taken as proportional to the pixels.
+    """
+
+    gpu_gb: float = 80.0
+    peak_flops: float = 989e12
+    bandwidth_gb_s: float = 3350.0
+    flops_reached: float = 0.3
+    bandwidth_reached: float = 0.5
+    mean_answer: float = 0.6
+    vllm_overhead_gb: float = 3.0
+    asleep_gb: float = 3.0
+    sync_s: float = 5.0
+    pair_core_s: float = 0.892
+
+
+def full_size_config(size: str) -> Qwen3VLConfig:
+    """The values of Qwen/Qwen3-VL-``size``-Thinking's config.json, and of -Instruct's.
+
+    Args:
+        size: "4B" or "8B".
+    """
+    hidden, mlp, tied, vision = {
+        "4B": (2560, 9728, True, (24, 1024, 4096, [5, 11, 17])),
+        "8B": (4096, 12288, False, (27, 1152, 4304, [8, 16, 24])),
+    }[size]
+    return Qwen3VLConfig(
+        tie_word_embeddings=tied,
+        text_config={
+            "vocab_size": 151_936,
+            "hidden_size": hidden,
+            "intermediate_size": mlp,
+            "num_hidden_layers": 36,
+            "num_attention_heads": 32,
+            "num_key_value_heads": 8,
+            "head_dim": 128,
+            "max_position_embeddings": 262_144,
+            "rope_parameters": {
+                "rope_type": "default",
+                "rope_theta": 5e6,
+                "mrope_section": [24, 20, 20],
+                "mrope_interleaved": True,
+            },
+        },
+        vision_config={
+            "depth": vision[0],
+            "hidden_size": vision[1],
+            "intermediate_size": vision[2],
+            "deepstack_visual_indexes": vision[3],
+            "num_heads": 16,
+            "out_hidden_size": hidden,
+            "patch_size": PATCH,
+            "spatial_merge_size": MERGE,
+            "temporal_patch_size": 2,
+            "num_position_embeddings": 2304,
+        },
+    )
+
+
+def full_size_model(size: str) -> Qwen3VLForConditionalGeneration:
+    """The model without weights, on the meta device."""
+    with torch.device("meta"):
+        return Qwen3VLForConditionalGeneration(full_size_config(size))
+
+
+def image_tokens(width: int, height: int) -> int:
+    """Tokens of one image: one for 32x32 pixels after resizing to multiples of 32."""
+    side = PATCH * MERGE
+    new = smart_resize(height, width, factor=side, min_pixels=MIN_PIXELS, max_pixels=MAX_PIXELS)
+    return math.prod(new) // side**2
+
+
+def prompt_tokens(run: GRPORun, width: int, height: int) -> int:
+    """Tokens of a prompt with two images; each image's first token stands in the text already."""
+    return INSTRUCTION_TOKENS[run.thinking] + 2 * (image_tokens(width, height) - 1)
+
+
+def budget(run: GRPORun, gpus: int, width: int, height: int, assumed: Assumed) -> dict[str, Any]:
+    """Tokens, memory per GPU, time and rendering of a run."""
+    size = "4B" if "4B" in run.model else "8B"
+    model = full_size_model(size)
+    text = model.config.text_config
+    weights = sum(p.numel() for p in model.parameters())
+    tower = sum(p.numel() for p in model.model.visual.parameters())
+    embedding = text.vocab_size * text.hidden_size
+    # Of tied embeddings the one matrix multiplies, as the head; else the input's only looks up.
+    multiplying = weights - tower - (0 if model.config.tie_word_embeddings else embedding)
+    adapters = 0
+    if run.lora is not None:
+        adapted = get_peft_model(model, LoraConfig(**run.lora))
+        adapters = sum(p.numel() for p in adapted.parameters() if p.requires_grad)
+
+    prompt = prompt_tokens(run, width, height)
+    answers = run.pairs_per_step * run.rollouts // gpus
+    mean = prompt + assumed.mean_answer * run.max_completion_length
+    longest = prompt + run.max_completion_length
+    cache_b = 2 * text.num_hidden_layers * text.num_key_value_heads * text.head_dim * 2
+    micro = run.trl["per_device_train_batch_size"]
+
+    # Bytes each: bfloat16 2; float32 weight, gradient and two moments of AdamW 16, in shares.
+    if run.lora is not None:
+        held = 2 * weights + 16 * adapters
+        reference, reference_peak = 0.0, 0.0  # the model with its adapters switched off
+    else:
+        held = 16 * weights / gpus
+        # In shares too, but TRL gathers the reference model whole, in bfloat16, when it is asked.
+        reference, reference_peak = 4 * weights / gpus, 2.0 * weights
+    checkpoints = 2 * micro * longest * text.hidden_size * text.num_hidden_layers
+    # One layer's, computed anew: some 8 of the layer's width and 4 of its MLP's; its input again.
+    layer = 2 * micro * longest * (8 * text.hidden_size + 4 * text.intermediate_size)
+    pool = run.trl["vllm_gpu_memory_utilization"] * assumed.gpu_gb
+    cache = pool - 2 * weights / 1e9 - assumed.vllm_overhead_gb
+    learning = (held + reference + max(checkpoints + layer, reference_peak)) / 1e9
+    memory = {
+        "weights_and_optimiser_gb": held / 1e9,
+        "reference_gb": reference / 1e9,
+        "reference_whole_gb": reference_peak / 1e9,
+        "activations_gb": (checkpoints + layer) / 1e9,
+        "learning_gb": learning + assumed.asleep_gb,
+        "vllm_gb": pool,
+        "vllm_cache_gb": cache,
+        "longest_answers_in_cache": int(cache * 1e9 / (longest * cache_b)),
+        "rollouts_gb": (held + reference) / 1e9 + pool,
+        "host_gb": 0.0 if run.lora is not None else gpus * 4 * weights * 2 / 1e9,
+    }
+
+    # 2 FLOPs a weight and pass. Passes: the old log-probabilities (for vLLM's correction), the
+    # reference, forward, forward again (checkpointing), backward: 2 of a full one, 1 with LoRA.
+    passes = 1 + (run.beta > 0) + 2 + (2 if run.lora is None else 1)
+    patches = 2 * image_tokens(width, height) * MERGE**2
+    flops = answers * passes * 2 * (multiplying * mean + tower * patches)
+    learn_s = flops / (assumed.flops_reached * assumed.peak_flops)
+    # A step of decoding reads all weights and the answers' caches once; the longest answer decides.
+    live = answers * (prompt + assumed.mean_answer * run.max_completion_length / 2) * cache_b
+    token_s = (2 * multiplying + live) / (assumed.bandwidth_reached * assumed.bandwidth_gb_s * 1e9)
+    rollout_s = run.max_completion_length * token_s
+    step_s = rollout_s + assumed.sync_s + learn_s
+    render_core_s = assumed.pair_core_s * width * height / (320 * 240)
+    return {
+        "model": run.model,
+        "gpus": gpus,
+        "parameters": weights,
+        "vision_parameters": tower,
+        "trained_parameters": adapters or weights,
+        "tokens": {
+            "image": image_tokens(width, height),
+            "prompt": prompt,
+            "longest": longest,
+            "answers_a_step_and_gpu": answers,
+        },
+        "memory": memory,
+        "time": {
+            "passes": passes,
+            "learner_flops": flops,
+            "rollouts_s": rollout_s,
+            "rollout_tokens_a_s": answers
+            * assumed.mean_answer
+            * run.max_completion_length
+            / rollout_s,
+            "learning_s": learn_s,
+            "step_s": step_s,
+            "run_h": run.steps * step_s / 3600,
+        },
+        "rendering": {
+            "core_s_a_pair": render_core_s,
+            "cores_that_keep_up": run.pairs_per_step * render_core_s / step_s,
+            "core_h_of_4800_pairs": 4800 * render_core_s / 3600,
+        },
+    }
+
+
+def main(
+    width: int = 512, height: int = 384, out: Path = Path("docs/results/qwen3_vl_budget.json")
+) -> None:
+    """Work out the budget of each run and write it.
+
+    Args:
+        width: of the images, in pixels.
+        height: of the images, in pixels.
+        out: the JSON file.
+    """
+    assumed = Assumed()
+    runs = {}
+    for path in sorted(RUNS.glob("*.yaml")):
+        if path.stem == "fsdp":
+            continue
+        run = read_run(path)
+        runs[path.stem] = budget(run, 8 if run.lora is None else 1, width, height, assumed)
+        print_run(path.stem, runs[path.stem])
+    sizes = {
+        f"{w}x{h}": image_tokens(w, h) for w, h in ((320, 240), (512, 384), (640, 480), (1024, 768))
+    }
+    print("tokens of an image:", sizes)
+    result = {
+        "command": "python benchmarks/qwen3_vl_budget.py",
+        "images": f"{width}x{height}",
+        "assumed": asdict(assumed),
+        "image_tokens": sizes,
+        "runs": runs,
+    }
+    write_whole(out, json.dumps(rounded(result), indent=2).encode() + b"\n")
+    print(f"result: {out}")
+
+
+def print_run(name: str, found: dict[str, Any]) -> None:
+    """The numbers that decide whether a run fits, and how long it takes."""
+    trained, of = found["trained_parameters"] / 1e6, found["parameters"] / 1e6
+    print(f"{name}: trains {trained:.0f} of {of:.0f} million parameters")
+    for part in ("tokens", "memory", "time", "rendering"):
+        numbers = (f"{key} {value:.4g}" for key, value in found[part].items())
+        print(f"  {part}: {', '.join(numbers)}")
+
+
+def rounded(value: Any) -> Any:
+    """Four significant digits, so that the file holds no noise."""
+    if isinstance(value, dict):
+        return {key: rounded(entry) for key, entry in value.items()}
+    return float(f"{value:.4g}") if isinstance(value, float) else value
+
+
+if __name__ == "__main__":
+    tyro.cli(main)

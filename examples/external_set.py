@@ -1,0 +1,23 @@
+"""Score a policy on pairs that did not come from the game: here a COCO file, written just before.
+
+python examples/external_set.py
+"""
+
+import tempfile
+from pathlib import Path
+
+from agents import PixelDiffPolicy
+from agents.export import export_dataset
+from agents.external import evaluate_external, read_coco_pairs
+from scenes import RenderSettings, render_dataset
+
+with tempfile.TemporaryDirectory() as folder:
+    dataset, coco = Path(folder, "pairs"), Path(folder, "coco")
+    settings = RenderSettings(width=128, height=96, quality="draft")
+    render_dataset(dataset, {"dual": 8}, "test", settings)
+    export_dataset(dataset, coco, "coco")
+
+    pairs = read_coco_pairs(coco / "instances-test-dual.json")
+    report = evaluate_external(PixelDiffPolicy(), pairs)
+    for metric, (mean, low, high) in report.to_json()["intervals"].items():
+        print(f"{metric:14} {mean:.2f}  ({low:.2f} to {high:.2f})")

@@ -1,0 +1,51 @@
+"""How much of an object others hide, measured on the object-ID masks of a rendered pair."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from scenes.influence import View, hull_points, surface_hit
+from scenes.pair import Pair
+from scenes.plan import Camera, SceneObject
+
+
+def hidden_share(pair: Pair, object_id: int) -> float:
+    """The part of an object's silhouette in which the images show other objects instead.
+
+    The silhouette is every pixel inside the image in which the object would be seen if it stood
+    alone, of both images taken together; an image in which it is absent has none.
+
+    Returns:
+        0.0 (nothing in front of it) to 1.0.
+
+    Raises:
+        ValueError: the pair has no such object.
+    """
+    height, width = pair.ids_a.shape
+    covered = hidden = 0
+    for scene, ids in ((pair.plan.scene_a, pair.ids_a), (pair.plan.scene_b, pair.ids_b)):
+        for obj in scene:
+            if obj.id == object_id:
+                outline = silhouette(obj, pair.plan.camera, width, height)
+                covered += int(outline.sum())
+                # Not the floor: the rounded edge of a cube lets a rim of it through.
+                hidden += int((outline & (ids != object_id) & (ids != 0)).sum())
+    if not covered:
+        raise ValueError(f"object {object_id} is in neither image of pair {pair.plan.seed}")
+    return hidden / covered
+
+
+def silhouette(obj: SceneObject, camera: Camera, width: int, height: int) -> np.ndarray:
+    """The pixels whose middle shows the object if it stands alone; (height, width) bool."""
+    view = View(camera, width, height)
+    corners = view.project(hull_points(obj))
+    # The hull of a sphere's points is a little too narrow: a margin of a pixel and a hundredth.
+    margin = 1 + 0.01 * np.ptp(corners, axis=0)
+    x0, y0 = np.clip(np.floor(corners.min(axis=0) - margin), 0, (width, height)).astype(int)
+    x1, y1 = np.clip(np.ceil(corners.max(axis=0) + margin), 0, (width, height)).astype(int)
+    mask = np.zeros((height, width), bool)
+    if x0 < x1 and y0 < y1:
+        grid = np.stack(np.meshgrid(np.arange(x0, x1), np.arange(y0, y1)), axis=-1) + 0.5
+        distance, _ = surface_hit(obj, view.eye, view.rays(grid.reshape(-1, 2)))
+        mask[y0:y1, x0:x1] = np.isfinite(distance).reshape(y1 - y0, x1 - x0)
+    return mask

@@ -1,0 +1,57 @@
+"""A run file's run on the small Qwen3-VL in processes that share its weights, on the CPU.
+
+    torchrun --nproc-per-node 2 tests/sharded_run.py MODEL OUT FSDP
+
+FSDP is the file for `accelerate launch`, or "none" for a whole model in each process. accelerate
+shards on accelerators alone, although PyTorch (FSDP2) does so anywhere; lifting that one
+restriction is all that is done to it here.
+"""
+
+import os
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+from accelerate.commands.launch import _validate_launch_command, launch_command_parser
+from accelerate.state import AcceleratorState, PartialState
+from accelerate.utils import DistributedType
+from accelerate.utils.launch import prepare_multi_gpu_env
+from qwen3_vl import register
+from test_qwen3_vl_runs import miniature
+
+from agents import train_grpo
+from agents.run_file import read_run
+
+RUN = Path("examples/qwen3_vl/full_8b.yaml")
+
+
+def launch_with(file: str) -> None:
+    """Set the environment that `accelerate launch` sets, and let FSDP be on the CPU."""
+    arguments = launch_command_parser().parse_args(["--config_file", file, "script.py"])
+    wanted = prepare_multi_gpu_env(_validate_launch_command(arguments)[0])
+    os.environ |= {
+        key: value for key, value in wanted.items() if key.startswith(("FSDP_", "ACCELERATE_"))
+    }
+    start = AcceleratorState.__init__
+
+    def start_sharded(self, *args, fsdp_plugin=None, **kwargs):
+        start(self, *args, fsdp_plugin=fsdp_plugin, **kwargs)
+        if fsdp_plugin is not None and self.distributed_type == DistributedType.MULTI_CPU:
+            fsdp_plugin.set_mixed_precision(self.mixed_precision)
+            self.fsdp_plugin, self.distributed_type = fsdp_plugin, DistributedType.FSDP
+            PartialState._shared_state["distributed_type"] = DistributedType.FSDP
+
+    AcceleratorState.__init__ = start_sharded
+
+
+def main(model: str, out: str, fsdp: str) -> None:
+    """Train two steps."""
+    register()
+    if fsdp != "none":
+        launch_with(fsdp)
+    run = miniature(read_run(RUN), model, out)
+    train_grpo(replace(run, steps=2, learning_rate=1e-3, minutes=None))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,405 @@
+"""A policy behind an endpoint, against a server of the test's own that speaks the protocol."""
+
+import base64
+import contextlib
+import io
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import SMALL
+from PIL import Image
+
+import agents.api_policy
+from agents import PixelDiffPolicy
+from agents.api_policy import ApiError, ApiPolicy, Usage
+from agents.episodes import mean_metrics
+from agents.evaluation import play
+from dig_env import observe, parse_boxes
+
+ROOT = Path(__file__).parent.parent
+
+
+def completion(content, finish_reason="stop", usage=(900, 20), **message):
+    """The body of a chat completion."""
+    body = {
+        "id": "chatcmpl-1",
+        "object": "chat.completion",
+        "model": "looker",
+        "choices": [
+            {
+                "index": 0,
+                "message": {"role": "assistant", "content": content, **message},
+                "finish_reason": finish_reason,
+            }
+        ],
+    }
+    if usage is not None:
+        prompt, answer = usage
+        body["usage"] = {
+            "prompt_tokens": prompt,
+            "completion_tokens": answer,
+            "total_tokens": prompt + answer,
+        }
+    return body
+
+
+class Server(ThreadingHTTPServer):
+    """Answers as the test says: ``answer(request body) -> (status, headers, body)``."""
+
+    daemon_threads = True
+
+    def __init__(self, answer):
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.answer = answer
+        self.lock = threading.Lock()
+        self.requests = []
+        self.now = self.most = 0
+
+    @property
+    def url(self):
+        return f"http://127.0.0.1:{self.server_address[1]}/v1"
+
+
+class Handler(BaseHTTPRequestHandler):
+    def do_POST(self):
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        with self.server.lock:
+            self.server.requests.append((self.path, dict(self.headers), body))
+            self.server.now += 1
+            self.server.most = max(self.server.most, self.server.now)
+        status, headers, answer = self.server.answer(body)
+        with self.server.lock:
+            self.server.now -= 1
+        content = answer if isinstance(answer, bytes) else json.dumps(answer).encode()
+        # A client that no longer waits has closed the line.
+        with contextlib.suppress(ConnectionError):
+            self.send_response(status)
+            for name, value in {"Content-Length": len(content), **headers}.items():
+                self.send_header(name, str(value))
+            self.end_headers()
+            self.wfile.write(content)
+
+    def log_message(self, *_):
+        pass
+
+
+@contextlib.contextmanager
+def serving(answer):
+    server = Server(answer)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield server
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+def always(body):
+    return lambda _: (200, {}, body)
+
+
+def in_turn(*answers):
+    """Each answer once, the last one for ever; for one request at a time."""
+    left = list(answers)
+    return lambda _: left.pop(0) if len(left) > 1 else left[0]
+
+
+def images_of(body):
+    """The pictures that a request carries, decoded."""
+    parts = body["messages"][0]["content"]
+    urls = [part["image_url"]["url"] for part in parts if part["type"] == "image_url"]
+    files = [base64.b64decode(url.removeprefix("data:image/png;base64,")) for url in urls]
+    return [np.array(Image.open(io.BytesIO(file))) for file in files]
+
+
+@pytest.fixture
+def observation(pairs):
+    return observe(pairs["single"][0])
+
+
+@pytest.fixture(autouse=True)
+def short_waits(monkeypatch):
+    """Backoff as it is, but never longer than 50 ms."""
+    monkeypatch.setattr(agents.api_policy, "MAX_WAIT_S", 0.05)
+
+
+def ask(observation, body, **settings):
+    """The answer to one observation and what it took."""
+    with serving(always(body)) as server:
+        policy = ApiPolicy(server.url, "looker", **settings)
+        (text,) = policy.act([observation])
+    return text, policy.usage
+
+
+# The request
+
+
+def test_a_request_holds_both_images_to_the_bit_and_the_prompt(observation):
+    with serving(always(completion("[[1, 2, 3, 4]]"))) as server:
+        answers = ApiPolicy(server.url + "/", "looker", max_tokens=77).act([observation])
+    ((path, _, body),) = server.requests
+    assert answers == ["[[1, 2, 3, 4]]"] and path == "/v1/chat/completions"
+    assert body["model"] == "looker"
+    assert body["max_completion_tokens"] == 77 and body["temperature"] == 0
+    (message,) = body["messages"]
+    assert message["role"] == "user"
+    assert [part["type"] for part in message["content"]] == ["image_url", "image_url", "text"]
+    assert message["content"][2]["text"] == observation["prompt"]
+    image_a, image_b = images_of(body)
+    assert np.array_equal(image_a, observation["image_a"])
+    assert np.array_equal(image_b, observation["image_b"])
+
+
+def test_further_fields_replace_and_none_leaves_out(observation):
+    request = {"max_completion_tokens": None, "max_tokens": 5, "reasoning_effort": "low"}
+    with serving(always(completion("[]"))) as server:
+        ApiPolicy(server.url, "looker", request=request).act([observation])
+    ((_, _, body),) = server.requests
+    assert "max_completion_tokens" not in body
+    assert (body["max_tokens"], body["temperature"], body["reasoning_effort"]) == (5, 0, "low")
+
+
+@pytest.mark.parametrize("key", ["sk-secret", None])
+def test_the_key_comes_from_the_environment(observation, monkeypatch, key):
+    monkeypatch.delenv("LOOKER_KEY", raising=False)
+    if key is not None:
+        monkeypatch.setenv("LOOKER_KEY", key)
+    with serving(always(completion("[]"))) as server:
+        ApiPolicy(server.url, "looker", api_key_env="LOOKER_KEY").act([observation])
+    ((_, headers, _),) = server.requests
+    assert headers.get("Authorization") == (key and f"Bearer {key}")
+
+
+# Many at once
+
+
+def test_a_model_that_subtracts_pixels_earns_what_it_earns_without_a_server(pairs):
+    """The whole way: rendered pairs, data URLs, a server that looks at them, answers in order."""
+
+    def subtract(body):
+        image_a, image_b = images_of(body)
+        # The later a request comes, the sooner it is answered: order must not depend on it.
+        time.sleep(0.05 * (len(server.requests) % 3 == 1))
+        (text,) = PixelDiffPolicy().act([{"image_a": image_a, "image_b": image_b}])
+        return 200, {}, completion(text)
+
+    chosen = pairs["mixed"][:24]
+    with serving(subtract) as server:
+        served = play(ApiPolicy(server.url, "looker", concurrency=6), chosen, batch_size=24)
+    here = play(PixelDiffPolicy(), chosen)
+    assert [e.answer for e in served] == [e.answer for e in here]
+    assert mean_metrics(served) == mean_metrics(here)
+    assert 2 <= server.most <= 6
+
+
+def test_concurrency_one_asks_one_after_the_other(observation):
+    with serving(always(completion("[]"))) as server:
+        ApiPolicy(server.url, "looker", concurrency=1).act([observation] * 4)
+    assert server.most == 1 and len(server.requests) == 4
+
+
+def test_tokens_are_counted_and_priced(observation):
+    with serving(always(completion("[]", usage=(1500, 30)))) as server:
+        policy = ApiPolicy(server.url, "looker", price=(2.0, 10.0))
+        for _ in range(2):
+            policy.act([observation] * 5)
+    assert policy.usage == Usage(answers=10, prompt_tokens=15_000, completion_tokens=300)
+    assert policy.usage_json()["cost"] == pytest.approx(15_000 * 2e-6 + 300 * 10e-6)
+
+
+def test_answers_without_counts_are_said_to_be_uncounted(observation):
+    _, usage = ask(observation, completion("[]", usage=None))
+    assert usage == Usage(answers=1, uncounted=1)
+
+
+# Failures
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [
+        (429, {}, {"error": {"message": "slow down"}}),
+        (429, {"Retry-After": "30"}, {}),
+        (500, {}, b"oops"),
+        (503, {}, b""),
+        (200, {}, b"<html>gateway</html>"),
+        (200, {}, {"error": {"message": "provider failed"}}),
+        (200, {}, {"choices": [{"message": None}]}),
+    ],
+    ids=["429", "429-later", "500", "503", "html", "error-in-200", "no-message"],
+)
+def test_what_may_pass_is_tried_again(observation, failure):
+    answer = in_turn(failure, failure, (200, {}, completion("[[1, 2, 3, 4]]")))
+    with serving(answer) as server:
+        policy = ApiPolicy(server.url, "looker")
+        assert policy.act([observation]) == ["[[1, 2, 3, 4]]"]
+    assert len(server.requests) == 3 and policy.usage.retries == 2
+
+
+def test_waits_double_or_last_as_long_as_the_endpoint_asks(observation, monkeypatch):
+    monkeypatch.setattr(agents.api_policy, "MAX_WAIT_S", 60.0)
+    waits = []
+    monkeypatch.setattr(agents.api_policy.time, "sleep", waits.append)
+    busy, later = (500, {}, {}), (429, {"Retry-After": "17"}, {})
+    with serving(in_turn(busy, busy, busy, later, (200, {}, completion("[]")))) as server:
+        ApiPolicy(server.url, "looker").act([observation])
+    assert waits[3] == 17.0
+    for attempt, wait in enumerate(waits[:3]):
+        assert 2**attempt / 2 <= wait <= 2**attempt
+
+
+def test_a_timeout_is_tried_again(observation):
+    slept = threading.Event()
+
+    def slow_once(_):
+        if not slept.is_set():
+            slept.set()
+            time.sleep(1.0)
+        return 200, {}, completion("[[1, 2, 3, 4]]")
+
+    with serving(slow_once) as server:
+        policy = ApiPolicy(server.url, "looker", timeout_s=0.3)
+        assert policy.act([observation]) == ["[[1, 2, 3, 4]]"]
+    assert policy.usage.retries == 1
+
+
+def test_an_endpoint_that_keeps_failing_ends_the_evaluation(observation):
+    with serving(always({})) as server:
+        policy = ApiPolicy(server.url, "looker", retries=2)
+        with pytest.raises(ApiError, match="failed 3 times, lastly so: what came back is no chat"):
+            policy.act([observation])
+    assert len(server.requests) == 3
+
+
+def test_an_endpoint_that_is_not_there_is_named(observation):
+    with serving(always({})) as server:
+        url = server.url
+    with pytest.raises(ApiError, match=f"{url}/chat/completions failed 2 times.*ConnectError"):
+        ApiPolicy(url, "looker", retries=1).act([observation])
+
+
+@pytest.mark.parametrize(
+    ("status", "message"),
+    [
+        (401, "Put the key into the environment variable OPENAI_API_KEY"),
+        (404, "model 'looker'.*no such model"),
+        (400, "the request's fields: .*'temperature': 0"),
+    ],
+)
+def test_a_refusal_is_not_tried_again_and_says_what_to_do(observation, status, message):
+    refuse = in_turn((status, {}, {"error": {"message": "no such model"}}))
+    with serving(refuse) as server, pytest.raises(ApiError, match=message):
+        ApiPolicy(server.url, "looker", concurrency=1).act([observation] * 3)
+    assert len(server.requests) < 3
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"base_url": "localhost:8000"}, "base_url='localhost:8000': give a URL"),
+        ({"concurrency": 0}, "concurrency=0"),
+        ({"max_tokens": 0}, "max_tokens=0"),
+        ({"retries": -1}, "retries=-1"),
+        ({"timeout_s": 0}, "timeout_s=0"),
+    ],
+)
+def test_settings_out_of_range_are_refused(settings, message):
+    with pytest.raises(ValueError, match=message):
+        ApiPolicy(**({"base_url": "http://localhost:1/v1", "model": "looker"} | settings))
+
+
+# Thoughts
+
+
+@pytest.mark.parametrize("field", ["reasoning", "reasoning_content"])
+def test_a_thought_apart_is_no_part_of_the_answer(observation, field):
+    body = completion("[[1, 2, 30, 40]]", **{field: "maybe [[500, 500, 600, 600]]"})
+    text, _ = ask(observation, body)
+    assert text == "<think>maybe [[500, 500, 600, 600]]</think>[[1, 2, 30, 40]]"
+    assert parse_boxes(text).boxes.tolist() == [[0.001, 0.002, 0.03, 0.04]]
+
+
+DRAFT = "The cube: [[500, 500, 600, 600]]. But wait,"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        completion(None, "length", reasoning=DRAFT),
+        completion("", "length", reasoning_content=DRAFT),
+        completion("<think>" + DRAFT, "length"),
+        completion(DRAFT, "length"),
+        completion(None, "length", reasoning="I close it with </think>. " + DRAFT),
+    ],
+    ids=["apart", "older field", "opened in the text", "opened in the template", "with a mark"],
+)
+def test_a_thought_that_was_cut_off_is_no_answer(observation, body):
+    text, usage = ask(observation, body)
+    assert usage.cut_off == 1
+    assert not parse_boxes(text).ok
+
+
+def test_an_answer_after_a_closed_thought_counts_although_it_was_cut_off(observation):
+    text, _ = ask(observation, completion("thought</think>[[1, 2, 30, 40]] This", "length"))
+    assert parse_boxes(text).ok
+
+
+def test_a_refusal_to_answer_is_an_empty_answer(observation):
+    text, usage = ask(observation, completion(None, "content_filter", refusal="I cannot"))
+    assert text == "" and usage.answers == 1
+
+
+# The command line and the example
+
+
+def test_the_example_evaluates_the_model_of_an_endpoint():
+    with serving(always(completion("[[400, 400, 500, 500]]", reasoning="hm"))) as server:
+        ran = subprocess.run(
+            [sys.executable, "examples/evaluate_api_model.py", server.url, "looker"],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            env=os.environ | {"PYTHONPATH": str(ROOT)},
+        )
+    assert ran.returncode == 0, ran.stderr
+    assert "format          1.000  (1.000 to 1.000)" in ran.stdout
+    assert "answers=20" in ran.stdout
+    assert images_of(server.requests[0][2])[0].shape == (240, 320, 3)
+
+
+def test_eval_asks_an_endpoint_and_tells_what_it_took(tmp_path):
+    def subtract(body):
+        image_a, image_b = images_of(body)
+        (text,) = PixelDiffPolicy().act([{"image_a": image_a, "image_b": image_b}])
+        return 200, {}, completion(text)
+
+    out, page = tmp_path / "result.json", tmp_path / "page.html"
+    with serving(subtract) as server:
+        command = [
+            *(sys.executable, "-c", "from agents.cli import main; main()", "eval"),
+            *("--policy", "looker", "--base-url", server.url, "--api-key-env", "LOOKER_KEY"),
+            *("--stage", "mixed", "--episodes", "4", "--quality", SMALL.quality),
+            *("--price", "1", "2", "--request", '{"seed": 7}'),
+            *("--out", str(out), "--page", str(page)),
+        ]
+        environment = os.environ | {"LOOKER_KEY": "sk-secret"}
+        ran = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    assert {body["seed"] for _, _, body in server.requests} == {7}
+    result = json.loads(out.read_text())
+    assert result["usage"]["answers"] == len(result["answers"]) == 4
+    assert result["usage"]["cost"] == pytest.approx((4 * 900 * 1 + 4 * 20 * 2) / 1e6)
+    assert result["f1"] > 0.3
+    everything = ran.stdout + ran.stderr + out.read_text() + page.read_text()
+    assert "sk-secret" not in everything
+    assert "cost" in ran.stdout and "3600 prompt" in page.read_text()
