@@ -57,9 +57,12 @@ def train(run: tyro.conf.OmitArgPrefixes[GRPORun], reward: str = "full") -> None
         run: its settings.
         reward: name of the reward to learn from: full, paper, dense, strict, format, iou or f1.
     """
+    from transformers.utils.logging import disable_progress_bar
+
     from agents.grpo import Step, train_grpo
     from agents.report import step_line, write_report
 
+    disable_progress_bar()  # loading and saving take a second; the run has a bar of its own
     run = dataclasses.replace(run, reward=resolve_reward(reward))
     console.quiet = os.environ.get("RANK", "0") != "0"  # the first of several processes reports
     console.print(f"seed {run.seed}, {run.model} policy, {run.width}x{run.height} {run.quality}")
