@@ -2,7 +2,7 @@
 
     python benchmarks/grpo_seeds.py --out docs/results/grpo_seeds.json
 
-Each seed is one `make demo` (6 to 8 minutes on two cores, 100 held-out pairs of each stage).
+Each seed is one `make demo` (3 to 4 minutes on two idle cores, 100 held-out pairs of each stage).
 A seed whose folder already holds a result.json is not run again, so the script can be stopped.
 """
 
