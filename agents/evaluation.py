@@ -13,7 +13,7 @@ import numpy as np
 from agents.breakdown import metrics_by_count, metrics_with_intervals, recall_by_axis
 from agents.episodes import Episode, mean_metrics, metric_values
 from agents.intervals import CONFIDENCE
-from agents.policies import OraclePolicy, Policy
+from agents.policies import OraclePolicy, Policy, answers_to
 from dig_env import RewardConfig, observe, score
 from scenes import (
     Difficulty,
@@ -231,12 +231,7 @@ def play(
         if isinstance(policy, OraclePolicy):
             for pair in batch:
                 policy.reveal(pair)
-        answers = policy.act([observe(pair, coordinates) for pair in batch])
-        if len(answers) != len(batch):
-            raise ValueError(
-                f"{type(policy).__name__}.act returned {len(answers)} answers for {len(batch)} "
-                "observations; it must return one each"
-            )
+        answers = answers_to(policy, [observe(pair, coordinates) for pair in batch])
         for pair, answer in zip(batch, answers, strict=True):
             episodes.append(_scored(pair, answer, coordinates, config))
             if on_episode is not None:

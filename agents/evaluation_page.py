@@ -9,7 +9,8 @@ from typing import Any
 from agents.breakdown import AXES
 from agents.episodes import METRICS, Episode
 from agents.evaluation import Report
-from agents.pages import draw_episode, png, png_url, render_page
+from agents.images import png, png_url
+from agents.pages import draw_episode, render_page
 from scenes.files import write_whole
 
 DRAWN = 6

@@ -21,10 +21,11 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import itertools
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -36,7 +37,7 @@ from peft import LoraConfig
 from transformers import PrinterCallback, ProgressCallback
 from trl import GRPOConfig, GRPOTrainer
 
-from agents.evaluation import Episode, held_out_pairs, mean_metrics, play
+from agents.evaluation import Episode, mean_metrics, pair_seeds, play
 from agents.mllm import TINY_PATH, MLLMPolicy
 from agents.monitor import PROGRESS, Monitor, Step
 from agents.rollouts import GroupReward, PairStream
@@ -44,7 +45,7 @@ from agents.settings import GRPORun
 from agents.thinking import set_thinking
 from dig_env import Curriculum
 from dig_env.pairs import FreshPairs, PairSource, StoredPairs
-from scenes import Pair, PairDataset, Renderer, RenderSettings, available_cores
+from scenes import STAGES, Pair, PairDataset, RenderSettings, available_cores
 from scenes.files import write_folder_whole, write_whole
 
 TRAINER = "trainer"
@@ -131,8 +132,8 @@ def train_grpo(run: GRPORun, on_step: Callable[[Step], None] | None = None) -> G
     curriculum = Curriculum(run.stages, run.promote_at, run.demote_below, run.window)
     with contextlib.closing(_source(run, process.num_processes)) as source:
         evaluated = process.is_main_process and run.eval_pairs
-        pairs = _held_out(run, "test") if evaluated else {}
-        watched = _held_out(run, "validation") if evaluated and run.eval_every else {}
+        pairs = _held_out(run, source, "test") if evaluated else {}
+        watched = _held_out(run, source, "validation") if evaluated and run.eval_every else {}
         before = play_held_out(policy, pairs, run)
         sampled = {"before": play_sampled(policy, pairs, run)}
         trainer, monitor = _trainer(run, policy, source, curriculum, watched, on_step)
@@ -272,22 +273,17 @@ def _source(run: GRPORun, processes: int) -> PairSource:
     return FreshPairs(RenderSettings(run.width, run.height, run.quality), "train", workers)
 
 
-def _held_out(run: GRPORun, split: str) -> dict[str, list[Pair]]:
+def _held_out(run: GRPORun, source: PairSource, split: str) -> dict[str, list[Pair]]:
     """``run.eval_pairs`` pairs of each stage: the dataset's first ones, or fresh ones."""
-    if run.dataset is not None:
-        dataset = PairDataset(run.dataset)
-        return {
-            stage: [
-                dataset.pair(seed) for seed in dataset.pair_seeds(stage, split)[: run.eval_pairs]
-            ]
-            for stage in run.stages
-        }
-    settings = RenderSettings(run.width, run.height, run.quality)
-    with Renderer(settings, run.workers or available_cores()) as renderer:
-        return {
-            stage: list(held_out_pairs(renderer, stage, run.eval_pairs, split=split))
-            for stage in run.stages
-        }
+    pairs = {}
+    for stage in run.stages:
+        seeds: Iterable[int] = pair_seeds(0, split)
+        if run.dataset is not None:
+            seeds = PairDataset(run.dataset).pair_seeds(stage, split)
+        wanted = itertools.islice(seeds, run.eval_pairs)
+        asked = [source.submit(seed, STAGES[stage]) for seed in wanted]
+        pairs[stage] = [future.result() for future in asked]
+    return pairs
 
 
 def _keep_freed_memory() -> None:

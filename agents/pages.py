@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Sequence
 from typing import Any
 
 import jinja2
 import numpy as np
-from PIL import Image
 
 from agents.episodes import Episode
 from dig_env import draw_pair
@@ -40,15 +37,3 @@ def draw_episodes(episodes: Sequence[Episode]) -> np.ndarray:
         rows.append(draw_episode(episode))
         rows.append(np.full((4, rows[0].shape[1], 3), 255, dtype=np.uint8))
     return np.concatenate(rows[:-1])
-
-
-def png(image: np.ndarray) -> bytes:
-    """A (H, W, 3) uint8 image as a PNG file."""
-    buffer = io.BytesIO()
-    Image.fromarray(image).save(buffer, format="PNG")
-    return buffer.getvalue()
-
-
-def png_url(file: bytes) -> str:
-    """A PNG file as a data URL: an image that is part of the page or of the request."""
-    return "data:image/png;base64," + base64.b64encode(file).decode()

@@ -21,6 +21,21 @@ class Policy(Protocol):
         ...
 
 
+def answers_to(policy: Policy, observations: Sequence[dict[str, Any]]) -> list[str]:
+    """A policy's answers, one to each observation.
+
+    Raises:
+        ValueError: it gave more or fewer.
+    """
+    answers = policy.act(observations)
+    if len(answers) != len(observations):
+        raise ValueError(
+            f"{type(policy).__name__}.act returned {len(answers)} answers for "
+            f"{len(observations)} observations; it must return one each"
+        )
+    return answers
+
+
 class RandomPolicy:
     """One to four random boxes, the floor that every policy should leave behind.
 

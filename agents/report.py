@@ -16,7 +16,8 @@ import numpy as np
 
 from agents.episodes import METRICS, Episode
 from agents.grpo import GRPOResult, Step
-from agents.pages import draw_episodes, png, png_url, render_page
+from agents.images import png, png_url
+from agents.pages import draw_episodes, render_page
 from scenes import available_cores
 from scenes.files import write_whole
 

@@ -15,11 +15,9 @@ from PIL import Image
 
 from agents.mllm import pair_messages
 from agents.settings import GRPORun
-from dig_env import Curriculum, RewardConfig, instruction, score_batch
+from dig_env import PARTS, Curriculum, RewardConfig, instruction, score_batch
 from dig_env.pairs import PairSource
 from scenes import SEEDS_PER_SPLIT, STAGES, Pair
-
-PARTS = ("format", "f1", "iou", "precision", "recall")
 
 
 @dataclass(frozen=True, eq=False)

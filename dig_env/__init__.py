@@ -11,12 +11,13 @@ from dig_env.drawing import draw_pair
 from dig_env.env import DiGEnv
 from dig_env.frames import COORDINATES, resized_size
 from dig_env.observation import instruction, observe
-from dig_env.reward import Score, score, score_batch
+from dig_env.reward import PARTS, Score, score, score_batch
 from dig_env.reward_config import REWARDS, RewardConfig, resolve_reward
 from dig_env.wrappers import CurriculumWrapper
 
 __all__ = [
     "COORDINATES",
+    "PARTS",
     "REWARDS",
     "Curriculum",
     "CurriculumWrapper",

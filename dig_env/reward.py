@@ -38,6 +38,9 @@ from dig_env.answers import ParsedAnswer, parse_boxes, read_boxes
 from dig_env.boxes import Boxes, checked_boxes, iou_and_giou, l1_distance
 from dig_env.reward_config import RewardConfig
 
+PARTS = ("format", "f1", "iou", "precision", "recall")
+"""Names of a score's parts, as everything that reports them beside the reward has them."""
+
 # Small against any real difference, large against the rounding of equal sums.
 _TIE_BREAK = 1e-9
 # Below this length zlib's own header and a list of boxes decide the ratio.

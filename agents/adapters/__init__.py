@@ -18,9 +18,6 @@ from typing import Any
 
 from dig_env import Score, parse_boxes, resolve_reward, score_batch
 
-METRICS = ("format", "f1", "iou", "precision", "recall")
-"""The parts of a score that adapters report beside the reward."""
-
 
 def read_truth(text: str) -> list[list[float]]:
     """The true boxes of a row, xyxy in the unit frame.

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from agents.adapters import METRICS, score_responses
+from agents.adapters import score_responses
+from dig_env import PARTS
 
 REWARD_NAME = "dig"
 REWARD_TYPE = "batch"
@@ -30,6 +31,6 @@ def compute_score(reward_inputs: list[dict[str, Any]], **options: Any) -> list[d
     responses = [entry["response"] for entry in reward_inputs]
     truths = [entry["ground_truth"] for entry in reward_inputs]
     return [
-        {"overall": result.total} | {name: getattr(result, name) for name in METRICS}
+        {"overall": result.total} | {name: getattr(result, name) for name in PARTS}
         for result in score_responses(responses, truths, **options)
     ]

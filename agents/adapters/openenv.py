@@ -26,6 +26,7 @@ from openenv.core.env_server.http_server import create_fastapi_app
 from openenv.core.env_server.types import EnvironmentMetadata
 from PIL import Image
 
+from agents.images import png
 from dig_env.env import DiGEnv
 from dig_env.pairs import FreshPairs, PairSource, StoredPairs
 from scenes import Difficulty, Pair, RenderSettings
@@ -259,13 +260,11 @@ def serve(
 
 
 def _encoded(pixels: np.ndarray) -> str:
-    file = io.BytesIO()
-    Image.fromarray(pixels).save(file, "PNG", compress_level=1)  # a third of the time
-    return base64.b64encode(file.getvalue()).decode()
+    return base64.b64encode(png(pixels)).decode()
 
 
-def _decoded(png: str) -> np.ndarray:
-    return np.asarray(Image.open(io.BytesIO(base64.b64decode(png))))
+def _decoded(text: str) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(text))))
 
 
 if __name__ == "__main__":

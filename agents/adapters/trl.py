@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from agents.adapters import METRICS, score_responses
-from dig_env import resolve_reward
+from agents.adapters import score_responses
+from dig_env import PARTS, resolve_reward
 
 RewardFunction = Callable[..., list[float]]
 """What TRL's ``reward_funcs`` holds: keyword arguments of parallel lists, one reward each."""
@@ -36,7 +36,7 @@ def reward_function(reward: Any = "full", **options: Any) -> RewardFunction:
         **_: Any,
     ) -> list[float]:
         scores = score_responses(_texts(completions), truth, reward=reward, **options)
-        for name in METRICS if log_metric is not None else ():
+        for name in PARTS if log_metric is not None else ():
             log_metric(f"dig/{name}", sum(getattr(s, name) for s in scores) / len(scores))
         return [result.total for result in scores]
 

@@ -11,8 +11,6 @@ A task is one pair: one user turn with two images and the instruction, one answe
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,12 +18,12 @@ from typing import Any
 import httpx
 import numpy as np
 import verifiers.v1 as vf
-from PIL import Image
 from verifiers.v1.agent import Agents
 
-from agents.adapters import METRICS, score_responses
+from agents.adapters import score_responses
 from agents.evaluation import pair_seeds
-from dig_env import Score, format_boxes, observe, resolve_reward
+from agents.images import png, png_url
+from dig_env import PARTS, Score, format_boxes, observe, resolve_reward
 from scenes import Pair, PairDataset, Renderer, RenderSettings, plan_pair, resolve_stage
 
 
@@ -75,7 +73,7 @@ class DiGTask(vf.Task[DiGData, vf.State, DiGTaskConfig]):
     async def parts(self, trace: vf.Trace) -> dict[str, float]:
         """What the reward is made of."""
         result = self._score(trace)
-        return {name: getattr(result, name) for name in METRICS}
+        return {name: getattr(result, name) for name in PARTS}
 
     def _score(self, trace: vf.Trace) -> Score:
         replies = trace.assistant_messages
@@ -212,7 +210,4 @@ class DiGEnvironment(vf.Env[DiGAgentsConfig]):
 
 
 def _image_part(pixels: np.ndarray) -> vf.ImageUrlContentPart:
-    file = io.BytesIO()
-    Image.fromarray(pixels).save(file, "PNG")
-    url = "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
-    return vf.ImageUrlContentPart(image_url=vf.ImageUrlSource(url=url))
+    return vf.ImageUrlContentPart(image_url=vf.ImageUrlSource(url=png_url(png(pixels))))

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from agents.adapters import METRICS, score_responses
+from agents.adapters import score_responses
+from dig_env import PARTS
 
 
 def compute_score(
@@ -33,4 +34,4 @@ def compute_score(
     0.0
     """
     (result,) = score_responses([solution_str], [ground_truth], **options)
-    return {"score": result.total} | {name: getattr(result, name) for name in METRICS}
+    return {"score": result.total} | {name: getattr(result, name) for name in PARTS}

@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from agents.export.source import Source, png
+from agents.export.source import Source
+from agents.images import png
 from dig_env import format_boxes
 from scenes import CHANGES, Pair
 from scenes.pair import Box
@@ -84,7 +85,7 @@ def _save_images(pair: Pair, split: str, stage: str, folder: Path) -> list[str]:
     names = [f"images/{split}-{stage}-{pair.plan.seed}-{side}.png" for side in "ab"]
     (folder / "images").mkdir(exist_ok=True)
     for name, image in zip(names, (pair.image_a, pair.image_b), strict=True):
-        (folder / name).write_bytes(png(image))
+        (folder / name).write_bytes(png(image, compress_level=1))
     return names
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from agents.export.source import png
+from agents.images import png
 from scenes import Pair
 
 ROWS_PER_GROUP = 50
@@ -51,7 +51,8 @@ def write_parquet(path: Path, columns: dict[str, pa.DataType], rows: Iterable[di
 
 def image_cells(pair: Pair) -> list[dict[str, Any]]:
     """Both images as a cell of type ``IMAGES``."""
-    return [{"bytes": png(image), "path": None} for image in (pair.image_a, pair.image_b)]
+    images = (pair.image_a, pair.image_b)
+    return [{"bytes": png(image, compress_level=1), "path": None} for image in images]
 
 
 def _feature(kind: pa.DataType) -> Any:

@@ -13,7 +13,7 @@ from agents.breakdown import metrics_with_intervals
 from agents.episodes import METRICS
 from agents.external.pair import ExternalPair
 from agents.intervals import CONFIDENCE
-from agents.policies import OraclePolicy, Policy
+from agents.policies import OraclePolicy, Policy, answers_to
 from dig_env import RewardConfig, Score, instruction, score
 
 NOTHING_DIFFERS = " If nothing differs, answer with the empty list []."
@@ -113,12 +113,8 @@ def evaluate_external(
         if isinstance(policy, OraclePolicy):
             for pair in batch:
                 policy.reveal(pair)
-        replies = policy.act([_observation(pair, coordinates, suffix) for pair in batch])
-        if len(replies) != len(batch):
-            raise ValueError(
-                f"{type(policy).__name__}.act returned {len(replies)} answers for {len(batch)} "
-                "observations; it must return one each"
-            )
+        seen = [_observation(pair, coordinates, suffix) for pair in batch]
+        replies = answers_to(policy, seen)
         for pair, reply in zip(batch, replies, strict=True):
             answers.append(reply)
             scores.append(

@@ -24,9 +24,8 @@ from verl.trainer.ppo.utils import need_critic, need_reference_policy
 from verl.utils.config import omega_conf_to_dataclass, validate_config
 from verl.utils.dataset.rl_dataset import RLHFDataset, collate_fn
 
-from agents.adapters import METRICS
 from agents.export import ExportSettings, export_dataset
-from dig_env import REWARDS, instruction, resolve_reward, score
+from dig_env import PARTS, REWARDS, instruction, resolve_reward, score
 from scenes import PairDataset, RenderSettings, render_dataset
 
 SMALL = RenderSettings(width=128, height=96, quality="draft", device="cpu")
@@ -116,7 +115,7 @@ def test_verls_reward_loader_and_manager_give_the_games_score(
                 size=(128, 96),
             )
             assert given["reward_score"] == expected.total
-            parts = {name: getattr(expected, name) for name in METRICS}
+            parts = {name: getattr(expected, name) for name in PARTS}
             assert given["reward_extra_info"] == {"score": expected.total} | parts
 
 
