@@ -5,12 +5,16 @@ Importing this package registers the environments, so that ``gym.make("DiG-v0")`
 
 import gymnasium as gym
 
+from dig_env.adaptive import AdaptiveDifficulty, LearningProgress, PrioritizedStageReplay
 from dig_env.answers import ParsedAnswer, format_boxes, parse_boxes
-from dig_env.curriculum import Curriculum
+from dig_env.curricula import RandomCurriculum, ScheduledCurriculum
+from dig_env.curriculum import Curriculum, StageCurriculum
 from dig_env.drawing import draw_pair
 from dig_env.env import DiGEnv
 from dig_env.frames import COORDINATES, resized_size
+from dig_env.numeric import NumericView
 from dig_env.observation import instruction, observe
+from dig_env.recording import PairStatistics, RecordPairs
 from dig_env.reward import PARTS, Score, score, score_batch
 from dig_env.reward_config import REWARDS, RewardConfig, resolve_reward
 from dig_env.wrappers import CurriculumWrapper
@@ -19,12 +23,21 @@ __all__ = [
     "COORDINATES",
     "PARTS",
     "REWARDS",
+    "AdaptiveDifficulty",
     "Curriculum",
     "CurriculumWrapper",
     "DiGEnv",
+    "LearningProgress",
+    "NumericView",
+    "PairStatistics",
     "ParsedAnswer",
+    "PrioritizedStageReplay",
+    "RandomCurriculum",
+    "RecordPairs",
     "RewardConfig",
+    "ScheduledCurriculum",
     "Score",
+    "StageCurriculum",
     "draw_pair",
     "format_boxes",
     "instruction",
@@ -42,4 +55,11 @@ for _id, _stage in {
     "DiG-Dual-v0": "dual",
     "DiG-Mixed-v0": "mixed",
 }.items():
-    gym.register(_id, entry_point="dig_env.env:DiGEnv", kwargs={"stage": _stage})
+    gym.register(
+        _id,
+        entry_point="dig_env.env:DiGEnv",
+        vector_entry_point="dig_env.vector:DiGVectorEnv",
+        kwargs={"stage": _stage},
+    )
+
+gym.register("DiG-Zoom-v0", entry_point="dig_env.zoom:DiGZoomEnv")

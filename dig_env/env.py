@@ -11,6 +11,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
+from gymnasium.utils import EzPickle, seeding
 
 from dig_env.drawing import draw_pair
 from dig_env.frames import COORDINATES
@@ -18,13 +19,14 @@ from dig_env.observation import instruction, observe
 from dig_env.pairs import FreshPairs, PairSource, StoredPairs
 from dig_env.reward import score
 from dig_env.reward_config import resolve_reward
+from dig_env.spaces import ConstantText
 from scenes import SEEDS_PER_SPLIT, Difficulty, Pair, RenderSettings, resolve_stage
 
 MAX_ANSWER_LENGTH = 16384
 """Longest text in the action space; ``step`` reads longer ones too."""
 
 
-class DiGEnv(gym.Env[dict[str, Any], str]):
+class DiGEnv(gym.Env[dict[str, Any], str], EzPickle):
     """Spot the difference, as one-step episodes over freshly rendered pairs of images.
 
     ## Description
@@ -33,8 +35,8 @@ class DiGEnv(gym.Env[dict[str, Any], str]):
     it is not told how many there are.
 
     ## Observation Space
-    ``Dict(image_a=Box(0, 255, (H, W, 3), uint8), image_b=likewise, prompt=Text)``.
-    The prompt asks for the boxes and names the coordinate frame.
+    ``Dict(image_a=Box(0, 255, (H, W, 3), uint8), image_b=likewise, prompt=ConstantText)``.
+    The prompt asks for the boxes and names the coordinate frame; it is always the same.
 
     ## Action Space
     ``Text``: any string. ``[[x_min, y_min, x_max, y_max], ...]`` is the plain answer;
@@ -76,7 +78,10 @@ class DiGEnv(gym.Env[dict[str, Any], str]):
 
     ## Registered Configurations
     ``DiG-v0`` (single unless told otherwise), ``DiG-Single-v0``, ``DiG-Dual-v0`` and
-    ``DiG-Mixed-v0``.
+    ``DiG-Mixed-v0``. ``gym.make_vec`` makes a ``dig_env.vector.DiGVectorEnv`` of them.
+
+    ## Pickling
+    A copy is made from the same arguments and starts anew: ``reset`` it with a seed.
 
     ## Version History
     - v0: first version.
@@ -98,6 +103,8 @@ class DiGEnv(gym.Env[dict[str, Any], str]):
         split: str = "train",
         render_mode: str | None = None,
     ) -> None:
+        made_of = (stage, width, height, quality, device, workers, dataset, coordinates, reward)
+        EzPickle.__init__(self, *made_of, split, render_mode)
         if coordinates not in COORDINATES:
             raise ValueError(f"coordinates={coordinates!r}: give one of {', '.join(COORDINATES)}")
         if render_mode is not None and render_mode not in self.metadata["render_modes"]:
@@ -117,11 +124,10 @@ class DiGEnv(gym.Env[dict[str, Any], str]):
         self._answered_boxes: np.ndarray | None = None
         self._window: Any = None
         self.render_mode = render_mode
-        prompt_length = len(instruction(coordinates, self._size))
         self.observation_space = spaces.Dict(
             image_a=spaces.Box(0, 255, (height, width, 3), np.uint8),
             image_b=spaces.Box(0, 255, (height, width, 3), np.uint8),
-            prompt=spaces.Text(prompt_length, charset=string.printable),
+            prompt=ConstantText(instruction(coordinates, self._size)),
         )
         self.action_space = spaces.Text(MAX_ANSWER_LENGTH, min_length=0, charset=string.printable)
 
@@ -136,6 +142,16 @@ class DiGEnv(gym.Env[dict[str, Any], str]):
     @stage.setter
     def stage(self, stage: str | dict[str, Any] | Difficulty) -> None:
         self._stage, self._difficulty = resolve_stage(stage)
+
+    @property
+    def source(self) -> PairSource:
+        """Where the pairs come from."""
+        return self._pairs
+
+    @property
+    def coordinates(self) -> str:
+        """Frame of the answers, as it was given."""
+        return self._coordinates
 
     @property
     def pair(self) -> Pair:
@@ -163,18 +179,9 @@ class DiGEnv(gym.Env[dict[str, Any], str]):
             scenes.RenderError: Blender is missing or failed.
         """
         super().reset(seed=seed)
-        options = dict(options or {})
         # Drawn even when an option replaces it, so that replays never shift the stream.
         drawn = int(self.np_random.integers(SEEDS_PER_SPLIT))
-        replayed = options.pop("pair_seed", None)
-        stage, difficulty = self._stage, self._difficulty
-        if "stage" in options:
-            stage, difficulty = resolve_stage(options.pop("stage"))
-        if options:
-            raise ValueError(
-                f"unknown reset option {', '.join(map(repr, options))}; "
-                'the options are "stage" and "pair_seed"'
-            )
+        stage, difficulty, replayed = self._asked(options)
         # A reset that fails must not leave the last pair open to a further answer.
         self._pair = self._answered_boxes = None
         pair_seed = self._pairs.pair_seed(drawn, stage) if replayed is None else replayed
@@ -182,12 +189,23 @@ class DiGEnv(gym.Env[dict[str, Any], str]):
         if future is None:
             future = self._pairs.submit(pair_seed, difficulty)
         if replayed is None:
-            self._look_ahead(stage, difficulty)
+            self._look_ahead(self.np_random, stage, difficulty, self._pairs.look_ahead)
         self._pair = future.result()
         self._info = {"pair_seed": pair_seed, "stage": stage}
         if self.render_mode == "human":
             self.render()
         return observe(self.pair, self._coordinates), dict(self._info)
+
+    def prepare(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> None:
+        """Start on the pair that ``reset`` with these arguments will show, without waiting for it.
+
+        Where environments share a source, no reset then waits for what another one looks ahead to.
+        Which pairs are shown does not depend on it. Same errors as ``reset``.
+        """
+        stage, difficulty, replayed = self._asked(options)
+        if replayed is None:
+            generator = self.np_random if seed is None else seeding.np_random(seed)[0]
+            self._look_ahead(generator, stage, difficulty, max(1, self._pairs.look_ahead))
 
     def step(self, action: str) -> tuple[dict[str, Any], float, bool, bool, dict[str, Any]]:
         """Score the answer; the episode is over.
@@ -256,12 +274,28 @@ class DiGEnv(gym.Env[dict[str, Any], str]):
             pygame.display.quit()
             self._window = None
 
-    def _look_ahead(self, stage: str, difficulty: Difficulty) -> None:
-        """Ask for the pairs that the next resets will draw if the stage stays as it is."""
-        generator = copy.deepcopy(self.np_random)
+    def _asked(self, options: dict[str, Any] | None) -> tuple[str, Difficulty, int | None]:
+        """The stage, its difficulty and the pair seed, if any, that a reset's options mean."""
+        options = dict(options or {})
+        replayed = options.pop("pair_seed", None)
+        stage, difficulty = self._stage, self._difficulty
+        if "stage" in options:
+            stage, difficulty = resolve_stage(options.pop("stage"))
+        if options:
+            raise ValueError(
+                f"unknown reset option {', '.join(map(repr, options))}; "
+                'the options are "stage" and "pair_seed"'
+            )
+        return stage, difficulty, replayed
+
+    def _look_ahead(
+        self, generator: np.random.Generator, stage: str, difficulty: Difficulty, count: int
+    ) -> None:
+        """Ask for the next pairs that the generator will draw if the stage stays as it is."""
+        generator = copy.deepcopy(generator)
         upcoming = [
             (self._pairs.pair_seed(int(generator.integers(SEEDS_PER_SPLIT)), stage), difficulty)
-            for _ in range(self._pairs.look_ahead)
+            for _ in range(count)
         ]
         for key in [key for key in self._ahead if key not in upcoming]:
             self._ahead.pop(key).cancel()

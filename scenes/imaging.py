@@ -64,6 +64,24 @@ def photograph_fully(
     return darkroom.develop(a), a.ids, darkroom.develop(b), b.ids
 
 
+def photograph_part(
+    plan: PairPlan,
+    image: str,
+    scale: int,
+    corner: tuple[int, int],
+    worker: WorkerProcess,
+    darkroom: Darkroom,
+    timeout_s: float,
+) -> np.ndarray:
+    """A part of image "A" or "B", from ``corner`` on, at ``scale`` times the resolution."""
+    x, y = corner
+    window = Window(x, y, x + worker.width, y + worker.height)
+    objects = plan.scene_a if image == "A" else plan.scene_b
+    shot = Shot(objects, window, scale=scale)
+    (exposure,) = worker.expose(plan.camera, plan.lights, [shot], timeout_s)
+    return darkroom.develop(exposure)
+
+
 def covers(mask: np.ndarray) -> tuple[tuple[float, float, float, float], ...]:
     """Rectangles (x0, y0, x1, y1) in pixels over what need not be rendered.
 

@@ -7,19 +7,25 @@ import os
 import platform
 import queue
 import weakref
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
+from typing import TypeVar
+
+import numpy as np
 
 from scenes.difficulty import DifficultyError
 from scenes.film import Darkroom
-from scenes.imaging import Pictures, photograph
+from scenes.imaging import photograph, photograph_part
 from scenes.labels import label_pair
 from scenes.pair import Pair
 from scenes.plan import PairPlan
 from scenes.planner import plan_pair
 from scenes.process import WorkerDied, WorkerProcess, render_timeout_s
 from scenes.settings import RenderSettings
+
+T = TypeVar("T")
 
 MAX_ATTEMPTS = 50
 """Plans of one seed's stream that may fail the rules of ``label_pair`` before it is an error."""
@@ -134,6 +140,31 @@ class Renderer:
             for future in waiting:
                 future.cancel()
 
+    def render_part(
+        self, plan: PairPlan, image: str, scale: int, corner: tuple[int, int]
+    ) -> np.ndarray:
+        """Render a part of one image of a plan anew, at a higher resolution.
+
+        It shows what ``render`` would at ``scale`` times the width and height. The bytes depend on
+        the arguments and the settings alone.
+
+        Args:
+            plan: of the very attempt that is to be seen, as ``Pair.plan`` is.
+            image: "A" or "B".
+            scale: at least 1.
+            corner: (x, y) of the part's upper left pixel in the enlarged image.
+
+        Returns:
+            (H, W, 3) uint8, sRGB: as large as the settings say.
+
+        Raises:
+            RenderError: as for ``render``.
+        """
+        if not self._finalizer.alive:
+            raise RuntimeError("this Renderer is closed; make a new one")
+        take = partial(photograph_part, plan, image, scale, corner)
+        return self._executor.submit(self._with_worker, take).result()
+
     def close(self) -> None:
         """End the workers; renders under way fail. Safe to call twice."""
         self._finalizer()
@@ -143,7 +174,7 @@ class Renderer:
         for attempt in range(plan.attempt, plan.attempt + MAX_ATTEMPTS):
             if attempt > plan.attempt:
                 plan = plan_pair(plan.seed, plan.difficulty, attempt)
-            pair, problem = label_pair(plan, *self._rendered(plan))
+            pair, problem = label_pair(plan, *self._with_worker(partial(photograph, plan)))
             if pair is not None:
                 return pair
         raise DifficultyError(
@@ -152,8 +183,9 @@ class Renderer:
             "min_contrast, or raise max_bystander_contrast or max_detached_area"
         )
 
-    def _rendered(self, plan: PairPlan) -> Pictures:
-        """Both images and ID masks, from a fresh worker whenever one dies."""
+    def _with_worker(self, take: Callable[[WorkerProcess, Darkroom, float], T]) -> T:
+        """What ``take`` makes of a worker, a darkroom and a time-out in seconds; done again with a
+        fresh worker whenever one dies."""
         slot = self._slots.get()
         try:
             for deaths in range(MAX_DEATHS):
@@ -161,7 +193,7 @@ class Renderer:
                     worker = slot.worker or self._start(slot)
                     slot.darkroom = slot.darkroom or Darkroom(self.threads)
                     timeout_s = self._timeout_s * PATIENCE**deaths
-                    return photograph(plan, worker, slot.darkroom, timeout_s)
+                    return take(worker, slot.darkroom, timeout_s)
                 except WorkerDied:
                     self._discard(slot)
                     if deaths == MAX_DEATHS - 1 or not self._finalizer.alive:

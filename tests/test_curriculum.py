@@ -1,4 +1,4 @@
-"""When a curriculum changes its stage."""
+"""Which stage a curriculum chooses, and when it changes."""
 
 import functools
 import itertools
@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dig_env.curriculum import Curriculum
+from dig_env.curricula import RandomCurriculum, ScheduledCurriculum
+from dig_env.curriculum import Curriculum, StageCurriculum
 
 
 def trace(curriculum: Curriculum, rewards: list[float]) -> list[str]:
@@ -95,23 +96,126 @@ def test_the_history_lists_every_change_with_the_episodes_counted_by_then():
     assert curriculum.episodes == 5
 
 
+def test_it_chooses_the_present_stage():
+    curriculum = Curriculum(window=1)
+    assert [curriculum.choose(), curriculum.choose()] == ["single", "single"]
+    curriculum.update(1.0)
+    assert curriculum.choose() == "dual"
+
+
+def test_an_episode_of_another_stage_is_not_counted():
+    curriculum = Curriculum(window=2)
+    assert [curriculum.update(1.0, stage) for stage in ("dual", "single", "dual")] == [None] * 3
+    assert curriculum.episodes == 1 and curriculum.mean == 1.0
+    assert curriculum.update(1.0, "single") == "dual"
+
+
 def test_stage_names_mean_nothing_to_it():
     assert trace(Curriculum(stages=("b", "a"), window=1), [1.0, 1.0]) == ["a", "a"]
 
 
+@given(
+    st.lists(st.integers(1, 6), min_size=1, max_size=4),
+    st.lists(st.sampled_from([None, "0", "1"]), max_size=30),
+)
+def test_a_schedule_changes_after_so_many_episodes_of_any_stage(episodes, planned_at):
+    curriculum = ScheduledCurriculum([str(i) for i in range(len(episodes) + 1)], episodes)
+    for stage in planned_at:
+        due = sum(sum(episodes[: i + 1]) <= curriculum.episodes for i in range(len(episodes)))
+        assert curriculum.choose() == str(due)
+        curriculum.update(0.0, stage)
+    assert curriculum.episodes == len(planned_at)
+
+
+def test_a_schedule_tells_its_changes():
+    curriculum = ScheduledCurriculum(("single", "dual", "mixed"), episodes=(2, 1))
+    entered = [curriculum.update(reward) for reward in (1.0, 0.0, 0.25, 0.5)]
+    assert entered == [None, "dual", "mixed", None]
+    assert curriculum.history == [(2, "single", "dual"), (3, "dual", "mixed")]
+    assert curriculum.mean == 0.5
+
+
+def draw(curriculum: StageCurriculum, count: int) -> list[str]:
+    """Return the next so many choices, each of which earns something."""
+    stages = []
+    for episode in range(count):
+        stages.append(curriculum.choose())
+        curriculum.update(episode % 2, stages[-1])
+    return stages
+
+
+def test_random_stages_are_uniform():
+    """3,000 draws: 1,000 expected of each of three stages, with a standard deviation of 26."""
+    stages = draw(RandomCurriculum(("a", "b", "c"), seed=0), 3000)
+    assert all(abs(stages.count(name) - 1000) < 4 * 26 for name in "abc")
+
+
+def test_random_stages_depend_on_the_seed_and_on_nothing_that_was_earned():
+    seeds = (1, 1, 2)
+    first, again, other = (draw(RandomCurriculum(seed=seed), 30) for seed in seeds)
+    assert first == again != other
+    untold = RandomCurriculum(seed=1)
+    assert [untold.choose() for _ in range(30)] == first
+
+
+def test_random_stages_have_a_mean_and_no_history():
+    curriculum = RandomCurriculum(window=2)
+    draw(curriculum, 4)
+    assert curriculum.mean == 0.5 and curriculum.episodes == 4
+    assert curriculum.history == []
+
+
+SETTINGS = {
+    Curriculum: {"promote_at": 0.6, "demote_below": 0.3},
+    ScheduledCurriculum: {"episodes": (7, 11)},
+    RandomCurriculum: {"seed": 3},
+}
+KINDS = pytest.mark.parametrize("kind", SETTINGS)
 REWARDS = st.lists(st.sampled_from([0.0, 0.25, 0.5, 0.75, 1.0]), max_size=40)
+CALLS = st.lists(
+    st.just("choose")
+    | st.tuples(
+        st.sampled_from([0.0, 0.25, 0.5, 0.75, 1.0]),
+        st.sampled_from([None, "single", "dual", "mixed"]),
+    ),
+    max_size=60,
+)
 
 
-@given(REWARDS, REWARDS, st.integers(1, 5))
-def test_a_saved_curriculum_goes_on_as_if_never_stopped(before, after, window):
-    settings = {"promote_at": 0.6, "demote_below": 0.3, "window": window}
-    curriculum = Curriculum(**settings)
-    trace(curriculum, before)
-    restored = Curriculum(**settings)
+def played(curriculum: StageCurriculum, calls: list) -> list:
+    """Return what each of the calls of choose and update returns, and the mean after it."""
+    return [
+        (curriculum.choose() if call == "choose" else curriculum.update(*call), curriculum.mean)
+        for call in calls
+    ]
+
+
+@KINDS
+@given(before=CALLS, after=CALLS, window=st.integers(1, 5))
+def test_a_saved_curriculum_goes_on_as_if_never_stopped(kind, before, after, window):
+    curriculum = kind(window=window, **SETTINGS[kind])
+    played(curriculum, before)
+    restored = kind(window=window, **SETTINGS[kind])
     restored.load_state_dict(json.loads(json.dumps(curriculum.state_dict())))
-    assert trace(restored, after) == trace(curriculum, after)
+    assert played(restored, after) == played(curriculum, after)
     assert restored.state_dict() == curriculum.state_dict()
     assert restored.history == curriculum.history
+
+
+@KINDS
+@pytest.mark.parametrize("other", SETTINGS)
+def test_a_state_of_another_kind_is_refused_and_changes_nothing(kind, other):
+    curriculum = kind()
+    curriculum.choose()
+    before = json.dumps(curriculum.state_dict())
+    state = other().state_dict()
+    if other is kind:
+        curriculum.load_state_dict(state)
+        return
+    message = f"of a {other.kind} curriculum, this is a {kind.kind} one"
+    with pytest.raises(ValueError, match=message):
+        curriculum.load_state_dict(state)
+    assert json.dumps(curriculum.state_dict()) == before
 
 
 def test_a_saved_state_does_not_change_with_the_curriculum():
@@ -130,13 +234,16 @@ def test_a_smaller_window_keeps_the_latest_rewards_of_a_state():
     assert smaller.mean == pytest.approx(0.7)
 
 
-def test_a_state_of_other_stages_is_refused_and_changes_nothing():
-    curriculum = Curriculum(window=4)
+@KINDS
+def test_a_state_of_other_stages_is_refused_and_changes_nothing(kind):
+    curriculum = kind(window=4)
+    curriculum.choose()
     curriculum.update(0.5)
-    before = curriculum.state_dict()
+    before = json.dumps(curriculum.state_dict())
+    state = curriculum.state_dict() | {"stages": ["easy", "hard"], "stage": "hard"}
     with pytest.raises(ValueError, match=r"'easy', 'hard'.*'single', 'dual', 'mixed'"):
-        curriculum.load_state_dict(Curriculum(stages=("easy", "hard")).state_dict())
-    assert curriculum.state_dict() == before
+        curriculum.load_state_dict(state)
+    assert json.dumps(curriculum.state_dict()) == before
 
 
 @given(REWARDS, st.integers(1, 5))
@@ -147,15 +254,18 @@ def test_between_two_changes_lies_at_least_a_window(rewards, window):
     assert all(later - earlier >= window for earlier, later in itertools.pairwise(at))
 
 
+@KINDS
+@pytest.mark.parametrize("stage", [None, "mixed"])
 @pytest.mark.parametrize("reward", [math.nan, math.inf, -math.inf])
-def test_a_reward_that_is_not_finite_raises_and_is_not_counted(reward):
-    curriculum = Curriculum()
+def test_a_reward_that_is_not_finite_raises_and_is_not_counted(kind, stage, reward):
+    curriculum = kind()
     with pytest.raises(ValueError, match="finite"):
-        curriculum.update(reward)
+        curriculum.update(reward, stage)
     assert curriculum.episodes == 0
     assert curriculum.mean is None
 
 
+@KINDS
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
@@ -164,12 +274,27 @@ def test_a_reward_that_is_not_finite_raises_and_is_not_counted(reward):
         ({"stages": ("single", "single")}, "different names"),
         ({"window": 0}, "window is 0"),
         ({"window": 2.5}, "window is 2.5"),
-        ({"promote_at": math.nan}, "promote_at is nan"),
-        ({"demote_below": 0.7}, "demote_below is 0.7.*less than promote_at, 0.7"),
-        ({"demote_below": math.nan}, "demote_below is nan"),
-        ({"demote_below": -math.inf}, "demote_below is -inf"),
     ],
 )
-def test_settings_out_of_range_raise(setting, message):
+def test_stages_and_windows_that_are_none_raise(kind, setting, message):
     with pytest.raises(ValueError, match=message):
-        Curriculum(**setting)
+        kind(**setting)
+
+
+@pytest.mark.parametrize(
+    ("kind", "setting", "message"),
+    [
+        (Curriculum, {"promote_at": math.nan}, "promote_at is nan"),
+        (Curriculum, {"demote_below": 0.7}, "demote_below is 0.7.*less than promote_at, 0.7"),
+        (Curriculum, {"demote_below": math.nan}, "demote_below is nan"),
+        (Curriculum, {"demote_below": -math.inf}, "demote_below is -inf"),
+        (ScheduledCurriculum, {"episodes": (5,)}, r"episodes is \(5,\); for 3 stages give 2"),
+        (ScheduledCurriculum, {"episodes": (5, 0)}, "each at least 1"),
+        (ScheduledCurriculum, {"episodes": (5, 2.5)}, "whole numbers"),
+        (RandomCurriculum, {"seed": -1}, "seed is -1"),
+        (RandomCurriculum, {"seed": None}, "seed is None"),
+    ],
+)
+def test_settings_out_of_range_raise(kind, setting, message):
+    with pytest.raises(ValueError, match=message):
+        kind(**setting)

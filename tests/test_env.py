@@ -239,6 +239,26 @@ def test_the_wrapper_plays_the_curriculums_stage_and_promotes_it():
     made.close()
 
 
+def test_the_wrapper_asks_for_a_stage_each_episode():
+    made = dig_env.CurriculumWrapper(
+        gym.make("DiG-v0", **SMALL_ENV), dig_env.RandomCurriculum(seed=1)
+    )
+    stages = [made.reset(seed=0)[1]["stage"] for _ in range(6)]
+    alike = dig_env.RandomCurriculum(seed=1)
+    assert stages == [alike.choose() for _ in range(6)]
+    assert len(set(stages)) > 1
+    made.close()
+
+
+def test_an_episode_of_a_stage_of_ones_own_is_not_counted_by_a_threshold():
+    curriculum = dig_env.Curriculum(stages=("single", "dual"))
+    made = dig_env.CurriculumWrapper(gym.make("DiG-v0", **SMALL_ENV), curriculum)
+    made.reset(seed=0, options={"stage": "dual"})
+    made.step("[]")
+    assert curriculum.episodes == 0
+    made.close()
+
+
 def test_the_wrapper_does_not_touch_the_stream_of_pair_seeds():
     plain = gym.make("DiG-v0", **SMALL_ENV)
     wrapped = dig_env.CurriculumWrapper(
@@ -264,3 +284,60 @@ def test_one_curriculum_serves_a_vector_of_environments():
     assert list(infos["stage"]) == ["dual", "dual"]
     assert curriculum.episodes == 2
     wrapped.close()
+
+
+@pytest.mark.parametrize("mode", ["sync", "async"])
+def test_each_environment_of_a_vector_gets_a_stage_of_its_own(mode):
+    """Also in Gymnasium's autoreset, with environments that are not in step."""
+    curriculum, alike = (dig_env.RandomCurriculum(seed=2) for _ in range(2))
+    vector = gym.make_vec("DiG-v0", num_envs=2, vectorization_mode=mode, **SMALL_ENV)
+    wrapped = dig_env.CurriculumWrapper(vector, curriculum)
+    wait = ("[]", "[]")
+    _, infos = wrapped.reset(seed=0)
+    one, other = alike.choose(), alike.choose()
+    assert list(infos["stage"]) == [one, other]
+    wrapped.step(wait)
+    one = alike.choose()
+    _, infos = wrapped.reset(options={"reset_mask": np.array([True, False])})
+    assert infos["stage"][0] == one
+    for _ in range(3):
+        other = alike.choose()
+        _, _, terminations, _, infos = wrapped.step(wait)  # an answer, and an autoreset
+        assert list(terminations) == [True, False]
+        assert list(infos["stage"]) == [one, other]
+        one = alike.choose()
+        _, _, terminations, _, infos = wrapped.step(wait)
+        assert list(terminations) == [False, True]
+        assert list(infos["stage"]) == [one, other]
+    assert curriculum.episodes == 2 + 6
+    wrapped.close()
+
+
+def test_a_vector_that_is_reset_by_hand_is_asked_for_at_its_resets_alone():
+    curriculum, alike = (dig_env.RandomCurriculum(seed=2) for _ in range(2))
+    vector = gym.make_vec(
+        "DiG-v0",
+        num_envs=2,
+        vectorization_mode="sync",
+        vector_kwargs={"autoreset_mode": gym.vector.AutoresetMode.DISABLED},
+        **SMALL_ENV,
+    )
+    wrapped = dig_env.CurriculumWrapper(vector, curriculum)
+    for _ in range(3):
+        _, infos = wrapped.reset()
+        assert list(infos["stage"]) == [alike.choose(), alike.choose()]
+        wrapped.step(("[]", "[]"))
+    wrapped.close()
+
+
+def test_a_vector_that_resets_before_the_reward_is_known_is_refused():
+    vector = gym.make_vec(
+        "DiG-v0",
+        num_envs=1,
+        vectorization_mode="sync",
+        vector_kwargs={"autoreset_mode": gym.vector.AutoresetMode.SAME_STEP},
+        **SMALL_ENV,
+    )
+    with pytest.raises(ValueError, match="SAME_STEP.*NEXT_STEP"):
+        dig_env.CurriculumWrapper(vector, dig_env.Curriculum())
+    vector.close()

@@ -100,7 +100,7 @@ def _serve(studio: Any, request: dict[str, Any]) -> dict[str, Any]:
     try:
         studio.set_view(request["camera"], request["lights"])
         studio.set_objects(request["objects"])
-        studio.render(request["path"], request["window"], request["covered"])
+        studio.render(request["path"], request["window"], request["covered"], request["scale"])
     except Exception as error:
         return reply | {"error": type(error).__name__, "message": str(error)}
     return reply

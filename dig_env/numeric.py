@@ -1,0 +1,231 @@
+"""The environment in numbers: images as arrays, boxes as actions, for PPO and other classic RL."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from gymnasium import spaces
+from gymnasium.utils import RecordConstructorArgs
+from numpy.typing import ArrayLike
+from PIL import Image
+
+from dig_env.answers import format_boxes
+from dig_env.boxes import checked_boxes
+
+SMALLEST_SIDE = 1 / 64
+"""Least width and height of an answered box, as a fraction of the image's. The middle of the range
+of actions is then 1/8, the geometric mean of that and 1, about the size of a rendered object."""
+
+
+class NumericView(gym.Wrapper, RecordConstructorArgs):
+    """Images as ``Box`` observations, and boxes as ``Box`` or ``MultiDiscrete`` actions.
+
+    An action is translated to the text answer that says the same, and the text goes through
+    ``env.step``: reward and ``info`` are those of the text. The prompt is left out, and nothing
+    but the images goes into the observation.
+
+    ## Observation Space
+    With ``stack``, ``Box(0, 255, (6 or 7, H, W), uint8)``: image A, image B and the difference
+    channel. Otherwise ``Dict(image_a=Box((3, H, W)), image_b=..., difference=Box((1, H, W)))``. The
+    difference channel is ``|A - B|`` in the colour channel that differs most.
+
+    ## Action Space
+    ``Box(-1, 1, (4,), float32)``: x and y of the box's centre, its width and its height, in the
+    unit frame as ``(action + 1) / 2`` and ``SMALLEST_SIDE ** ((1 - action) / 2)``. So every
+    action is a valid box (it is cut at the image's edge), 0 is a box of usual size in the centre,
+    and equal steps of a size are equal ratios, as in the parametrisation of R-CNN (arXiv
+    1311.2524). Values beyond [-1, 1] are clipped.
+
+    With ``max_boxes`` above 1 there are five values a box, one box after the other. The fifth says
+    whether the box is part of the answer: above 0, it is. An answer may be empty.
+
+    With ``bins`` it is ``MultiDiscrete``: value k of a coordinate's n bins stands for
+    ``2 k / (n - 1) - 1``. The fifth value is 0 or 1.
+
+    Args:
+        env: a ``DiG-v0`` environment. For a vector of them, give
+            ``gym.make_vec(..., vectorization_mode="sync", wrappers=[NumericView])``.
+        shape: (height, width) to which images are resized, by the mean over each pixel's area; None
+            leaves them as they are. The difference is taken before.
+        stack: one array, or a dictionary.
+        difference: whether there is a difference channel.
+        channel_first: (C, H, W) as PyTorch has it, or (H, W, C).
+        max_boxes: most boxes in an answer, at least 1.
+        bins: number of bins a coordinate, at least 2; None for ``Box`` actions.
+
+    Raises:
+        TypeError: the environment has no text to act with.
+        ValueError: an argument out of its range.
+    """
+
+    def __init__(
+        self,
+        env: gym.Env,
+        shape: tuple[int, int] | None = None,
+        stack: bool = True,
+        difference: bool = True,
+        channel_first: bool = True,
+        max_boxes: int = 1,
+        bins: int | None = None,
+    ) -> None:
+        if not isinstance(env.action_space, spaces.Text):
+            raise TypeError(
+                f"NumericView wraps DiG-v0, which is answered in text; the actions of {env} are "
+                f"{env.action_space}"
+            )
+        RecordConstructorArgs.__init__(
+            self,
+            shape=shape,
+            stack=stack,
+            difference=difference,
+            channel_first=channel_first,
+            max_boxes=max_boxes,
+            bins=bins,
+        )
+        gym.Wrapper.__init__(self, env)
+        height, width = env.observation_space["image_a"].shape[:2]
+        self._size = (width, height)
+        self._shape = _checked_shape((height, width) if shape is None else shape)
+        self._stack, self._difference, self._channel_first = stack, difference, channel_first
+        self._max_boxes = _at_least("max_boxes", max_boxes, 1)
+        # A box has a presence only where an answer may leave it out.
+        self._values_per_box = 4 if max_boxes == 1 else 5
+        self._steps = None
+        if bins is not None:
+            last = _at_least("bins", bins, 2) - 1
+            self._steps = np.array([last, last, last, last, 1])[: self._values_per_box]
+        self.observation_space = self._space_of_observations()
+        self.action_space = self._space_of_actions()
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Any, dict[str, Any]]:
+        """Reset the environment; see ``observation``."""
+        observation, info = self.env.reset(seed=seed, options=options)
+        return self.observation(observation), info
+
+    def step(self, action: ArrayLike) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        """Give the environment the answer that the action stands for.
+
+        Raises:
+            ValueError: see ``answer``.
+        """
+        observation, reward, terminated, truncated, info = self.env.step(self.answer(action))
+        return self.observation(observation), reward, terminated, truncated, info
+
+    def observation(self, observation: dict[str, Any]) -> np.ndarray | dict[str, np.ndarray]:
+        """The arrays of an observation of the environment: see the observation space."""
+        image_a, image_b = observation["image_a"], observation["image_b"]
+        images = {"image_a": image_a, "image_b": image_b}
+        if self._difference:
+            # The larger less the smaller: a plain difference of bytes would wrap around.
+            apart = np.maximum(image_a, image_b) - np.minimum(image_a, image_b)
+            red, green, blue = apart[..., :1], apart[..., 1:2], apart[..., 2:]
+            images["difference"] = np.maximum(
+                np.maximum(red, green), blue
+            )  # .max() takes 5 times as long
+        images = {name: self._resized(image) for name, image in images.items()}
+        return np.concatenate(list(images.values()), self._channel_axis) if self._stack else images
+
+    def answer(self, action: ArrayLike) -> str:
+        """The text that an action stands for, in the environment's coordinates.
+
+        Raises:
+            ValueError: not of the action space's shape, or not finite.
+        """
+        values = np.asarray(action, dtype=np.float64)
+        if values.shape != self.action_space.shape or not np.isfinite(values).all():
+            raise ValueError(f"action is {action!r}; it must be finite, one of {self.action_space}")
+        values = values.reshape(self._max_boxes, self._values_per_box)
+        if self._steps is not None:
+            values = values * 2.0 / self._steps - 1.0
+        if self._max_boxes > 1:
+            values = values[values[:, 4] > 0.0]
+        return format_boxes(_boxes(values[:, :4]), self.unwrapped.coordinates, self._size)
+
+    def encode(self, boxes_unit: ArrayLike) -> np.ndarray:
+        """The action that answers with given boxes: the inverse of ``answer``, but for rounding.
+
+        Sides below ``SMALLEST_SIDE`` become that long.
+
+        Args:
+            boxes_unit: (N, 4) xyxy in the unit frame, N at most ``max_boxes``.
+
+        Returns:
+            An element of the action space.
+
+        Raises:
+            ValueError: not boxes in [0, 1], or a number of them that no action stands for.
+        """
+        boxes = checked_boxes(boxes_unit, "boxes_unit")
+        least = 0 if self._max_boxes > 1 else 1
+        if not least <= len(boxes) <= self._max_boxes:
+            raise ValueError(
+                f"{len(boxes)} boxes; an action has {least} to {self._max_boxes}: set max_boxes"
+            )
+        values = np.zeros((self._max_boxes, 5))
+        values[: len(boxes), :4] = _numbers(boxes)
+        values[:, 4] = np.where(np.arange(self._max_boxes) < len(boxes), 1.0, -1.0)
+        values = values[:, : self._values_per_box]
+        if self._steps is not None:
+            values = np.rint((values + 1.0) / 2.0 * self._steps)
+        return values.ravel().astype(self.action_space.dtype)
+
+    @property
+    def _channel_axis(self) -> int:
+        return 0 if self._channel_first else 2
+
+    def _space_of_observations(self) -> spaces.Space:
+        channels = {"image_a": 3, "image_b": 3} | ({"difference": 1} if self._difference else {})
+        if self._stack:
+            return self._image_space(sum(channels.values()))
+        return spaces.Dict({name: self._image_space(count) for name, count in channels.items()})
+
+    def _image_space(self, channels: int) -> spaces.Box:
+        height, width = self._shape
+        shape = (channels, height, width) if self._channel_first else (height, width, channels)
+        return spaces.Box(0, 255, shape, np.uint8)
+
+    def _space_of_actions(self) -> spaces.Space:
+        if self._steps is None:
+            return spaces.Box(-1.0, 1.0, (self._max_boxes * self._values_per_box,), np.float32)
+        return spaces.MultiDiscrete(np.tile(self._steps + 1, self._max_boxes))
+
+    def _resized(self, image: np.ndarray) -> np.ndarray:
+        """(h, w, C) uint8 at this view's size and in its order of axes."""
+        height, width = self._shape
+        if image.shape[:2] != self._shape:
+            # Pillow knows an image of one channel by its two axes.
+            pixels = image[:, :, 0] if image.shape[2] == 1 else image
+            resized = Image.fromarray(pixels).resize((width, height), Image.Resampling.BOX)
+            image = np.asarray(resized).reshape(height, width, -1)
+        return image.transpose(2, 0, 1) if self._channel_first else image
+
+
+def _boxes(numbers: np.ndarray) -> np.ndarray:
+    """(N, 4) numbers of an action in [-1, 1] as xyxy boxes in the unit frame."""
+    numbers = np.clip(numbers, -1.0, 1.0)
+    center = (numbers[:, :2] + 1.0) / 2.0
+    half = SMALLEST_SIDE ** ((1.0 - numbers[:, 2:]) / 2.0) / 2.0
+    return np.clip(np.hstack([center - half, center + half]), 0.0, 1.0)
+
+
+def _numbers(boxes: np.ndarray) -> np.ndarray:
+    """The inverse of ``_boxes``."""
+    center = (boxes[:, :2] + boxes[:, 2:]) / 2.0
+    sides = np.maximum(boxes[:, 2:] - boxes[:, :2], SMALLEST_SIDE)
+    return np.hstack([2.0 * center - 1.0, 1.0 - 2.0 * np.log(sides) / np.log(SMALLEST_SIDE)])
+
+
+def _at_least(name: str, value: Any, least: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
+        raise ValueError(f"{name}={value!r}: give a whole number, {least} or more")
+    return int(value)
+
+
+def _checked_shape(shape: Any) -> tuple[int, int]:
+    if not isinstance(shape, (tuple, list)) or len(shape) != 2:
+        raise ValueError(f"shape={shape!r}: give (height, width) in pixels, such as (48, 64)")
+    return _at_least("shape[0]", shape[0], 1), _at_least("shape[1]", shape[1], 1)

@@ -1,0 +1,80 @@
+"""Many environments that share one renderer: ``gym.make_vec("DiG-v0", num_envs=8)``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gymnasium.utils import EzPickle
+from gymnasium.vector import AutoresetMode, SyncVectorEnv
+
+from dig_env.env import DiGEnv
+
+
+class DiGVectorEnv(SyncVectorEnv, EzPickle):
+    """A ``SyncVectorEnv`` of ``DiGEnv`` whose environments share their source of pairs.
+
+    Same arguments, seeds, observations, rewards and infos as Gymnasium's ``SyncVectorEnv`` and
+    ``AsyncVectorEnv``, with ``workers`` Blender processes in all rather than for each environment.
+    They first render the pairs that are to be shown now, and then, while the policy thinks, the
+    next pair of every environment.
+
+    Args:
+        num_envs: number of environments, at least 1.
+        autoreset_mode: when a finished environment is reset: a ``gymnasium.vector.AutoresetMode``
+            or its value. "NextStep" (default) ignores the answer that follows a finished episode
+            and shows the next pair instead, "SameStep" shows it together with the reward and gives
+            the last pair as ``infos["final_obs"]``, "Disabled" leaves resets to
+            ``options={"reset_mask": ...}``.
+        **arguments: those of ``DiGEnv``. The look-ahead of a ``PairSource`` given as ``dataset`` is
+            divided among the environments.
+
+    Raises:
+        ValueError: ``num_envs``, ``autoreset_mode`` or an argument of ``DiGEnv`` is not allowed.
+    """
+
+    def __init__(
+        self,
+        num_envs: int = 1,
+        autoreset_mode: str | AutoresetMode = AutoresetMode.NEXT_STEP,
+        **arguments: Any,
+    ) -> None:
+        if not isinstance(num_envs, int) or isinstance(num_envs, bool) or num_envs < 1:
+            raise ValueError(f"num_envs={num_envs!r}: give a whole number of environments, from 1")
+        first = DiGEnv(**arguments)
+        shared = arguments | {"dataset": first.source}
+        # All workers have work as soon as the environments together look that far ahead.
+        first.source.look_ahead = -(-first.source.look_ahead // num_envs)
+        makers = [lambda: first, *[lambda: DiGEnv(**shared)] * (num_envs - 1)]
+        super().__init__(makers, autoreset_mode=autoreset_mode)
+        EzPickle.__init__(self, num_envs, autoreset_mode, **arguments)
+
+    def reset(
+        self,
+        *,
+        seed: int | list[int | None] | None = None,
+        options: dict[str, Any] | None = None,
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Show every environment's next pair, or only where ``options["reset_mask"]`` is true.
+
+        Args:
+            seed: environment i gets ``seed + i``, or the i-th of a list.
+            options: those of ``DiGEnv.reset`` and "reset_mask", (num_envs,) bool array.
+        """
+        options = dict(options or {})  # a copy, since Gymnasium takes the mask out of it
+        seeds = [seed] * self.num_envs if seed is None else seed
+        if isinstance(seeds, int):
+            seeds = [seeds + index for index in range(self.num_envs)]
+        mask = options.get("reset_mask", [True] * self.num_envs)
+        own = {name: value for name, value in options.items() if name != "reset_mask"}
+        # Lengths that are not right are Gymnasium's to refuse.
+        for env, env_seed, due in zip(self.envs, seeds, mask, strict=False):
+            if due:
+                env.prepare(seed=env_seed, options=own)
+        return super().reset(seed=seeds, options=options)
+
+    def step(self, actions: Any) -> tuple[dict[str, Any], Any, Any, Any, dict[str, Any]]:
+        """Score the answers, a sequence of num_envs texts, and reset as ``autoreset_mode`` says."""
+        for env, due in zip(self.envs, self._autoreset_envs, strict=True):
+            if due:  # the stage may have been changed since the last look-ahead
+                env.prepare()
+        return super().step(actions)
