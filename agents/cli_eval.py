@@ -66,8 +66,8 @@ def eval(
     """Evaluate a policy on held-out pairs, rendered for it or stored.
 
     Args:
-        policy: tiny, random, oracle, pixeldiff, or a model's folder or hub name; with --base-url
-            the model's name at that endpoint.
+        policy: tiny, tiny-start, random, oracle, pixeldiff, or a model's folder or hub name; with
+            --base-url the model's name at that endpoint.
         stage: single, dual or mixed; with --dataset any stage that it has.
         episodes: number of pairs; by default 200 rendered ones, or all that are stored.
         seed: of the draw of pairs to render, and of the resampling for the intervals.

@@ -3,11 +3,11 @@
 What this adds to TRL, and nothing else:
 
 1. The dataset is an endless stream. Each row is a pair that is rendered, or read, while the model
-   learns from the ones before, at the stage where the curriculum stands.
+   learns from the ones before, at the stage that the curriculum chooses.
 2. All rollouts of a group answer the same pair (TRL repeats the row); their reward is
    ``dig_env.score``.
-3. The curriculum counts one episode a pair: the mean reward of its rollouts. A pair that was
-   planned at an earlier stage than the present one is learned from but not counted.
+3. The curriculum is told of one episode a pair: the mean reward of its rollouts. The default one
+   does not count a pair that was planned at an earlier stage than the present one.
 4. Groups whose rollouts all earned the same are left out of the loss: they say nothing, and would
    make the step smaller by their share (DAPO, arXiv 2503.14476, samples others in their place).
 5. A run that was stopped goes on from its last checkpoint, to the same losses.
@@ -38,12 +38,12 @@ from transformers import PrinterCallback, ProgressCallback
 from trl import GRPOConfig, GRPOTrainer
 
 from agents.evaluation import Episode, mean_metrics, pair_seeds, play
-from agents.mllm import TINY_PATH, MLLMPolicy
+from agents.mllm import EMBEDDED, MLLMPolicy
 from agents.monitor import PROGRESS, Monitor, Step
 from agents.rollouts import GroupReward, PairStream
 from agents.settings import GRPORun
 from agents.thinking import set_thinking
-from dig_env import Curriculum
+from dig_env import Curriculum, StageCurriculum
 from dig_env.pairs import FreshPairs, PairSource, StoredPairs
 from scenes import STAGES, Pair, PairDataset, RenderSettings, available_cores
 from scenes.files import write_folder_whole, write_whole
@@ -107,7 +107,11 @@ class SkippingTrainer(GRPOTrainer):
         return batch
 
 
-def train_grpo(run: GRPORun, on_step: Callable[[Step], None] | None = None) -> GRPOResult | None:
+def train_grpo(
+    run: GRPORun,
+    on_step: Callable[[Step], None] | None = None,
+    curriculum: StageCurriculum | None = None,
+) -> GRPOResult | None:
     """Train a policy with GRPO under the curriculum.
 
     Called again with the settings of a run that was stopped, it goes on from its last checkpoint.
@@ -115,21 +119,32 @@ def train_grpo(run: GRPORun, on_step: Callable[[Step], None] | None = None) -> G
     Args:
         run: the settings.
         on_step: called after every optimiser step, for progress.
+        curriculum: a fresh one, to use instead of the ``Curriculum`` that ``run`` describes; its
+            stages are some of ``run.stages``, all of which are evaluated. To go on with a stopped
+            run, give one that was made alike.
 
     Returns:
         What the run left; None in all but the first of several processes.
 
     Raises:
         FileNotFoundError: there is no such model, or no such dataset.
-        ValueError: ``run.out`` holds an unfinished run with other settings.
+        ValueError: ``run.out`` holds an unfinished run with other settings or another kind of
+            curriculum, or a stage of ``curriculum`` is not in ``run.stages``.
         scenes.RenderError: Blender is missing or failed.
     """
+    if curriculum is None:
+        curriculum = Curriculum(run.stages, run.promote_at, run.demote_below, run.window)
+    foreign = [stage for stage in curriculum.stages if stage not in run.stages]
+    if foreign:
+        raise ValueError(
+            f"the curriculum may choose stage {foreign[0]!r}, which is not in the run's stages, "
+            f"{', '.join(run.stages)}: add it to GRPORun(stages=...) or leave it out"
+        )
     _keep_freed_memory()
     Path(run.out).mkdir(parents=True, exist_ok=True)
     process = PartialState()
     checkpoint = unfinished(run)
     policy = _load_policy(run)
-    curriculum = Curriculum(run.stages, run.promote_at, run.demote_below, run.window)
     with contextlib.closing(_source(run, process.num_processes)) as source:
         evaluated = process.is_main_process and run.eval_pairs
         pairs = _held_out(run, source, "test") if evaluated else {}
@@ -176,7 +191,7 @@ def _trainer(
     run: GRPORun,
     policy: MLLMPolicy,
     source: PairSource,
-    curriculum: Curriculum,
+    curriculum: StageCurriculum,
     watched: dict[str, list[Pair]],
     on_step: Callable[[Step], None] | None,
 ) -> tuple[GRPOTrainer, Monitor]:
@@ -251,7 +266,7 @@ def play_sampled(
 
 def _load_policy(run: GRPORun) -> MLLMPolicy:
     policy = MLLMPolicy.from_pretrained(
-        TINY_PATH if run.model == "tiny" else run.model,
+        EMBEDDED.get(run.model, run.model),
         # With nothing to evaluate, the trainer takes the model to its device, or shards it.
         device="auto" if run.eval_pairs else "cpu",
         # AdamW's small steps are lost to rounding in bfloat16 weights; autocast with trl={"bf16":
@@ -300,8 +315,11 @@ def _trained(trainer: GRPOTrainer, run: GRPORun) -> tuple[Any, dict[str, torch.T
     model = trainer.accelerator.unwrap_model(trainer.model)
     if run.lora is not None:
         return model.merge_and_unload(), None
-    sharded = trainer.is_fsdp_enabled
-    return model, trainer.accelerator.get_state_dict(trainer.model_wrapped) if sharded else None
+    if not trainer.is_fsdp_enabled:
+        return model, None
+    weights = trainer.accelerator.get_state_dict(trainer.model_wrapped)
+    # Gathered one by one, tied weights no longer share memory and would be stored twice.
+    return model, {k: v for k, v in weights.items() if k not in model.all_tied_weights_keys}
 
 
 def _trl_config(run: GRPORun, processes: int) -> GRPOConfig:

@@ -13,8 +13,11 @@ from transformers import AutoModelForImageTextToText, AutoProcessor, PreTrainedM
 import agents.tiny  # noqa: F401  (registers the embedded policy with the Auto classes)
 from agents.policies import OraclePolicy, PixelDiffPolicy, Policy, RandomPolicy
 
-TINY_PATH = Path(__file__).parent / "tiny" / "weights"
-"""Where the embedded policy lies, as `save_pretrained` wrote it."""
+EMBEDDED = {
+    name: Path(__file__).parent / "tiny" / "weights" / name for name in ("tiny", "tiny-start")
+}
+"""Where the embedded policy lies, as `save_pretrained` wrote it: "tiny" at the end of its road,
+"tiny-start" from a warm-up that was stopped early, so that GRPO has much to lift."""
 
 
 def pair_messages(prompt: str) -> list[dict[str, Any]]:
@@ -110,15 +113,21 @@ class MLLMPolicy:
         )
         return "<think>" if text.rstrip().endswith("<think>") else ""
 
-    @torch.inference_mode()
     def _answer(self, observations: Sequence[dict[str, Any]]) -> list[str]:
-        texts = [
-            self.processor.apply_chat_template(
-                pair_messages(o["prompt"]), add_generation_prompt=True, tokenize=False
-            )
-            for o in observations
-        ]
         images = [[Image.fromarray(o[k]) for k in ("image_a", "image_b")] for o in observations]
+        messages = [pair_messages(o["prompt"]) for o in observations]
+        return self._generate(list(zip(messages, images, strict=True)))
+
+    @torch.inference_mode()
+    def _generate(
+        self, chats: Sequence[tuple[list[dict[str, Any]], list[Image.Image]]]
+    ) -> list[str]:
+        """The model's next turn in each chat: messages with image slots, and what fills them."""
+        texts = [
+            self.processor.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
+            for messages, _ in chats
+        ]
+        images = [images for _, images in chats]
         inputs = self.processor(text=texts, images=images, padding=True, return_tensors="pt")
         sampling: dict[str, Any] = {"do_sample": self.temperature > 0}
         if self.temperature > 0:
@@ -131,14 +140,15 @@ class MLLMPolicy:
         return [self.opening + answer for answer in answers]
 
 
-def load_tiny(**settings: Any) -> MLLMPolicy:
+def load_tiny(name: str = "tiny", **settings: Any) -> MLLMPolicy:
     """The embedded policy as it ships with the package; no download.
 
     Args:
+        name: one of `EMBEDDED`: "tiny", or "tiny-start", which GRPO starts from by default.
         settings: of `MLLMPolicy`; answers are at most 24 tokens long by default (four boxes
             take 22).
     """
-    return MLLMPolicy.from_pretrained(TINY_PATH, **({"max_new_tokens": 24} | settings))
+    return MLLMPolicy.from_pretrained(EMBEDDED[name], **({"max_new_tokens": 24} | settings))
 
 
 def named_policy(
@@ -147,9 +157,11 @@ def named_policy(
     """The policy that a command line's `--policy` means.
 
     Args:
-        name: "tiny", "random", "oracle", "pixeldiff", or what `MLLMPolicy.from_pretrained` takes.
+        name: "tiny", "tiny-start", "random", "oracle", "pixeldiff", or what
+            `MLLMPolicy.from_pretrained` takes.
         coordinates: frame to answer in; a model is asked for it by the prompt.
-        max_new_tokens: longest answer of a model; by default 24 of "tiny", 256 of others.
+        max_new_tokens: longest answer of a model; by default 24 of the embedded ones, 256 of
+            others.
 
     Raises:
         ValueError: the embedded policy is to answer in another frame than it was taught.
@@ -158,11 +170,11 @@ def named_policy(
     if name in simple:
         return simple[name](coordinates=coordinates)
     settings = {} if max_new_tokens is None else {"max_new_tokens": max_new_tokens}
-    if name != "tiny":
+    if name not in EMBEDDED:
         return MLLMPolicy.from_pretrained(name, **settings)
     if coordinates != "norm1000":
         raise ValueError(f"coordinates={coordinates!r}: the embedded policy answers in norm1000")
-    return load_tiny(**settings)
+    return load_tiny(name, **settings)
 
 
 def _not_found(path_or_name: str | Path) -> str:

@@ -14,7 +14,7 @@ from transformers import TrainerCallback
 
 from agents.rollouts import GroupReward, PairStream
 from agents.settings import GRPORun
-from dig_env import Curriculum, draw_pair, parse_boxes
+from dig_env import StageCurriculum, draw_pair, parse_boxes
 from scenes.files import write_whole
 
 PROGRESS = "progress.json"
@@ -80,7 +80,7 @@ class Monitor(TrainerCallback):
         run: GRPORun,
         stream: PairStream,
         reward: GroupReward,
-        curriculum: Curriculum,
+        curriculum: StageCurriculum,
         evaluate: Callable[[], dict[str, float]],
         on_step: Callable[[Step], None] | None,
     ) -> None:

@@ -89,7 +89,7 @@ def _curves_png(result: GRPOResult) -> bytes:
         axes.plot(steps, values, color=color, alpha=0.25, linewidth=0.8)
         axes.plot(steps, _smooth(values), color=color, label=name)
     for step, previous in zip(result.steps[1:], result.steps, strict=False):
-        if step.stage != previous.stage:
+        if result.promotions and step.stage != previous.stage:
             axes.axvline(step.step, color="gray", linestyle=":")
             axes.text(
                 step.step, 1.01, step.stage, ha="center", transform=axes.get_xaxis_transform()

@@ -15,7 +15,7 @@ from PIL import Image
 
 from agents.mllm import pair_messages
 from agents.settings import GRPORun
-from dig_env import PARTS, Curriculum, RewardConfig, instruction, score_batch
+from dig_env import PARTS, RewardConfig, StageCurriculum, instruction, score_batch
 from dig_env.pairs import PairSource
 from scenes import SEEDS_PER_SPLIT, STAGES, Pair
 
@@ -31,7 +31,7 @@ class _Planned:
 
 
 class PairStream:
-    """The endless training rows: pairs at the stage where the curriculum stands when planned.
+    """The endless training rows: pairs at the stage that the curriculum chooses for each.
 
     Pairs are asked for a whole step ahead, so that they are made while the model learns. What was
     planned does not depend on time, and ``state_dict`` holds it: a stream that is loaded goes on
@@ -42,7 +42,7 @@ class PairStream:
 
     Args:
         source: makes the pairs.
-        curriculum: says at which stage.
+        curriculum: chooses the stage of each pair, when it is planned.
         run: the settings.
         process: (this process's rank, number of processes).
 
@@ -55,7 +55,7 @@ class PairStream:
     def __init__(
         self,
         source: PairSource,
-        curriculum: Curriculum,
+        curriculum: StageCurriculum,
         run: GRPORun,
         process: tuple[int, int] = (0, 1),
     ) -> None:
@@ -81,7 +81,7 @@ class PairStream:
         while True:
             while len(self._ahead) <= self._run.pairs_per_step:
                 drawn = int(self._rng.integers(SEEDS_PER_SPLIT))
-                self._ahead.append(self._plan(drawn, self._curriculum.stage))
+                self._ahead.append(self._plan(drawn, self._curriculum.choose()))
             planned = self._ahead.popleft()
             self._handed.append(planned)
             self.count += 1
@@ -139,13 +139,13 @@ class GroupReward:
     curriculum of all groups in one order: the stages change at the same pair everywhere.
 
     Args:
-        curriculum: counts one episode a pair, the mean reward of its rollouts.
+        curriculum: is told of one episode a pair: the mean reward of its rollouts.
         config: the reward's settings.
         rollouts: answers to each pair; those of one pair are contiguous.
         opening: what the chat template wrote of every answer; see ``MLLMPolicy.opening``.
 
     Attributes:
-        stage: of the latest pair.
+        stage: of the latest pair; "" before the first.
         means: of the latest step's rollouts: the parts of the score, and "equal_groups".
         answers: (pair seed, text, reward) of this process's latest rollouts.
     """
@@ -153,11 +153,11 @@ class GroupReward:
     __name__ = "dig"  # TRL names a reward function's metrics after it
 
     def __init__(
-        self, curriculum: Curriculum, config: RewardConfig, rollouts: int, opening: str = ""
+        self, curriculum: StageCurriculum, config: RewardConfig, rollouts: int, opening: str = ""
     ) -> None:
         self._curriculum, self._config = curriculum, config
         self._rollouts, self._opening = rollouts, opening
-        self.stage = curriculum.stage
+        self.stage = ""
         self.means: dict[str, float] = {}
         self.answers: list[tuple[int, str, float]] = []
 
@@ -189,8 +189,7 @@ class GroupReward:
         rewards = [[reward for _, reward, _ in group] for group in groups]
         self.stage = groups[-1][0][0]
         for group, earned in zip(groups, rewards, strict=True):
-            if group[0][0] == self._curriculum.stage:
-                self._curriculum.update(float(np.mean(earned)))
+            self._curriculum.update(float(np.mean(earned)), group[0][0])
         means = np.mean([parts for _, _, parts in rollouts], axis=0)
         self.means = dict(zip(PARTS, map(float, means), strict=True))
         self.means["equal_groups"] = float(np.mean([np.ptp(earned) < 1e-9 for earned in rewards]))

@@ -19,7 +19,7 @@ class GRPORun:
 
     Attributes:
         out: folder for the checkpoint, the history and the pictures; made if absent.
-        model: "tiny" (the embedded policy), a folder, or a hub name.
+        model: "tiny-start" or "tiny" (the embedded policy), a folder, or a hub name.
         thinking: whether the answer begins with a thought; None: as the chat template has it.
         lora: settings of peft.LoraConfig, to train adapters only; None: all weights.
         stages: the curriculum's stages, from first to last.
@@ -54,11 +54,11 @@ class GRPORun:
     """
 
     out: str = "runs/grpo"
-    model: str = "tiny"
+    model: str = "tiny-start"
     thinking: bool | None = None
     lora: tyro.conf.Suppress[dict[str, Any] | None] = None
     stages: tuple[str, ...] = tuple(STAGES)
-    promote_at: float = 0.6
+    promote_at: float = 0.7
     demote_below: float | None = None
     window: int = 128
     dataset: str | None = None
@@ -70,7 +70,7 @@ class GRPORun:
     rollouts: int = 8
     steps: int = 80
     minutes: float | None = 7.0
-    learning_rate: float = 5e-5
+    learning_rate: float = 1e-4
     beta: float = 0.0
     temperature: float = 0.3
     max_completion_length: int = 24

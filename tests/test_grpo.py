@@ -16,10 +16,10 @@ from PIL import Image
 
 from agents import GRPORun, MLLMPolicy, train_grpo
 from agents.grpo import SkippingTrainer, unfinished
-from agents.mllm import TINY_PATH
+from agents.mllm import EMBEDDED
 from agents.report import write_report
 from agents.rollouts import GroupReward, PairStream
-from dig_env import REWARDS, Curriculum, RewardConfig, score
+from dig_env import REWARDS, Curriculum, RandomCurriculum, RewardConfig, score
 from dig_env.pairs import FreshPairs
 from scenes import STAGES, PairDataset, render_dataset
 from scenes.files import write_folder_whole, write_whole
@@ -51,7 +51,7 @@ def test_a_run_trains_promotes_and_leaves_a_policy_that_plays(result, pairs):
     pair = pairs["single"][0]
     (answer,) = policy.act([{"image_a": pair.image_a, "image_b": pair.image_b, "prompt": "?"}])
     assert isinstance(answer, str)
-    start = MLLMPolicy.from_pretrained(TINY_PATH).model.state_dict()
+    start = MLLMPolicy.from_pretrained(EMBEDDED["tiny-start"]).model.state_dict()
     trained = policy.model.state_dict()
     assert any(not torch.equal(start[name], trained[name]) for name in start)
 
@@ -194,6 +194,25 @@ def test_a_stream_that_is_loaded_hands_out_the_rows_that_were_not_learned(fresh)
     assert {stage for _, stage in expected} == {"single", "dual"}
 
 
+def test_a_loaded_stream_keeps_the_stages_that_were_drawn_and_draws_on(fresh):
+    run = GRPORun(**SHORT)
+    curriculum = RandomCurriculum(seed=1)
+    stream = PairStream(fresh, curriculum, run)
+    rows = stream.rows()
+    first = take(rows, 8)
+    stream.learned(4)
+    states = json.loads(json.dumps([curriculum.state_dict(), stream.state_dict()]))
+    expected = [row["stage"] for row in first[4:] + take(rows, 16)]
+
+    curriculum, alike = (RandomCurriculum(seed=1) for _ in range(2))
+    curriculum.load_state_dict(states[0])
+    again = PairStream(fresh, curriculum, run)
+    again.load_state_dict(states[1])
+    assert [row["stage"] for row in take(again.rows(), 20)] == expected
+    drawn = [alike.choose() for _ in range(24)]
+    assert [row["stage"] for row in first[:4]] + expected == drawn
+
+
 def test_of_several_processes_each_asks_for_the_pairs_of_its_own_share(fresh):
     """Four pairs of four rollouts: two of each to each of two processes."""
     shares = [
@@ -230,23 +249,38 @@ def stored(tmp_path_factory):
     return str(folder)
 
 
-@pytest.mark.parametrize("fresh_pairs", [True, False])
-def test_an_interrupted_run_goes_on_to_the_same_losses(fresh_pairs, stored, tmp_path):
-    """Through a promotion, with pairs planned ahead, at the temperature's own random numbers."""
+@pytest.mark.parametrize(
+    ("fresh_pairs", "make"), [(True, None), (False, None), (False, RandomCurriculum)]
+)
+def test_an_interrupted_run_goes_on_to_the_same_losses(fresh_pairs, make, stored, tmp_path):
+    """Through changes of stage, with pairs planned ahead, at the temperature's own random numbers.
+
+    Under the run's own curriculum, and under one that draws.
+    """
     dataset = None if fresh_pairs else stored
-    straight = train_grpo(settings(tmp_path / "straight", dataset=dataset))
+
+    def train(run, on_step=None):
+        return train_grpo(run, on_step, make and make(run.stages))
+
+    straight = train(settings(tmp_path / "straight", dataset=dataset))
     broken = settings(tmp_path / "broken", dataset=dataset)
     with pytest.raises(Killed):
-        train_grpo(broken, killed_after(2))
+        train(broken, killed_after(2))
     assert unfinished(broken).name == "checkpoint-2"
-    resumed = train_grpo(broken)
+    resumed = train(broken)
     assert unfinished(broken) is None
 
     def course(result):
         return [(s.step, s.stage, s.reward, s.f1, s.window_mean, s.pairs) for s in result.steps]
 
     assert course(resumed) == course(straight)
-    assert resumed.promotions == straight.promotions != []
+    assert len({step.stage for step in straight.steps}) > 1
+    assert resumed.promotions == straight.promotions
+    states = [
+        json.loads((result.checkpoint / "curriculum.json").read_text())
+        for result in (straight, resumed)
+    ]
+    assert states[0] == states[1]
     one, other = (
         MLLMPolicy.from_pretrained(result.checkpoint).model.state_dict()
         for result in (straight, resumed)
@@ -267,8 +301,15 @@ def test_a_checkpoint_that_was_cut_off_is_passed_over(tmp_path):
 def test_an_unfinished_run_with_other_settings_is_not_mixed_up(tmp_path):
     with pytest.raises(Killed):
         train_grpo(settings(tmp_path), killed_after(1))
-    with pytest.raises(ValueError, match="unfinished run with learning_rate=5e-05, not 1e-06"):
+    with pytest.raises(ValueError, match="unfinished run with learning_rate=0.0001, not 1e-06"):
         train_grpo(settings(tmp_path, learning_rate=1e-6))
+    with pytest.raises(ValueError, match="of a threshold curriculum, this is a random one"):
+        train_grpo(settings(tmp_path), curriculum=RandomCurriculum())
+
+
+def test_a_curriculum_may_only_choose_stages_of_the_run(tmp_path):
+    with pytest.raises(ValueError, match="may choose stage 'mixed'.*single, dual"):
+        train_grpo(settings(tmp_path, stages=("single", "dual")), curriculum=Curriculum())
 
 
 def test_a_run_on_a_dataset_trains_and_evaluates_on_its_pairs(stored, tmp_path):
@@ -310,33 +351,32 @@ def test_groups_that_say_nothing_are_left_out_of_the_loss(tmp_path, monkeypatch)
 TWO_PROCESSES = """
 import json, sys
 from accelerate import PartialState
+import dig_env
 from agents import GRPORun, train_grpo
-from agents.grpo import unfinished
-import agents.grpo as grpo
 
-curricula = []
-inner = grpo.Curriculum
-def recorded(*args):
-    curricula.append(inner(*args))
-    return curricula[-1]
-grpo.Curriculum = recorded
-
-result = train_grpo(GRPORun(**json.loads(sys.argv[1])))
+kind, settings = json.loads(sys.argv[2])
+curriculum = getattr(dig_env, kind)(**settings)
+result = train_grpo(GRPORun(**json.loads(sys.argv[1])), curriculum=curriculum)
 rank = PartialState().process_index
 assert (result is None) == (rank > 0)
-with open(f"{sys.argv[2]}/{rank}.json", "w") as file:
-    json.dump(curricula[0].state_dict(), file)
+with open(f"{sys.argv[3]}/{rank}.json", "w") as file:
+    json.dump([curriculum.state_dict(), curriculum.choose()], file)
 """
 
 
-def test_two_processes_promote_at_the_same_pair(tmp_path):
+@pytest.mark.parametrize(
+    ("kind", "settings"),
+    [("Curriculum", {"promote_at": 0.01, "window": 4}), ("RandomCurriculum", {"seed": 1})],
+)
+def test_two_processes_choose_the_same_stages(kind, settings, tmp_path):
     """Under accelerate, on the CPU by gloo: each scores half of the rollouts."""
     script = tmp_path / "train.py"
     script.write_text(TWO_PROCESSES)
     fields = SHORT | {"out": str(tmp_path / "run"), "steps": 3, "eval_pairs": 1}
     launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone"]
+    arguments = [json.dumps(fields), json.dumps([kind, settings]), str(tmp_path)]
     subprocess.run(
-        [*launcher, str(script), json.dumps(fields), str(tmp_path)],
+        [*launcher, str(script), *arguments],
         check=True,
         env=os.environ
         | {"PYTHONPATH": str(Path(__file__).parent.parent), "ACCELERATE_USE_CPU": "1"},
@@ -344,7 +384,8 @@ def test_two_processes_promote_at_the_same_pair(tmp_path):
     )
     one, other = (json.loads((tmp_path / f"{rank}.json").read_text()) for rank in (0, 1))
     assert one == other
-    assert one["episodes"] > 0 and one["history"]
+    assert one[0]["episodes"] > 0
+    assert bool(one[0]["history"]) == (kind == "Curriculum")
 
 
 @pytest.mark.parametrize("name", ["DAPO", "Dr. GRPO", "GSPO", "KL and clip-higher"])

@@ -14,6 +14,7 @@ from accelerate.commands.launch import launch_command_parser
 from peft import LoraConfig, PeftModel, get_peft_model
 from PIL import Image
 from qwen3_vl import build_processor, save_qwen3_vl
+from safetensors.torch import load_file
 from transformers import AutoModelForImageTextToText, AutoProcessor
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 from trl import GRPOConfig
@@ -111,6 +112,10 @@ def test_shared_out_weights_learn_what_whole_ones_do(folder, sharded_and_whole):
     assert torch.cosine_similarity(sharded, whole, dim=0) > 0.95
     first, second = (json.loads((path / "history.json").read_text()) for path in sharded_and_whole)
     assert [step["reward"] for step in first] == pytest.approx([step["reward"] for step in second])
+    stored = [
+        load_file(path / "checkpoint" / "model.safetensors").keys() for path in sharded_and_whole
+    ]
+    assert stored[0] == stored[1]  # tied weights once
 
 
 @each_run
