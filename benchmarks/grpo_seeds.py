@@ -48,6 +48,7 @@ def main(
         "training_s": [round(result["training_s"], 1) for result in results],
         "steps": [result["steps"] for result in results],
         "promotions": [result["promotions"] for result in results],
+        "waiting_share": [round(waiting_share(runs / f"seed{seed}"), 4) for seed in seeds],
         "held_out": {
             stage: {
                 metric: {
@@ -67,6 +68,12 @@ def main(
                 f"{stage:6} {metric:6} {before['mean']:.3f} -> {after['mean']:.3f} {after['all']}"
             )
     print(f"results: {out}")
+
+
+def waiting_share(folder: Path) -> float:
+    """The share of a run's time in which the learner waited for pairs."""
+    steps = json.loads((folder / "history.json").read_text())
+    return sum(step["pair_wait_s"] for step in steps) / sum(step["seconds"] for step in steps)
 
 
 def _spread(values: list[float]) -> dict[str, float | list[float]]:

@@ -1,0 +1,259 @@
+"""What the GRPO experiments share: a start, pairs it has not seen, arms, runs, and a table.
+
+An arm differs from the others of its experiment in one thing; all begin at the same early-stopped
+warm-up (`tiny-start`) and take the same number of pairs and rollouts. Each run is a process of its
+own and leaves a file in `runs`; a script that was stopped goes on with what is missing, and the
+experiments share the runs of arms that are the same.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import platform
+import sys
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from agents import GRPORun, train_grpo
+from agents.episodes import Episode
+from agents.report import step_line
+from dig_env import REWARDS, Curriculum, RewardConfig, score
+from dig_env.curricula import RandomCurriculum, ScheduledCurriculum
+from scenes import STAGES, RenderSettings, available_cores, render_dataset
+from scenes.files import write_whole
+
+METRICS = ("f1", "reward", "iou", "format")
+RESAMPLES = 10_000
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Settings of an experiment.
+
+    Attributes:
+        seeds: of the pair stream, the rollouts and the optimiser; one run of each arm a seed.
+        steps: optimiser steps of a run, of 16 pairs and 8 rollouts each.
+        learning_rate: at first; it falls linearly to 0.
+        promote_at: mean reward of 128 pairs at which the automatic curriculum goes on.
+        train_pairs: of each stage to draw from, with replacement; even.
+        test_pairs: held-out pairs of each stage.
+        pairs: dataset of 128x96 pairs; what lacks is rendered.
+        runs: folder for the runs.
+        processes: runs side by side, which share the cores.
+    """
+
+    seeds: tuple[int, ...] = (0, 1, 2)
+    steps: int = 120
+    learning_rate: float = 1e-4
+    promote_at: float = 0.55
+    train_pairs: int = 3200
+    test_pairs: int = 200
+    pairs: Path = Path("runs/reproduce/pairs")
+    runs: Path = Path("runs/reproduce")
+    processes: int = 2
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One way to train.
+
+    Attributes:
+        curriculum: "automatic", "single only", "mixed only", "schedule" or "random".
+        reward: a name of `dig_env.REWARDS`.
+    """
+
+    curriculum: str = "automatic"
+    reward: str = "full"
+
+    @property
+    def name(self) -> str:
+        """Of its folder: arms of the same name are the same."""
+        return f"{self.curriculum}-{self.reward}".replace(" ", "_")
+
+    def make_curriculum(self, settings: Settings, seed: int) -> Any:
+        """The curriculum of one run."""
+        stages = tuple(STAGES)
+        third = 16 * settings.steps // 3
+        return {
+            "automatic": lambda: Curriculum(stages, settings.promote_at, window=128),
+            "single only": lambda: Curriculum(("single",), window=128),
+            "mixed only": lambda: Curriculum(("mixed",), window=128),
+            "schedule": lambda: ScheduledCurriculum(stages, (third, third)),
+            "random": lambda: RandomCurriculum(stages, seed),
+        }[self.curriculum]()
+
+
+def unseen_pairs(settings: Settings) -> None:
+    """Render the experiments' pairs, unless they are there.
+
+    Those to train on are the last quarter of a range of which the warm-up saw two thirds or less:
+    with 3,200 pairs, they are from the 9,601st on, and the warm-up took 8,000 of a stage at most.
+    """
+    size = RenderSettings(width=128, height=96, quality="draft")
+    in_file = settings.train_pairs // 2
+    train, test = (dict.fromkeys(STAGES, count) for count in (8 * in_file, settings.test_pairs))
+    for shard in (7, 8):
+        render_dataset(
+            settings.pairs, train, "train", size, shard=(shard, 8), pairs_per_file=in_file
+        )
+    render_dataset(settings.pairs, test, "test", size, pairs_per_file=in_file)
+
+
+def run_arms(settings: Settings, arms: Sequence[Arm]) -> dict[str, list[dict[str, Any]]]:
+    """Train what is not trained yet; the outcomes of each arm, one a seed, by its name."""
+    unseen_pairs(settings)
+    jobs = [(settings, arm, seed) for seed in settings.seeds for arm in arms]
+    missing = [job for job in jobs if not _outcome_path(*job).exists()]
+    # A process a run: what a run leaves in memory must not reach the next.
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(settings.processes, context, max_tasks_per_child=1) as pool:
+        for future in as_completed([pool.submit(_train, *job) for job in missing]):
+            print(future.result(), flush=True)
+    outcomes = {arm.name: [] for arm in arms}
+    for job in jobs:
+        outcomes[job[1].name].append(json.loads(_outcome_path(*job).read_text()))
+    return outcomes
+
+
+def _outcome_path(settings: Settings, arm: Arm, seed: int) -> Path:
+    return settings.runs / arm.name / f"seed{seed}" / "outcome.json"
+
+
+def _train(settings: Settings, arm: Arm, seed: int) -> str:
+    """One run; its outcome goes into a file, and what it was called is returned."""
+    torch.set_num_threads(max(1, available_cores() // settings.processes))
+    path = _outcome_path(settings, arm, seed)
+    run = GRPORun(
+        out=str(path.parent),
+        dataset=str(settings.pairs),
+        steps=settings.steps,
+        learning_rate=settings.learning_rate,
+        minutes=None,
+        eval_pairs=settings.test_pairs,
+        save_every=60,
+        seed=seed,
+        reward=REWARDS[arm.reward],
+    )
+    print_every = 20
+    result = train_grpo(
+        run,
+        lambda step: step.step % print_every or print(arm.name, seed, step.step, step_line(step)),
+        arm.make_curriculum(settings, seed),
+    )
+    steps = result.steps
+    outcome = {
+        "settings": asdict(run) | {"reward": arm.reward},
+        "machine": f"{available_cores()} cores, {platform.machine()}, {platform.system()}",
+        "training_s": round(result.seconds, 1),
+        "waiting_s": round(sum(step.pair_wait_s for step in steps), 3),
+        "equal_groups": round(float(np.mean([step.equal_groups for step in steps])), 4),
+        "promotions": result.promotions,
+        "held_out": {
+            when: {stage: _answers(episodes) for stage, episodes in played.items()}
+            for when, played in (("before", result.before), ("after", result.after))
+        },
+    }
+    write_whole(path, json.dumps(outcome).encode() + b"\n")
+    return f"{arm.name}, seed {seed}: {result.seconds:.0f} s"
+
+
+def _answers(episodes: Iterable[Episode]) -> list[dict[str, Any]]:
+    """What each answer earns under the full reward, and which changes it finds.
+
+    Scored anew: a run scores its held-out answers by the reward that it trains on.
+    """
+    answers = []
+    for episode in episodes:
+        result = score(episode.answer, episode.pair.boxes_unit)
+        found = {true for _, true, iou in result.matches if iou >= RewardConfig().found_from}
+        changes: dict[str, list[bool]] = {}
+        for index, difference in enumerate(episode.pair.differences):
+            changes.setdefault(difference.change, []).append(index in found)
+        earned = {"f1": result.f1, "reward": result.total, "iou": result.iou}
+        answers.append(earned | {"format": result.format, "changes": changes})
+    return answers
+
+
+def values(outcomes: Sequence[dict[str, Any]], when: str, stage: str, metric: str) -> np.ndarray:
+    """(runs, pairs) of what each run's policy earned on each held-out pair."""
+    return np.array([[a[metric] for a in run["held_out"][when][stage]] for run in outcomes])
+
+
+def interval(sample: np.ndarray, seed: int = 0) -> list[float]:
+    """[mean, lower, upper end of the 95 % interval] of (runs, pairs) values.
+
+    A percentile bootstrap that draws runs and pairs anew, each with replacement: it holds for other
+    seeds of the training and for other test pairs. With three runs the former is rough.
+    """
+    generator = np.random.default_rng(seed)
+    runs, pairs = sample.shape
+    of_runs = generator.multinomial(runs, np.full(runs, 1 / runs), RESAMPLES) / runs
+    of_pairs = generator.multinomial(pairs, np.full(pairs, 1 / pairs), RESAMPLES) / pairs
+    means = np.einsum("kr,rp,kp->k", of_runs, sample, of_pairs, optimize=True)
+    low, high = np.percentile(means, [2.5, 97.5])
+    return [round(float(number), 4) for number in (sample.mean(), low, high)]
+
+
+def compare(
+    outcomes: dict[str, list[dict[str, Any]]], reference: str | None = None
+) -> dict[str, Any]:
+    """What each arm's policies earn on the held-out pairs, with intervals.
+
+    Args:
+        outcomes: of `run_arms`.
+        reference: arm that the others are compared with, pair by pair; None: the start.
+
+    Returns:
+        By arm and stage: each of `METRICS`, and "f1_gain", the F1 less the reference's.
+    """
+    start = next(iter(outcomes.values()))
+    table: dict[str, Any] = {"start": {}}
+    for stage in STAGES:
+        before = {metric: values(start, "before", stage, metric)[:1] for metric in METRICS}
+        table["start"][stage] = {name: interval(sample) for name, sample in before.items()}
+    for arm, runs in outcomes.items():
+        table[arm] = {}
+        for stage in STAGES:
+            if reference is None:
+                base = values(runs, "before", stage, "f1")
+            else:
+                base = values(outcomes[reference], "after", stage, "f1")
+            after = {metric: values(runs, "after", stage, metric) for metric in METRICS}
+            row = {name: interval(sample) for name, sample in after.items()}
+            table[arm][stage] = row | {"f1_gain": interval(after["f1"] - base)}
+    return table
+
+
+def write_results(
+    path: Path, settings: Settings, outcomes: dict[str, list[dict[str, Any]]], table: Any
+) -> None:
+    """The experiment's results as JSON, and the F1 of its table on the terminal."""
+    runs = {
+        arm: [
+            {k: run[k] for k in ("training_s", "waiting_s", "equal_groups", "promotions")}
+            for run in of_arm
+        ]
+        for arm, of_arm in outcomes.items()
+    }
+    first = next(iter(outcomes.values()))[0]
+    results = {
+        "command": f"python {Path(sys.argv[0]).as_posix()}",
+        "machine": first["machine"],
+        "settings": json.loads(json.dumps(asdict(settings), default=str)),
+        "pairs_a_run": 16 * settings.steps,
+        "table": table,
+        "runs": runs,
+    }
+    write_whole(path, json.dumps(results, indent=1).encode() + b"\n")
+    print(f"| F1 | {' | '.join(STAGES)} |\n|---|{'---|' * len(STAGES)}")
+    for arm, stages in table.items():
+        cells = ("{:.2f} [{:.2f}, {:.2f}]".format(*row["f1"]) for row in stages.values())
+        print(f"| {arm} | {' | '.join(cells)} |")
+    print(f"results: {path}")

@@ -1,0 +1,101 @@
+"""The experiments of examples/reproduce, in miniature."""
+
+import importlib
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from agents.tiny.warmup import Warmup
+from scenes import STAGES, PairDataset
+from scenes.dataset.manifest import stage_seeds
+
+FOLDER = Path(__file__).parents[1] / "examples" / "reproduce"
+
+
+@pytest.fixture(scope="module")
+def arms():
+    sys.path.insert(0, str(FOLDER))
+    yield importlib.import_module("arms")
+    sys.path.remove(str(FOLDER))
+
+
+@pytest.fixture(scope="module")
+def settings(arms, tmp_path_factory):
+    out = tmp_path_factory.mktemp("reproduce")
+    return arms.Settings(
+        seeds=(0,),
+        steps=2,
+        train_pairs=4,
+        test_pairs=3,
+        pairs=out / "pairs",
+        runs=out / "runs",
+        processes=1,
+    )
+
+
+@pytest.fixture(scope="module")
+def outcomes(arms, settings):
+    return arms.run_arms(settings, [arms.Arm("mixed only", "f1"), arms.Arm("random")])
+
+
+def test_every_run_is_evaluated_on_the_same_held_out_pairs_of_every_stage(arms, outcomes):
+    table = arms.compare(outcomes, "random-full")
+    assert list(table) == ["start", "mixed_only-f1", "random-full"]
+    starts = [runs[0]["held_out"]["before"] for runs in outcomes.values()]
+    assert starts[0] == starts[1]
+    for stage in STAGES:
+        assert len(starts[0][stage]) == 3
+        assert table["random-full"][stage]["f1_gain"] == [0, 0, 0]
+        mean, low, high = table["mixed_only-f1"][stage]["f1"]
+        assert 0 <= low <= mean <= high <= 1
+
+
+def test_a_script_that_is_run_again_trains_only_what_is_missing(arms, settings, outcomes):
+    there = {path: path.stat().st_mtime_ns for path in settings.runs.rglob("outcome.json")}
+    assert len(there) == 2
+    arms.run_arms(settings, [arms.Arm("mixed only", "f1"), arms.Arm("random")])
+    assert {path: path.stat().st_mtime_ns for path in settings.runs.rglob("outcome.json")} == there
+
+
+def test_the_pairs_to_train_on_are_none_that_the_warm_up_saw(arms, settings, outcomes):
+    """The warm-up takes the first pairs of each stage."""
+    dataset = PairDataset(settings.pairs)
+    most = max(Warmup.single, Warmup.dual, Warmup.mixed)
+    for stage in STAGES:
+        assert dataset.pair_seeds(stage, "train") == list(stage_seeds("train", stage)[12:16])
+        assert len(dataset.pair_seeds(stage, "test")) == 3
+    assert most <= 3 * arms.Settings.train_pairs
+
+
+def test_intervals_hold_for_other_runs_and_other_pairs(arms):
+    generator = np.random.default_rng(0)
+    runs = generator.normal(0, 1, (3, 1)) + np.zeros((3, 400))
+    pairs = generator.normal(0, 1, (1, 400)) + np.zeros((3, 400))
+    assert arms.interval(np.full((3, 400), 0.25)) == [0.25, 0.25, 0.25]
+    mean, low, high = arms.interval(pairs)
+    assert mean == pytest.approx(pairs.mean(), abs=1e-4)
+    # Runs that agree: the interval of a mean over 400 pairs of standard deviation 1.
+    assert high - low == pytest.approx(2 * 1.96 / 20, rel=0.15)
+    # Pairs that agree: three runs spread it over most of their range.
+    mean, low, high = arms.interval(runs)
+    assert high - low > 0.7 * np.ptp(runs)
+
+
+def test_the_ppo_experiment_renders_trains_and_leaves_its_results(arms, tmp_path, capsys):
+    ppo = importlib.import_module("ppo")
+    small = {"train_pairs": 4, "validation_pairs": 2, "test_pairs": 3, "shape": (24, 32)}
+    small |= {"steps": 16, "envs": 2, "envs_steps": 4, "batch_size": 4, "curve_every": 1}
+    folders = {"pairs": tmp_path / "pairs", "runs": tmp_path / "runs", "out": tmp_path / "ppo.json"}
+    ppo.main(ppo.Settings(seeds=(0,), **small, **folders))
+    results = json.loads((tmp_path / "ppo.json").read_text())
+    assert results["steps"] == [16]
+    assert [point["steps"] for point in results["curves"]["0"]] == [8, 16, 16]
+    assert set(results["held_out"]) == {"before", "after", "pixel difference"}
+    assert (tmp_path / "runs" / "curve.png").stat().st_size > 1000
+    trained = tmp_path / "runs" / "seed0" / "outcome.json"
+    before = trained.stat().st_mtime_ns
+    ppo.main(ppo.Settings(seeds=(0,), **small, **folders))
+    assert trained.stat().st_mtime_ns == before
