@@ -18,7 +18,8 @@ from typing import Any
 
 import httpx
 
-from agents.images import png, png_url
+from agents.images import png_url
+from dig_env.drawing import png
 
 RETRIED_STATUS = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 520, 522, 524, 529})
 """HTTP answers after which the same request may succeed: too early, too many, too busy."""

@@ -9,8 +9,9 @@ from typing import Any
 from agents.breakdown import AXES
 from agents.episodes import METRICS, Episode
 from agents.evaluation import Report
-from agents.images import png, png_url
+from agents.images import png_url
 from agents.pages import draw_episode, render_page
+from dig_env.drawing import png
 from scenes.files import write_whole
 
 DRAWN = 6

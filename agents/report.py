@@ -16,8 +16,9 @@ import numpy as np
 
 from agents.episodes import METRICS, Episode
 from agents.grpo import GRPOResult, Step
-from agents.images import png, png_url
+from agents.images import png_url
 from agents.pages import draw_episodes, render_page
+from dig_env.drawing import png
 from scenes import available_cores
 from scenes.files import write_whole
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from dig_env.curriculum import CountedStages, _finite
+from dig_env.curriculum import CountedStages
 
 
 class ScheduledCurriculum(CountedStages):
@@ -94,19 +94,11 @@ class DrawnStages(CountedStages):
     def update(self, reward: float, stage: str | None = None) -> None:
         """Count one finished episode, if it was of one of the stages.
 
-        Args:
-            reward: The episode's reward; finite.
-            stage: That it was planned at; None: that of the latest draw.
-
-        Raises:
-            ValueError: ``reward`` is not finite. Nothing is counted then.
+        See ``StageCurriculum.update``; the present stage is that of the latest draw.
         """
-        stage = self.stage if stage is None else stage
-        if stage not in self.stages:
-            _finite(reward)
-            return
-        self._count(reward)
-        self._learn(self.stages.index(stage))
+        known = self._count_known(reward, stage)
+        if known is not None:
+            self._learn(self.stages.index(known))
 
     def _learn(self, index: int) -> None:
         """Take in the reward that was counted last, of the stage of this index."""

@@ -142,6 +142,22 @@ class CountedStages:
         self._rewards.append(_finite(reward))
         self._episodes += 1
 
+    def _count_known(self, reward: float, stage: str | None) -> str | None:
+        """Count an episode of one of the stages, None being the present one.
+
+        Returns:
+            Its stage; None if that is not one of them, and then nothing is counted.
+
+        Raises:
+            ValueError: ``reward`` is not finite. Nothing is counted then.
+        """
+        stage = self.stage if stage is None else stage
+        if stage not in self.stages:
+            _finite(reward)
+            return None
+        self._count(reward)
+        return stage
+
     def _enter(self, index: int) -> str | None:
         """Make a stage the present one; its name, or None if it was that already."""
         if index == self._index:
@@ -212,15 +228,7 @@ class Curriculum(CountedStages):
     def update(self, reward: float, stage: str | None = None) -> str | None:
         """Count one finished episode, if it was of the present stage.
 
-        Args:
-            reward: The episode's reward; finite.
-            stage: That it was planned at; None: the present one.
-
-        Returns:
-            The name of the stage entered, or None where the stage stays as it is.
-
-        Raises:
-            ValueError: ``reward`` is not finite. Nothing is counted then.
+        See ``StageCurriculum.update``.
         """
         reward = _finite(reward)
         if stage is not None and stage != self.stage:

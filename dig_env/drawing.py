@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+
 import numpy as np
 from numpy.typing import ArrayLike
 from PIL import Image, ImageDraw
@@ -45,3 +47,15 @@ def _panel(
         for x0, y0, x1, y1 in corners * (width, height, width, height):
             draw.rectangle((x0, y0, max(x0, x1 - 1), max(y0, y1 - 1)), outline=color, width=2)
     return np.array(panel)
+
+
+def png(image: np.ndarray, compress_level: int = 6) -> bytes:
+    """A (H, W, 3) uint8 image as a PNG file.
+
+    Args:
+        image: the pixels.
+        compress_level: 0 to 9; 1 takes a quarter of the time of 6, and a third more room.
+    """
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, format="PNG", compress_level=compress_level)
+    return buffer.getvalue()

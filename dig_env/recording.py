@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import io
 import json
 import os
 from hashlib import sha256
@@ -11,11 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
-import numpy as np
 from gymnasium import spaces
 from gymnasium.utils import RecordConstructorArgs
-from PIL import Image
 
+from dig_env.drawing import png
 from dig_env.env import DiGEnv
 from dig_env.reward import PARTS
 from scenes import Pair
@@ -131,7 +129,7 @@ class RecordPairs(gym.Wrapper, RecordConstructorArgs):
         with locked(self._folder):
             for name, image in images.items():
                 if not (self._folder / name).exists():
-                    write_whole(self._folder / name, _png(image))
+                    write_whole(self._folder / name, png(image))
             _append(self._folder / METADATA, json.dumps(line).encode() + b"\n")
 
 
@@ -190,9 +188,3 @@ def _append(path: Path, line: bytes) -> None:
         except OSError:
             file.truncate(end)
             raise
-
-
-def _png(image: np.ndarray) -> bytes:
-    buffer = io.BytesIO()
-    Image.fromarray(image).save(buffer, format="PNG")
-    return buffer.getvalue()

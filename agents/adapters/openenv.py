@@ -26,7 +26,7 @@ from openenv.core.env_server.http_server import create_fastapi_app
 from openenv.core.env_server.types import EnvironmentMetadata
 from PIL import Image
 
-from agents.images import png
+from dig_env.drawing import png
 from dig_env.env import DiGEnv
 from dig_env.pairs import FreshPairs, PairSource, StoredPairs
 from scenes import Difficulty, Pair, RenderSettings

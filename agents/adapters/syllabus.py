@@ -96,17 +96,11 @@ class SyllabusCurriculum(CountedStages):
     def update(self, reward: float, stage: str | None = None) -> None:
         """Tell it of one finished episode, if it was of one of the stages.
 
-        Args:
-            reward: The episode's reward; finite.
-            stage: That it was planned at; None: that of the latest draw.
-
-        Raises:
-            ValueError: ``reward`` is not finite. Nothing is counted then.
+        See ``StageCurriculum.update``; the present stage is that of the latest draw.
         """
-        stage = self.stage if stage is None else stage
-        if stage not in self.stages:
+        stage = self._count_known(reward, stage)
+        if stage is None:
             return
-        self._count(reward)
         self._calls.append([float(reward), stage])
         task, progress = self._tasks.encode(stage), float(reward >= self._success_at)
         with self._own_draws():

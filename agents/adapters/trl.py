@@ -7,11 +7,11 @@ arXiv 2601.05242): each part is normalised within its group before the weights c
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from agents.adapters import score_responses
-from dig_env import PARTS, resolve_reward
+from dig_env import PARTS, Score, resolve_reward
 
 RewardFunction = Callable[..., list[float]]
 """What TRL's ``reward_funcs`` holds: keyword arguments of parallel lists, one reward each."""
@@ -36,11 +36,17 @@ def reward_function(reward: Any = "full", **options: Any) -> RewardFunction:
         **_: Any,
     ) -> list[float]:
         scores = score_responses(_texts(completions), truth, reward=reward, **options)
-        for name in PARTS if log_metric is not None else ():
-            log_metric(f"dig/{name}", sum(getattr(s, name) for s in scores) / len(scores))
+        if log_metric is not None:
+            log_parts(scores, log_metric)
         return [result.total for result in scores]
 
     return dig
+
+
+def log_parts(scores: Sequence[Score], log_metric: Callable[[str, float], None]) -> None:
+    """Log the mean of each part of the scores."""
+    for name in PARTS:
+        log_metric(f"dig/{name}", sum(getattr(s, name) for s in scores) / len(scores))
 
 
 def reward_parts(reward: Any = "full", **options: Any) -> tuple[list[RewardFunction], list[float]]:

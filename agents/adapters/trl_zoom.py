@@ -22,8 +22,7 @@ import numpy as np
 from PIL import Image
 
 from agents.adapters import score_responses
-from agents.adapters.trl import RewardFunction
-from dig_env import PARTS
+from agents.adapters.trl import RewardFunction, log_parts
 from dig_env.zoom import zoom_request
 
 
@@ -99,8 +98,7 @@ def zoom_reward(
         ]
         scores = score_responses(answers, truth, reward=reward, **options)
         if log_metric is not None:
-            for name in PARTS:
-                log_metric(f"dig/{name}", sum(getattr(s, name) for s in scores) / len(scores))
+            log_parts(scores, log_metric)
             log_metric("dig/zooms", sum(calls) / len(calls))
         return [
             result.total - turn_cost * min(count, turns)

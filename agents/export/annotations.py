@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from agents.export.source import Source
-from agents.images import png
 from dig_env import format_boxes
+from dig_env.drawing import png
 from scenes import CHANGES, Pair
 from scenes.pair import Box
 

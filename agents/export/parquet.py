@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from agents.images import png
+from dig_env.drawing import png
 from scenes import Pair
 
 ROWS_PER_GROUP = 50

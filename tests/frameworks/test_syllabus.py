@@ -163,3 +163,12 @@ def test_a_reward_that_is_not_finite_raises_and_a_foreign_stage_is_not_counted()
         curriculum.update(math.nan, "dual")
     assert curriculum.update(1.0, "custom") is None
     assert curriculum.episodes == 0 and curriculum.mean is None
+
+
+@pytest.mark.parametrize("stage", [None, "single", "unknown"])
+def test_a_reward_that_is_not_finite_is_refused_whatever_its_stage(stage):
+    curriculum = SyllabusCurriculum(lambda: DomainRandomization(tasks()))
+    before = curriculum.state_dict()
+    with pytest.raises(ValueError, match="finite"):
+        curriculum.update(math.nan, stage)
+    assert curriculum.state_dict() == before
