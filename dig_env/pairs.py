@@ -13,6 +13,7 @@ from scenes import (
     PairDataset,
     Renderer,
     RenderSettings,
+    available_cores,
     pair_seed_range,
     plan_pair,
 )
@@ -88,7 +89,8 @@ class StoredPairs:
         self._dataset = PairDataset(folder)
         self._split = split
         self._seeds: dict[str, Sequence[int]] = {}
-        self._reader = ThreadPoolExecutor(1, thread_name_prefix="dig-env-read")
+        # A thread a core: the decoders let go of Python's lock. Threads start as they are needed.
+        self._readers = ThreadPoolExecutor(available_cores(), thread_name_prefix="dig-env-read")
         self.settings = self._dataset.settings
 
     @property
@@ -104,8 +106,8 @@ class StoredPairs:
 
     def submit(self, pair_seed: int, difficulty: Difficulty) -> Future[Pair]:
         """Start reading a pair from disk."""
-        return self._reader.submit(self._dataset.pair, pair_seed)
+        return self._readers.submit(self._dataset.pair, pair_seed)
 
     def close(self) -> None:
-        """End the reading thread."""
-        self._reader.shutdown(wait=False, cancel_futures=True)
+        """End the reading threads."""
+        self._readers.shutdown(wait=False, cancel_futures=True)

@@ -8,6 +8,7 @@ import warnings
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 
 import gymnasium as gym
+import imageio.v3
 import numpy as np
 import pytest
 from gymnasium import wrappers
@@ -122,14 +123,19 @@ def test_wrappers_of_vectors(folder, mode):
 
 
 def test_videos_of_an_environment_and_of_a_vector(folder, tmp_path):
-    pytest.importorskip("moviepy")
     env = gym.make("DiG-v0", dataset=folder, render_mode="rgb_array")
     env = wrappers.RecordVideo(env, str(tmp_path / "one"), episode_trigger=lambda _: True)
     for episode in range(2):
         env.reset(seed=episode)
         env.step(WHOLE)
+    shown = env.render()
     env.close()
     assert len(list((tmp_path / "one").glob("*.mp4"))) == 2
+    # Two frames: the question and the answer. A video keeps even sizes and compresses.
+    frames = imageio.v3.imread(tmp_path / "one" / "rl-video-episode-1.mp4")
+    assert frames.shape == (2, *(side // 2 * 2 for side in shown.shape[:2]), 3)
+    answered = shown[: frames.shape[1], : frames.shape[2]].astype(float)
+    assert np.abs(frames[1] - answered).mean() < 10 < np.abs(frames[0] - answered).max()
     vector = gym.make_vec("DiG-v0", 2, dataset=folder, render_mode="rgb_array")
     vector = vector_wrappers.RecordVideo(
         vector, str(tmp_path / "two"), episode_trigger=lambda _: True, video_aspect_ratio=(2, 1)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import platform
+import shlex
 import sys
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -23,6 +24,7 @@ import torch
 
 from agents import GRPORun, train_grpo
 from agents.episodes import Episode
+from agents.intervals import runs_interval
 from agents.report import step_line
 from dig_env import REWARDS, Curriculum, RewardConfig, score
 from dig_env.curricula import RandomCurriculum, ScheduledCurriculum
@@ -30,7 +32,6 @@ from scenes import STAGES, RenderSettings, available_cores, render_dataset
 from scenes.files import write_whole
 
 METRICS = ("f1", "reward", "iou", "format")
-RESAMPLES = 10_000
 
 
 @dataclass(frozen=True)
@@ -186,21 +187,6 @@ def values(outcomes: Sequence[dict[str, Any]], when: str, stage: str, metric: st
     return np.array([[a[metric] for a in run["held_out"][when][stage]] for run in outcomes])
 
 
-def interval(sample: np.ndarray, seed: int = 0) -> list[float]:
-    """[mean, lower, upper end of the 95 % interval] of (runs, pairs) values.
-
-    A percentile bootstrap that draws runs and pairs anew, each with replacement: it holds for other
-    seeds of the training and for other test pairs. With three runs the former is rough.
-    """
-    generator = np.random.default_rng(seed)
-    runs, pairs = sample.shape
-    of_runs = generator.multinomial(runs, np.full(runs, 1 / runs), RESAMPLES) / runs
-    of_pairs = generator.multinomial(pairs, np.full(pairs, 1 / pairs), RESAMPLES) / pairs
-    means = np.einsum("kr,rp,kp->k", of_runs, sample, of_pairs, optimize=True)
-    low, high = np.percentile(means, [2.5, 97.5])
-    return [round(float(number), 4) for number in (sample.mean(), low, high)]
-
-
 def compare(
     outcomes: dict[str, list[dict[str, Any]]], reference: str | None = None
 ) -> dict[str, Any]:
@@ -217,7 +203,7 @@ def compare(
     table: dict[str, Any] = {"start": {}}
     for stage in STAGES:
         before = {metric: values(start, "before", stage, metric)[:1] for metric in METRICS}
-        table["start"][stage] = {name: interval(sample) for name, sample in before.items()}
+        table["start"][stage] = {name: runs_interval(sample) for name, sample in before.items()}
     for arm, runs in outcomes.items():
         table[arm] = {}
         for stage in STAGES:
@@ -226,8 +212,8 @@ def compare(
             else:
                 base = values(outcomes[reference], "after", stage, "f1")
             after = {metric: values(runs, "after", stage, metric) for metric in METRICS}
-            row = {name: interval(sample) for name, sample in after.items()}
-            table[arm][stage] = row | {"f1_gain": interval(after["f1"] - base)}
+            row = {name: runs_interval(sample) for name, sample in after.items()}
+            table[arm][stage] = row | {"f1_gain": runs_interval(after["f1"] - base)}
     return table
 
 
@@ -244,7 +230,7 @@ def write_results(
     }
     first = next(iter(outcomes.values()))[0]
     results = {
-        "command": f"python {Path(sys.argv[0]).as_posix()}",
+        "command": f"python {shlex.join(sys.argv)}",
         "machine": first["machine"],
         "settings": json.loads(json.dumps(asdict(settings), default=str)),
         "pairs_a_run": 16 * settings.steps,
