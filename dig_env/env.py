@@ -31,21 +31,22 @@ class DiGEnv(gym.Env[dict[str, Any], str], EzPickle):
 
     ## Description
     Two images of the same scene differ in K objects, each in its colour, shape, size or material,
-    or by being added or deleted. The policy answers in text with a box around every difference;
-    it is not told how many there are.
-
-    ## Observation Space
-    ``Dict(image_a=Box(0, 255, (H, W, 3), uint8), image_b=likewise, prompt=ConstantText)``.
-    The prompt asks for the boxes and names the coordinate frame; it is always the same.
+    or by being added or deleted. Blender renders them as they are asked for. The policy answers in
+    text with a box around every difference; it is not told how many there are. The task is that of
+    Differential Grounding (DiG, arXiv 2512.12633).
 
     ## Action Space
-    ``Text``: any string. ``[[x_min, y_min, x_max, y_max], ...]`` is the plain answer;
+    Any text. ``[[x_min, y_min, x_max, y_max], ...]`` is the plain answer;
     ``dig_env.parse_boxes`` lists what else is understood. A text without a valid list is a legal
     action that earns 0.
 
+    ## Observation Space
+    - ``image_a``, ``image_b``: the images, (H, W, 3) uint8, sRGB.
+    - ``prompt``: a text that asks for the boxes and names the coordinate frame; always the same.
+
     ## Rewards
     ``dig_env.score(answer, truth).total``, from 0 to 1: format, F1 and mean IoU after Hungarian
-    matching, weighted by ``reward``.
+    matching, by default as 0.1 format + 0.45 F1 + 0.45 IoU. ``reward`` sets the weights.
 
     ## Starting State
     A pair whose seed is drawn from ``split``'s range by the environment's own generator, or is
@@ -76,9 +77,37 @@ class DiGEnv(gym.Env[dict[str, Any], str], EzPickle):
     - ``render_mode``: None, "rgb_array" or "human": both images side by side, after the answer
       with the true boxes (green) and the answered ones (red).
 
+    ## Example
+    One of two differences is found:
+
+    ```python
+    >>> import gymnasium as gym
+    >>> import dig_env
+    >>> env = gym.make("DiG-v0", stage="dual", width=128, height=96, quality="draft")
+    >>> observation, info = env.reset(seed=9)
+    >>> observation["image_a"].shape, observation["image_b"].shape
+    ((96, 128, 3), (96, 128, 3))
+    >>> observation, reward, terminated, truncated, info = env.step("[[440, 510, 620, 750]]")
+    >>> info["precision"], info["recall"], terminated
+    (1.0, 0.5, True)
+    >>> [difference["change"] for difference in info["truth"]]
+    ['shape', 'size']
+    >>> env.close()
+
+    ```
+
     ## Registered Configurations
-    ``DiG-v0`` (single unless told otherwise), ``DiG-Single-v0``, ``DiG-Dual-v0`` and
-    ``DiG-Mixed-v0``. ``gym.make_vec`` makes a ``dig_env.vector.DiGVectorEnv`` of them.
+    ``DiG-v0`` has single differences unless ``stage`` says otherwise. ``gym.make_vec`` makes a
+    ``dig_env.vector.DiGVectorEnv`` of each.
+
+    ### DiG-Single-v0
+    One difference.
+
+    ### DiG-Dual-v0
+    Two differences.
+
+    ### DiG-Mixed-v0
+    One to four differences, each number equally often.
 
     ## Pickling
     A copy is made from the same arguments and starts anew: ``reset`` it with a seed.

@@ -22,14 +22,10 @@ of actions is then 1/8, the geometric mean of that and 1, about the size of a re
 class NumericView(gym.Wrapper, RecordConstructorArgs):
     """Images as ``Box`` observations, and boxes as ``Box`` or ``MultiDiscrete`` actions.
 
-    An action is translated to the text answer that says the same, and the text goes through
-    ``env.step``: reward and ``info`` are those of the text. The prompt is left out, and nothing
+    ## Description
+    A wrapper of ``DiG-v0`` for PPO and other classic RL. An action is translated to the text answer
+    that says the same, and the text goes through ``env.step``. The prompt is left out, and nothing
     but the images goes into the observation.
-
-    ## Observation Space
-    With ``stack``, ``Box(0, 255, (6 or 7, H, W), uint8)``: image A, image B and the difference
-    channel. Otherwise ``Dict(image_a=Box((3, H, W)), image_b=..., difference=Box((1, H, W)))``. The
-    difference channel is ``|A - B|`` in the colour channel that differs most.
 
     ## Action Space
     ``Box(-1, 1, (4,), float32)``: x and y of the box's centre, its width and its height, in the
@@ -44,20 +40,56 @@ class NumericView(gym.Wrapper, RecordConstructorArgs):
     With ``bins`` it is ``MultiDiscrete``: value k of a coordinate's n bins stands for
     ``2 k / (n - 1) - 1``. The fifth value is 0 or 1.
 
-    Args:
-        env: a ``DiG-v0`` environment. For a vector of them, give
-            ``gym.make_vec(..., vectorization_mode="sync", wrappers=[NumericView])``.
-        shape: (height, width) to which images are resized, by the mean over each pixel's area; None
-            leaves them as they are. The difference is taken before.
-        stack: one array, or a dictionary.
-        difference: whether there is a difference channel.
-        channel_first: (C, H, W) as PyTorch has it, or (H, W, C).
-        max_boxes: most boxes in an answer, at least 1.
-        bins: number of bins a coordinate, at least 2; None for ``Box`` actions.
+    ## Observation Space
+    With ``stack``, ``Box(0, 255, (6 or 7, H, W), uint8)``: image A, image B and the difference
+    channel. Otherwise ``Dict(image_a=Box((3, H, W)), image_b=..., difference=Box((1, H, W)))``. The
+    difference channel is ``|A - B|`` in the colour channel that differs most.
 
-    Raises:
-        TypeError: the environment has no text to act with.
-        ValueError: an argument out of its range.
+    ## Rewards
+    Those of the text, and so is ``info``.
+
+    ## Starting State
+    That of the environment.
+
+    ## Episode End
+    That of the environment: one action ends the episode.
+
+    ## Arguments
+    - ``env``: a ``DiG-v0`` environment. For a vector of them, give
+      ``gym.make_vec(..., vectorization_mode="sync", wrappers=[NumericView])``.
+    - ``shape``: (height, width) to which images are resized, by the mean over each pixel's area;
+      None (default) leaves them as they are. The difference is taken before.
+    - ``stack``: one array (default), or a dictionary.
+    - ``difference``: whether there is a difference channel (True).
+    - ``channel_first``: (C, H, W) as PyTorch has it (default), or (H, W, C).
+    - ``max_boxes``: most boxes in an answer, at least 1 (1).
+    - ``bins``: number of bins a coordinate, at least 2; None (default) for ``Box`` actions.
+
+    A value out of its range raises ``ValueError``, an environment without texts as actions
+    ``TypeError``.
+
+    ## Example
+    The action 0, and the one that stands for a box:
+
+    ```python
+    >>> import gymnasium as gym
+    >>> from dig_env import NumericView
+    >>> view = NumericView(gym.make("DiG-v0", width=128, height=96, quality="draft"))
+    >>> observation, info = view.reset(seed=9)
+    >>> observation.shape
+    (7, 96, 128)
+    >>> view.answer([0, 0, 0, 0])
+    '[[438, 438, 562, 562]]'
+    >>> action = view.encode([[0.44, 0.51, 0.62, 0.75]])
+    >>> observation, reward, terminated, truncated, info = view.step(action)
+    >>> info["f1"], terminated
+    (1.0, True)
+    >>> view.close()
+
+    ```
+
+    ## Version History
+    - 0.1: first version.
     """
 
     def __init__(

@@ -1,14 +1,7 @@
 """The look-closer variant, ``gym.make("DiG-Zoom-v0")``: up to T turns, with zooms on request.
 
-A turn's text that ends in a request is a request; any other text is the answer. What counts is
-what follows the last ``</think>``, and an unclosed ``<think>`` hides the rest, as ``parse_boxes``
-has it. A request is spelled in one of two ways:
-
-- ``zoom(A, [x_min, y_min, x_max, y_max])``
-- ``<tool_call>{"name": "zoom", "arguments": {"image": "A", "bbox_2d": [...]}}</tool_call>``, as
-  Qwen3-VL and others call tools.
-
-"A" is the first image, "B" the second. ``parse_boxes`` reads the box, in the frame of the answer.
+``DiGZoomEnv`` says how a request is spelled. An unclosed ``<think>`` hides what follows it, as
+``parse_boxes`` has it, which also reads the request's box.
 """
 
 from __future__ import annotations
@@ -180,17 +173,27 @@ class DiGZoomEnv(DiGEnv):
 
     ## Description
     As in ``DiG-v0``, but a turn's text may end in a request for a zoom instead of being the
-    answer; the head of ``dig_env.zoom`` says how it is spelled. A zoom shows the largest
-    enlargement, by a whole factor up to 8, in which the asked box fits.
-
-    ## Observation Space
-    That of ``DiG-v0``, and what the last turn asked for:
-    ``zoom=Box(0, 255, (H, W, 3), uint8)``; ``shown=Discrete(3)``: 0 nothing (``zoom`` is black),
-    1 image A, 2 image B; ``region=Box(0, 1, (4,), float64)``, xyxy in the unit frame;
-    ``turns_left=Discrete(turns + 1)``. Earlier zooms are the policy's to remember.
+    answer. A zoom shows the largest enlargement of image A or B, by a whole factor up to 8, in
+    which the asked box fits.
 
     ## Action Space
-    That of ``DiG-v0``: any string.
+    Any text. One that ends in a request is a request, spelled in one of two ways:
+
+    - ``zoom(A, [x_min, y_min, x_max, y_max])``
+    - ``<tool_call>{"name": "zoom", "arguments": {"image": "A", "bbox_2d": [...]}}</tool_call>``,
+      as Qwen3-VL and others call tools.
+
+    "A" is the first image, "B" the second, and the box is in the frame of the answer. Any other
+    text is the answer, as in ``DiG-v0``. What counts is what follows the last ``</think>``.
+
+    ## Observation Space
+    That of ``DiG-v0``, its ``prompt`` with the first spelling, and what the last turn asked for;
+    earlier zooms are the policy's to remember:
+
+    - ``zoom``: the enlarged region, as large as the images; black if nothing is shown.
+    - ``shown``: 0 nothing, 1 image A, 2 image B.
+    - ``region``: what ``zoom`` shows, xyxy in the unit frame.
+    - ``turns_left``: how many turns are left, the answer's included.
 
     ## Rewards
     The answer earns what it earns in ``DiG-v0``. A request earns ``-turn_cost``, whether or not
@@ -210,6 +213,24 @@ class DiGZoomEnv(DiGEnv):
     - ``zoom``: "resample" enlarges the image's own pixels (default); "render" renders the region
       at the higher resolution, in a Blender process of its own, stored pairs too.
     - all those of ``DiG-v0``.
+
+    ## Example
+    One look at the region of a difference, then the answer:
+
+    ```python
+    >>> import gymnasium as gym
+    >>> import dig_env
+    >>> env = gym.make("DiG-Zoom-v0", turn_cost=0.02, width=128, height=96, quality="draft")
+    >>> observation, info = env.reset(seed=9)
+    >>> observation, reward, *_ = env.step("The cube? zoom(A, [440, 510, 620, 750])")
+    >>> observation["zoom"].shape, reward
+    ((96, 128, 3), -0.02)
+    >>> observation, reward, terminated, truncated, info = env.step("[[440, 510, 620, 750]]")
+    >>> info["f1"], terminated, int(observation["turns_left"])
+    (1.0, True, 2)
+    >>> env.close()
+
+    ```
 
     ## Registered Configurations
     ``DiG-Zoom-v0``.
