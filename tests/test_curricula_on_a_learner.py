@@ -1,6 +1,10 @@
-"""What the curricula that follow the reward do with a learner that needs a curriculum."""
+"""What curricula do with a learner: with a simulated one that needs them, and with PPO."""
 
+import importlib
+import json
+import sys
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -79,3 +83,57 @@ def test_with_all_mastered_difficulty_stays_at_the_last_and_the_others_spread(se
 def test_mixed_only_teaches_this_learner_nothing():
     """Else the tests above would be of no difficulty."""
     assert lessons(Curriculum(("mixed",)), seed=0)[-1][1]["mixed"] < 0.2
+
+
+@pytest.fixture(scope="module")
+def research():
+    folder = str(Path(__file__).parents[1] / "examples")
+    sys.path.insert(0, folder)
+    yield importlib.import_module("curriculum_research")
+    sys.path.remove(folder)
+
+
+def test_the_experiment_gives_every_curriculum_as_many_answers_and_compares_them(
+    research, tmp_path
+):
+    settings = research.Settings(
+        curricula=("mixed only", "random"),
+        seeds=(0,),
+        steps=1024,
+        train_pairs=4,
+        validation_pairs=1,
+        test_pairs=3,
+        curve_every=1,
+        pairs=tmp_path / "pairs",
+        runs=tmp_path / "runs",
+        out=tmp_path / "results.json",
+        plot=tmp_path / "plot.png",
+    )
+    research.render_missing(settings)
+    for name in settings.curricula:  # here, where `main` would start a process for each
+        research.train(settings, name, seed=0)
+    there = {path: path.stat().st_mtime_ns for path in settings.runs.rglob("*")}
+    research.main(settings)
+    assert {path: path.stat().st_mtime_ns for path in settings.runs.rglob("*")} == there
+
+    results = json.loads(settings.out.read_text())
+    assert [runs[0]["steps"] for runs in results["runs"].values()] == [1024, 1024]
+    mean, low, high = results["table"]["random"]["dual"]["f1"]
+    assert 0 <= low <= mean <= high <= 1
+    assert "gain_on_mixed" in results["table"]["random"]
+    curves = results["curves"]
+    assert curves["mixed only"]["played_mixed"] == [[1.0, 1.0]]
+    shares = [curves["random"][f"played_{stage}"][0][0] for stage in STAGES]
+    assert sum(shares) == pytest.approx(1, abs=0.002) and min(shares) > 0.25
+    assert settings.plot.stat().st_size > 1000
+
+    # The state that lies beside the model has counted every answer, and goes on.
+    state = json.loads((settings.runs / "random" / "seed0" / "curriculum.json").read_text())
+    curriculum = research.CURRICULA["random"](settings, 0)
+    curriculum.load_state_dict(state)
+    assert curriculum.episodes == 1024
+
+
+def test_every_curriculum_of_the_experiment_may_end_on_mixed_pairs(research):
+    for name, make in research.CURRICULA.items():
+        assert make(research.Settings(), 0).stages[-1] == "mixed", name

@@ -1,13 +1,13 @@
 """The experiments of examples/reproduce, in miniature."""
 
 import importlib
-import json
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from agents.intervals import runs_interval
 from agents.tiny.warmup import Warmup
 from scenes import STAGES, PairDataset
 from scenes.dataset.manifest import stage_seeds
@@ -70,32 +70,15 @@ def test_the_pairs_to_train_on_are_none_that_the_warm_up_saw(arms, settings, out
     assert most <= 3 * arms.Settings.train_pairs
 
 
-def test_intervals_hold_for_other_runs_and_other_pairs(arms):
+def test_intervals_hold_for_other_runs_and_other_pairs():
     generator = np.random.default_rng(0)
     runs = generator.normal(0, 1, (3, 1)) + np.zeros((3, 400))
     pairs = generator.normal(0, 1, (1, 400)) + np.zeros((3, 400))
-    assert arms.interval(np.full((3, 400), 0.25)) == [0.25, 0.25, 0.25]
-    mean, low, high = arms.interval(pairs)
+    assert runs_interval(np.full((3, 400), 0.25)) == [0.25, 0.25, 0.25]
+    mean, low, high = runs_interval(pairs)
     assert mean == pytest.approx(pairs.mean(), abs=1e-4)
     # Runs that agree: the interval of a mean over 400 pairs of standard deviation 1.
     assert high - low == pytest.approx(2 * 1.96 / 20, rel=0.15)
     # Pairs that agree: three runs spread it over most of their range.
-    mean, low, high = arms.interval(runs)
+    mean, low, high = runs_interval(runs)
     assert high - low > 0.7 * np.ptp(runs)
-
-
-def test_the_ppo_experiment_renders_trains_and_leaves_its_results(arms, tmp_path, capsys):
-    ppo = importlib.import_module("ppo")
-    small = {"train_pairs": 4, "validation_pairs": 2, "test_pairs": 3, "shape": (24, 32)}
-    small |= {"steps": 16, "envs": 2, "envs_steps": 4, "batch_size": 4, "curve_every": 1}
-    folders = {"pairs": tmp_path / "pairs", "runs": tmp_path / "runs", "out": tmp_path / "ppo.json"}
-    ppo.main(ppo.Settings(seeds=(0,), **small, **folders))
-    results = json.loads((tmp_path / "ppo.json").read_text())
-    assert results["steps"] == [16]
-    assert [point["steps"] for point in results["curves"]["0"]] == [8, 16, 16]
-    assert set(results["held_out"]) == {"before", "after", "pixel difference"}
-    assert (tmp_path / "runs" / "curve.png").stat().st_size > 1000
-    trained = tmp_path / "runs" / "seed0" / "outcome.json"
-    before = trained.stat().st_mtime_ns
-    ppo.main(ppo.Settings(seeds=(0,), **small, **folders))
-    assert trained.stat().st_mtime_ns == before

@@ -1,7 +1,8 @@
 """Experiment 2: the automatic curriculum against mixed only, a fixed schedule and random stages.
 
     python examples/reproduce/curriculum.py
-    python examples/reproduce/curriculum.py --reward f1 --curricula automatic "mixed only" schedule \
+    python examples/reproduce/curriculum.py --reward f1 \\
+        --curricula automatic "mixed only" schedule \\
         --out docs/results/reproduce_curriculum_f1.json
 
 All arms take the same number of pairs; the schedule gives each stage a third of them. The second

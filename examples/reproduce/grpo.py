@@ -14,8 +14,9 @@ from typing import Any
 
 import numpy as np
 import tyro
-from arms import Arm, Settings, compare, interval, run_arms, write_results
+from arms import Arm, Settings, compare, run_arms, write_results
 
+from agents.intervals import runs_interval
 from scenes import CHANGES, STAGES
 
 
@@ -54,7 +55,7 @@ def _found(runs: list[dict[str, Any]], when: str, stage: str) -> dict[str, list[
             ]
             for run in runs
         ]
-        result[change] = interval(np.array(rows))
+        result[change] = runs_interval(np.array(rows))
     return result
 
 

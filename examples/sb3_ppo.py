@@ -1,6 +1,7 @@
 """PPO (Stable-Baselines3) on the numeric view: one box around the one difference of a pair.
 
-    python examples/reproduce/ppo.py
+    python examples/sb3_ppo.py         # three seeds, 10 minutes on one core, then the table
+    tensorboard --logdir runs/sb3_ppo
 
 1. Pairs with one difference are rendered once into a dataset, unless they are there.
 2. Each seed trains on the training pairs through `NumericView`: images at half size with their
@@ -12,8 +13,9 @@
 Training earns the reward "dense", which counts an overlap below IoU 0.5 in part. A box of usual
 size that lies at random touches the difference often enough to begin with.
 
-A seed that has an `outcome.json` is not run again, so the script can be stopped. With
-`--tensorboard` (needs `pip install tensorboard`) and `--wandb offline` the curves go there as well.
+A seed that has an `outcome.json` is not run again, so the script can be stopped. The curves go to
+TensorBoard (`--no-tensorboard` where it is not installed), and with `--wandb offline` or `online`
+to Weights & Biases.
 """
 
 from __future__ import annotations
@@ -30,12 +32,18 @@ import matplotlib.figure
 import numpy as np
 import torch
 import tyro
-from ppo_parts import Curve, NumericPolicy, PairsInMemory, SpatialMoments, WandbWriter
 from stable_baselines3 import PPO
 from stable_baselines3.common.logger import KVWriter, Logger, make_output_format
 from stable_baselines3.common.vec_env import DummyVecEnv
 
 from agents import PixelDiffPolicy
+from agents.adapters.sb3 import (
+    LearningCurve,
+    PairsInMemory,
+    SB3Policy,
+    SpatialMoments,
+    WandbWriter,
+)
 from agents.evaluation import evaluate_stored
 from agents.intervals import CONFIDENCE, mean_intervals
 from dig_env import NumericView
@@ -90,10 +98,10 @@ class Settings:
     log_std: float = -1.0
     curve_every: int = 8
     threads: int = 1
-    pairs: Path = Path("runs/reproduce/ppo/pairs")
-    runs: Path = Path("runs/reproduce/ppo")
+    pairs: Path = Path("runs/sb3_ppo/pairs")
+    runs: Path = Path("runs/sb3_ppo")
     out: Path = Path("docs/results/ppo.json")
-    tensorboard: bool = False
+    tensorboard: bool = True
     wandb: Literal["disabled", "offline", "online"] = "disabled"
 
 
@@ -144,14 +152,14 @@ def train(settings: Settings, seed: int, folder: Path) -> dict[str, Any]:
     view = envs.envs[0]
     model = make_model(settings, seed, envs)
     model.set_logger(make_logger(settings, seed, folder))
-    before = test(settings, NumericPolicy(model, view))
-    curve = Curve(view, validation_pairs(settings), settings.curve_every)
+    before = test(settings, SB3Policy(model, view))
+    curve = LearningCurve(view, {"validation": validation_pairs(settings)}, settings.curve_every)
     began, began_cpu = time.perf_counter(), time.process_time()
     model.learn(settings.steps, callback=curve)
     seconds, cpu_seconds = time.perf_counter() - began, time.process_time() - began_cpu
     model.logger.close()
     model.save(folder / "model")
-    after = test(settings, NumericPolicy(model, view))
+    after = test(settings, SB3Policy(model, view))
     envs.close()
     return {
         "seed": seed,
@@ -183,10 +191,11 @@ def make_model(settings: Settings, seed: int, envs: DummyVecEnv) -> PPO:
     The share of steps that is left falls below 0 where the last rollout goes beyond `steps`. A
     negative learning rate would climb the loss.
     """
+    rate = settings.learning_rate  # a number, so that the model loads without this script
     return PPO(
         "CnnPolicy",
         envs,
-        learning_rate=lambda left: settings.learning_rate * max(left, 0.0),
+        learning_rate=lambda left: rate * max(left, 0.0),
         n_steps=settings.envs_steps,
         batch_size=settings.batch_size,
         n_epochs=settings.epochs,
@@ -234,7 +243,7 @@ def summary(settings: Settings, outcomes: list[dict[str, Any]]) -> dict[str, Any
     pixels = [test(settings, PixelDiffPolicy())]
     runs = {when: [outcome[when] for outcome in outcomes] for when in ("before", "after")}
     return {
-        "command": "python examples/reproduce/ppo.py",
+        "command": "python examples/sb3_ppo.py",
         "machine": f"{available_cores()} cores, {platform.machine()}, {platform.system()}",
         "settings": json.loads(json.dumps(asdict(settings), default=str)),
         "confidence": CONFIDENCE,

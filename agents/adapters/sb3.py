@@ -1,0 +1,212 @@
+"""Stable-Baselines3 on the numeric view: what a script adds to ``PPO(...)`` and ``learn``.
+
+    pairs = PairsInMemory("pairs", "train")
+    envs = DummyVecEnv([lambda: NumericView(gym.make("DiG-v0", dataset=pairs), (48, 64))] * 64)
+    extractor = {"features_extractor_class": SpatialMoments}
+    model = PPO("CnnPolicy", envs, n_steps=16, batch_size=128, policy_kwargs=extractor)
+    model.learn(80_000)
+    report = evaluate_stored(SB3Policy(model, envs.envs[0]), "pairs")
+
+Episodes have one step: a rollout of ``n_steps`` holds as many episodes of each environment.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import torch
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.logger import KVWriter
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
+from torch import nn
+
+from agents.evaluation import play
+from dig_env import NumericView
+from dig_env.pairs import StoredPairs
+from scenes import Difficulty, Pair
+
+
+class PairsInMemory(StoredPairs):
+    """Pairs of a dataset that are decoded once: reading one takes longer than learning from it.
+
+    Give one object to all environments of a process, as ``dataset``. 6,000 pairs at 128x96 take
+    660 MB.
+    """
+
+    look_ahead = 0  # nothing is to be gained, and what is drawn ahead may be cancelled
+
+    def __init__(self, folder: str | Path, split: str) -> None:
+        super().__init__(folder, split)
+        self._read: dict[int, Future[Pair]] = {}
+
+    def submit(self, pair_seed: int, difficulty: Difficulty) -> Future[Pair]:
+        """The pair, read now if it was never asked for."""
+        if pair_seed not in self._read:
+            self._read[pair_seed] = super().submit(pair_seed, difficulty)
+        return self._read[pair_seed]
+
+
+class SpatialMoments(BaseFeaturesExtractor):
+    """Two convolutions, then where each channel is active: mean and spread of its softmax.
+
+    The mean is the spatial softmax of deep spatial autoencoders (arXiv 1509.06113) and tells the
+    place. The spread, as a logarithm, tells the size, and log-sum-exp how strong the response is.
+
+    A softmax over the image ends between two responses that are equally strong. With ``slope`` each
+    channel's logits are tilted by a plane, learned as well, whose slopes at first point around the
+    clock: one channel then finds the leftmost of several differences, another the topmost.
+
+    Args:
+        space: (C, H, W) images.
+        channels: of both convolutions.
+        stride: of the first one, whose kernel is 5x5.
+        slope: of each plane at first, in logits from the image's centre to its edge.
+    """
+
+    def __init__(
+        self, space: gym.spaces.Box, channels: int = 16, stride: int = 2, slope: float = 0.0
+    ) -> None:
+        super().__init__(space, features_dim=5 * channels)
+        self.convolutions = nn.Sequential(
+            nn.Conv2d(space.shape[0], channels, 5, stride, padding=2),
+            nn.ReLU(),
+            nn.Conv2d(channels, channels, 3, padding=1),
+        )
+        y, x = torch.meshgrid(
+            *(torch.linspace(-1, 1, -(-side // stride)) for side in space.shape[1:]), indexing="ij"
+        )
+        moments = torch.stack([x, y, x**2, y**2], dim=-1).reshape(-1, 4)
+        self.register_buffer("moments", moments)
+        angles = 2 * torch.pi * torch.arange(channels) / channels
+        slopes = slope * torch.stack([angles.cos(), angles.sin()], dim=1)
+        self.slopes = nn.Parameter(slopes, requires_grad=slope != 0.0)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """(N, C, H, W) in [0, 1] to (N, 5 channels)."""
+        logits = self.convolutions(images).flatten(2)
+        planes = self.slopes @ self.moments[:, :2].T
+        moments = (logits + planes).softmax(dim=-1) @ self.moments
+        mean = moments[..., :2]
+        variance = (moments[..., 2:] - mean**2).clamp_min(1e-5)
+        strength = logits.logsumexp(dim=-1) / 10
+        return torch.cat([mean.flatten(1), variance.log().flatten(1) / 2, strength], dim=1)
+
+
+class SB3Policy:
+    """A model of Stable-Baselines3 as a policy like any other: greedy answers in text.
+
+    Args:
+        model: PPO, or another algorithm, trained or loaded.
+        view: that it acts through; its environment is not played.
+    """
+
+    def __init__(self, model: BaseAlgorithm, view: NumericView) -> None:
+        self._model, self._view = model, view
+
+    def act(self, observations: Sequence[dict[str, Any]]) -> list[str]:
+        """Answer each observation of the environment."""
+        if not observations:
+            return []
+        arrays = np.stack([self._view.observation(observation) for observation in observations])
+        actions, _ = self._model.predict(arrays, deterministic=True)
+        return [self._view.answer(action) for action in actions]
+
+
+class LearningCurve(BaseCallback):
+    """The learning curve: rewards and stages of training, and greedy answers to other pairs.
+
+    The others are scored by the default settings. Training pairs have their reward alone: the F1 in
+    their ``info`` is the reward's own, and "dense" counts an overlap below IoU 0.5 in part.
+
+    A point has "steps" (answers learned from), "seconds", "train_reward" and
+    "played_<stage>" (its share of the episodes) since the last point, "std" (mean of the Gaussian
+    policy's standard deviations, where it has them), and of each set of pairs "<name>_f1" and
+    "<name>_iou". The logger gets all but the first two as "dig/...".
+
+    Args:
+        view: that the model answers through.
+        pairs: sets of pairs by name.
+        every: rollouts between two points.
+
+    Attributes:
+        points: so far; the last one is of the trained model.
+    """
+
+    def __init__(self, view: NumericView, pairs: Mapping[str, Sequence[Pair]], every: int) -> None:
+        super().__init__()
+        self.points: list[dict[str, float]] = []
+        self._view, self._pairs, self._every = view, pairs, every
+        self._rollouts = 0
+
+    def _on_training_start(self) -> None:
+        self._began = time.perf_counter()
+
+    def _on_rollout_start(self) -> None:
+        if self._rollouts % self._every == 0:
+            self._rewards: list[float] = []  # since the last point
+            self._stages: Counter[str] = Counter()
+
+    def _on_step(self) -> bool:
+        self._rewards += self.locals["rewards"].tolist()
+        self._stages.update(info["stage"] for info in self.locals["infos"])
+        return True
+
+    def _on_rollout_end(self) -> None:
+        self._rollouts += 1
+        if self._rollouts % self._every == 0:
+            self._add_point()
+
+    def _on_training_end(self) -> None:
+        # A rollout ends before its update: without this the last update would be in no point.
+        self._add_point()
+        self.logger.dump(self.num_timesteps)
+
+    def _add_point(self) -> None:
+        point = {"train_reward": float(np.mean(self._rewards))}
+        for stage, count in self._stages.items():
+            point[f"played_{stage}"] = count / self._stages.total()
+        policy = SB3Policy(self.model, self._view)
+        for name, pairs in self._pairs.items():
+            scores = [episode.score for episode in play(policy, pairs, batch_size=64)]
+            point[f"{name}_f1"] = float(np.mean([score.f1 for score in scores]))
+            point[f"{name}_iou"] = float(np.mean([score.iou for score in scores]))
+        if hasattr(self.model.policy, "log_std"):
+            point["std"] = float(self.model.policy.log_std.detach().exp().mean())
+        for name, value in point.items():
+            self.logger.record(f"dig/{name}", value)
+        seconds = round(time.perf_counter() - self._began, 1)
+        self.points.append({"steps": self.num_timesteps, "seconds": seconds} | point)
+        print(
+            " ".join(f"{name} {value:.4g}" for name, value in self.points[-1].items()), flush=True
+        )
+
+
+class WandbWriter(KVWriter):
+    """Sends what Stable-Baselines3 logs to the Weights & Biases run that is open, and ends it.
+
+    ``model.set_logger(Logger(folder, [WandbWriter()]))``, after ``wandb.init(...)``.
+    """
+
+    def write(
+        self, key_values: dict[str, Any], key_excluded: dict[str, tuple[str, ...]], step: int = 0
+    ) -> None:
+        """Log the numbers of one rollout."""
+        import wandb  # here: it takes a second to import
+
+        wandb.log(
+            {key: value for key, value in key_values.items() if not isinstance(value, str)}, step
+        )
+
+    def close(self) -> None:
+        """End the run."""
+        import wandb
+
+        wandb.finish()
