@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from agents.tiny.warmup import Warmup
+from agents.compact.warmup import Warmup
 from scenes import STAGES, PairDataset
 from scenes.dataset.manifest import stage_seeds
 

@@ -8,9 +8,9 @@ from conftest import SMALL
 from agents import MLLMPolicy, load_tiny
 from agents.evaluation import mean_metrics, play
 from agents.mllm import EMBEDDED, pair_messages
-from agents.tiny.pairs import PairArrays, load_pairs
-from agents.tiny.publish import publish
-from agents.tiny.warmup import Trainer, Warmup, main
+from agents.compact.pairs import PairArrays, load_pairs
+from agents.compact.publish import publish
+from agents.compact.warmup import Trainer, Warmup, main
 from dig_env import instruction
 from scenes import STAGES, PairDataset, render_dataset
 

@@ -8,9 +8,9 @@ import torch
 from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, AutoProcessor
 
 from agents.mllm import MLLMPolicy, pair_messages
-from agents.tiny import DigTinyConfig, build_model
-from agents.tiny.batches import AnswerTokens, augment, to_float
-from agents.tiny.modeling import first_occurrences
+from agents.compact import CompactConfig, build_model
+from agents.compact.batches import AnswerTokens, augment, to_float
+from agents.compact.modeling import first_occurrences
 from dig_env import format_boxes, instruction, parse_boxes
 
 
@@ -191,7 +191,7 @@ def test_a_folder_without_a_model_is_a_clear_error(tmp_path):
 
 def test_an_image_size_that_does_not_fit_the_grid_is_a_clear_error():
     with pytest.raises(ValueError, match="multiples of 16"):
-        DigTinyConfig(image_size=(100, 128))
+        CompactConfig(image_size=(100, 128))
 
 
 def test_an_odd_number_of_images_is_a_clear_error(tiny):
