@@ -15,12 +15,12 @@ from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
     BaseImageProcessor,
-    PreTrainedModel,
     PretrainedConfig,
+    PreTrainedModel,
     PreTrainedTokenizerBase,
 )
 
-from agents.compact.configuration import CompactConfig, PairEncoderConfig, default_decoder
+from agents.compact.configuration import CompactConfig, default_decoder
 from agents.compact.modeling import CompactForConditionalGeneration
 from agents.compact.processing import (
     CHAT_TEMPLATE,

@@ -132,6 +132,8 @@ class CompactConfig(PretrainedConfig):
     def to_dict(self) -> dict[str, Any]:
         """The configuration as JSON, its encoders included."""
         parts = [part.to_dict() for part in self.vision_configs]
+        for part in parts:
+            del part["transformers_version"]
         return super().to_dict() | {"vision_configs": parts}
 
 

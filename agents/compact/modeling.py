@@ -45,7 +45,10 @@ class CompactModel(CompactPreTrainedModel):
         super().__init__(config)
         features = sum(part.hidden_size for part in config.vision_configs)
         width = config.text_config.hidden_size
-        self.encoders = nn.ModuleList(map(AutoModel.from_config, config.vision_configs))
+        # transformers hands its own dtype to `text_config` only.
+        self.encoders = nn.ModuleList(
+            AutoModel.from_config(part, dtype=config.dtype) for part in config.vision_configs
+        )
         self.projector = nn.Sequential(
             nn.Linear(features, width), nn.GELU(), nn.Linear(width, width)
         )
@@ -264,7 +267,7 @@ def first_occurrences(rows: Tensor) -> tuple[Tensor, Tensor]:
     """Indices of the distinct rows, and for each row its place among them.
 
     Rows are grouped by a hash and then compared exactly; should two different rows share a hash,
-    every row counts as distinct.
+    every row counts as distinct. So may equal rows of a few numbers, whose hashes can round apart.
 
     >>> first_occurrences(torch.tensor([[1.0], [2.0], [1.0]]))
     (tensor([0, 1]), tensor([0, 1, 0]))

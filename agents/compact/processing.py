@@ -17,7 +17,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from transformers import PreTrainedTokenizerBase, ProcessorMixin
+from transformers import ProcessorMixin
 from transformers.image_processing_backends import PilBackend
 from transformers.image_utils import PILImageResampling, make_flat_list_of_images
 
@@ -26,13 +26,17 @@ from agents.compact.tokenization import IMAGE_TOKEN, OBJECT_TOKEN
 SLOT = re.compile(f"{re.escape(IMAGE_TOKEN)}|{re.escape(OBJECT_TOKEN)}")
 
 
-def chat_template(begin: str, user: str, assistant: str, end_user: str, end_assistant: str) -> str:
+def chat_template(begin: str, user: str, assistant: str, end: tuple[str, str], after: str) -> str:
     """A Jinja template: text and slots of all parts in turn, between what marks the turns.
 
-    What the assistant writes is marked, for `assistant_only_loss` of TRL's SFTTrainer.
+    What the assistant writes, its end included, is marked for `assistant_only_loss` of TRL's
+    SFTTrainer.
 
     Args:
-        begin, user, assistant, end_user, end_assistant: Jinja expressions of those marks.
+        begin: of the conversation, as all arguments a Jinja expression.
+        user, assistant: begin their turns; all roles but "assistant" count as user.
+        end: end a turn of the user and of the assistant.
+        after: follows each turn.
     """
     parts = (
         "{% if message['content'] is string %}{{ message['content'] }}{% else %}"
@@ -43,21 +47,22 @@ def chat_template(begin: str, user: str, assistant: str, end_user: str, end_assi
     return (
         f"{{{{ {begin} }}}}{{% for message in messages %}}"
         f"{{% if message['role'] == 'assistant' %}}{{{{ {assistant} }}}}"
-        f"{{% generation %}}{parts}{{{{ {end_assistant} }}}}{{% endgeneration %}}"
-        f"{{% else %}}{{{{ {user} }}}}{parts}{{{{ {end_user} }}}}{{% endif %}}{{% endfor %}}"
+        f"{{% generation %}}{parts}{{{{ {end[1]} }}}}{{% endgeneration %}}"
+        f"{{% else %}}{{{{ {user} }}}}{parts}{{{{ {end[0]} }}}}{{% endif %}}"
+        f"{{{{ {after} }}}}{{% endfor %}}"
         f"{{% if add_generation_prompt %}}{{{{ {assistant} }}}}{{% endif %}}"
     )
 
 
-CHAT_TEMPLATE = chat_template("'<bos>'", "'<user>'", "'<assistant>'", "''", "'<eos>'")
+CHAT_TEMPLATE = chat_template("'<bos>'", "'<user>'", "'<assistant>'", ("''", "'<eos>'"), "''")
 """Of tokenizers from `build_tokenizer`."""
 
 CHATML_TEMPLATE = chat_template(
     "''",
     r"'<|im_start|>' + message['role'] + '\n'",
     r"'<|im_start|>assistant\n'",
-    r"'<|im_end|>\n'",
-    r"'<|im_end|>'",
+    ("'<|im_end|>'", "'<|im_end|>'"),
+    r"'\n'",
 )
 """Of Qwen's tokenizers."""
 
@@ -125,9 +130,7 @@ class CompactProcessor(ProcessorMixin):
         offsets = []
         for number, sample in enumerate(text):
             replacements, pieces, last, grown = [], [], 0, 0
-            for slot, written in zip(
-                SLOT.finditer(sample), self.placeholders(sample), strict=True
-            ):
+            for slot, written in zip(SLOT.finditer(sample), self.placeholders(sample), strict=True):
                 start, end = slot.span()
                 new_span = (start + grown, start + grown + len(written))
                 replacements.append({"type": "image", "span": (start, end), "new_span": new_span})
@@ -154,10 +157,14 @@ class CompactProcessor(ProcessorMixin):
         slots = [len(SLOT.findall(sample)) for sample in texts]
         if images is None:
             given = [0] * len(slots)
-        elif len(images) == len(slots) and isinstance(images[0], (list, tuple)):
+        elif isinstance(images, (list, tuple)) and all(
+            isinstance(i, (list, tuple)) for i in images
+        ):
             given = [len(entry) for entry in images]
         else:  # one list for all texts
             slots, given = [sum(slots)], [len(make_flat_list_of_images(images))]
+        if len(slots) != len(given):
+            raise ValueError(f"{len(slots)} texts, but {len(given)} lists of images: give one each")
         for number, (asked, got) in enumerate(zip(slots, given, strict=True)):
             if asked != got:
                 raise ValueError(

@@ -103,6 +103,7 @@ def _decoder(by_word: bool) -> decoders.Decoder:
         (r"(?<=\[) | (?=\])", ""),
     ]
     if by_word:
-        rules += [(r" (?=[.,:;?!)\n])|(?<=[(\n]) ", "")]
+        # A mark that is a token stands between spaces; one within a sentence's token need not.
+        rules += [(r" (?=[.,:;?!)](?: |$))| (?=\n)|(?<=[(\n]) ", "")]
     spaced = [decoders.WordPiece(prefix="##", cleanup=False), decoders.Fuse()]
     return decoders.Sequence([*spaced, *(decoders.Replace(Regex(p), to) for p, to in rules)])

@@ -25,10 +25,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from agents.mllm import pair_messages
 from agents.compact import CompactForConditionalGeneration, CompactProcessor, build_model
 from agents.compact.batches import AnswerTokens, augment, to_float
 from agents.compact.pairs import PairArrays, load_pairs
+from agents.mllm import pair_messages
 from dig_env import instruction, score
 from scenes import RenderSettings, render_dataset
 from scenes.files import write_folder_whole
