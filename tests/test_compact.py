@@ -8,6 +8,7 @@ from transformers import (
     AutoModelForImageTextToText,
     AutoProcessor,
     Dinov2Config,
+    GenerationConfig,
 )
 
 from agents.compact import CompactConfig, PairEncoderConfig, build_model
@@ -214,8 +215,9 @@ def test_generation_with_a_cache_equals_generation_without(compact, images):
     assert torch.equal(cached, plain)
 
 
-def test_placeholders_are_never_generated(compact, images):
-    """TRL forbids the first one only, and no image would belong to them in its loss."""
+@pytest.mark.parametrize("how", ["settings", "a configuration"])
+def test_placeholders_are_never_generated(compact, images, how):
+    """TRL forbids the first one only, and no image would belong to the other in its loss."""
     model, processor = compact
     inputs = inputs_of(processor, ["lone"] * 8, images)
     placeholders = torch.tensor([processor.image_token_id, processor.object_token_id])
@@ -224,7 +226,11 @@ def test_placeholders_are_never_generated(compact, images):
         return logits.index_fill(-1, placeholders, 100.0)
 
     hook = model.lm_head.register_forward_hook(likeliest_are_placeholders)
-    drawn = model.generate(**inputs, max_new_tokens=8, do_sample=True)
+    settings = {"max_new_tokens": 8, "do_sample": True}
+    if how == "a configuration":
+        config = GenerationConfig(**settings, suppress_tokens=[processor.image_token_id])
+        settings = {"generation_config": config}
+    drawn = model.generate(**inputs, **settings)
     hook.remove()
     assert not torch.isin(drawn[:, inputs["input_ids"].shape[1] :], placeholders).any()
 

@@ -14,11 +14,12 @@ differs from LLaVA (arXiv 2304.08485):
 
 from __future__ import annotations
 
+import copy
 from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoModel, GenerationMixin, PreTrainedModel
+from transformers import AutoModel, GenerationConfig, GenerationMixin, PreTrainedModel
 from transformers.cache_utils import Cache
 from transformers.modeling_outputs import BaseModelOutputWithPast, CausalLMOutputWithPast
 
@@ -191,10 +192,15 @@ class CompactForConditionalGeneration(CompactPreTrainedModel, GenerationMixin):
         """Replace the language-model head."""
         self.lm_head = value
 
-    def generate(self, *args, **kwargs):
+    def generate(self, *args, generation_config: GenerationConfig | None = None, **kwargs):
         """As in transformers, but placeholders are never written: no image belongs to them."""
         never = [self.config.image_token_id, self.config.object_token_id]
-        return super().generate(*args, **({"suppress_tokens": never} | kwargs))
+        if generation_config is None:
+            kwargs |= {"suppress_tokens": never}
+        else:  # TRL's forbids the first one only
+            generation_config = copy.copy(generation_config)
+            generation_config.suppress_tokens = never
+        return super().generate(*args, generation_config=generation_config, **kwargs)
 
     def forward(
         self,
