@@ -10,11 +10,11 @@ import torch
 from PIL import Image
 from transformers import AutoModelForImageTextToText, AutoProcessor, PreTrainedModel, ProcessorMixin
 
-import agents.tiny  # noqa: F401  (registers the embedded policy with the Auto classes)
+import agents.compact  # noqa: F401  (registers the embedded policy with the Auto classes)
 from agents.policies import OraclePolicy, PixelDiffPolicy, Policy, RandomPolicy
 
 EMBEDDED = {
-    name: Path(__file__).parent / "tiny" / "weights" / name for name in ("tiny", "tiny-start")
+    name: Path(__file__).parent / "compact" / "weights" / name for name in ("tiny", "tiny-start")
 }
 """Where the embedded policy lies, as `save_pretrained` wrote it: "tiny" at the end of its road,
 "tiny-start" from a warm-up that was stopped early, so that GRPO has much to lift."""

@@ -118,7 +118,7 @@ def chat(
     for text, observation in zip(dialogue.texts, later, strict=True):
         content: list[dict[str, Any]] = []
         if observation["shown"]:
-            content.append({"type": "image"})
+            content.append({"type": "image", "object": True})
             images.append(observation["zoom"])
         content.append({"type": "text", "text": zoom_message(observation, coordinates)})
         # In parts, since Qwen3-VL's processor refuses a plain string beside images.

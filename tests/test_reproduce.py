@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from agents.compact.warmup import Warmup
 from agents.intervals import runs_interval
-from agents.tiny.warmup import Warmup
 from scenes import STAGES, PairDataset
 from scenes.dataset.manifest import stage_seeds
 

@@ -6,11 +6,12 @@ import torch
 from conftest import SMALL
 
 from agents import MLLMPolicy, load_tiny
+from agents.compact.batches import augment
+from agents.compact.pairs import PairArrays, load_pairs
+from agents.compact.publish import publish
+from agents.compact.warmup import Trainer, Warmup, main
 from agents.evaluation import mean_metrics, play
 from agents.mllm import EMBEDDED, pair_messages
-from agents.tiny.pairs import PairArrays, load_pairs
-from agents.tiny.publish import publish
-from agents.tiny.warmup import Trainer, Warmup, main
 from dig_env import instruction
 from scenes import STAGES, PairDataset, render_dataset
 
@@ -48,6 +49,18 @@ def arrays(pairs):
         row[: len(pair.differences)] = pair.boxes_unit
     images = np.array([(pair.image_a, pair.image_b) for pair in chosen])
     return PairArrays(images, boxes, np.repeat([*STAGES], 8))
+
+
+def test_augmented_boxes_follow_what_is_in_the_images():
+    images = -torch.ones(64, 2, 3, 24, 32)
+    images[:, 1, :, 3:9, 4:20] = 1.0
+    boxes = torch.tensor([[[4 / 32, 3 / 24, 20 / 32, 9 / 24], [torch.nan] * 4]]).repeat(64, 1, 1)
+    images, boxes = augment(images, boxes, torch.Generator().manual_seed(0))
+    assert len(boxes[:, 0].unique(dim=0)) == 4
+    for pair, box in zip(images, boxes[:, 0], strict=True):
+        ys, xs = torch.nonzero((pair[0] != pair[1]).any(0), as_tuple=True)
+        seen = [xs.min() / 32, ys.min() / 24, (xs.max() + 1) / 32, (ys.max() + 1) / 24]
+        torch.testing.assert_close(box, torch.stack(seen), rtol=0, atol=1e-6)
 
 
 def settings(out, **changes):

@@ -1,6 +1,6 @@
 """Put a trained model where the package looks for it, in half the space.
 
-    python -m agents.tiny.publish runs/road/checkpoint tiny
+    python -m agents.compact.publish runs/road/checkpoint tiny
 
 The weights are rounded to float16 in the file and read back as float32.
 """
@@ -18,7 +18,7 @@ def publish(model: str | Path, name: str) -> Path:
     """Write a model's folder to `EMBEDDED[name]`.
 
     Args:
-        model: folder of a `dig_tiny` model and its processor.
+        model: folder of a `dig_compact` model and its processor.
         name: "tiny" or "tiny-start".
 
     Returns:

@@ -1,6 +1,6 @@
 """Supervised warm-up of the embedded policy on rendered pairs.
 
-    python -m agents.tiny.warmup --pairs runs/warmup/pairs --out runs/warmup/tiny
+    python -m agents.compact.warmup --pairs runs/warmup/pairs --out runs/warmup/tiny
 
 renders the pairs that the dataset lacks (stop and go on at any time), then trains the answer's
 tokens by cross-entropy on augmented pairs. It ends when the held-out F1 on single differences
@@ -25,10 +25,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from agents.compact import CompactForConditionalGeneration, CompactProcessor, build_model
+from agents.compact.batches import AnswerTokens, augment, to_float
+from agents.compact.pairs import PairArrays, load_pairs
 from agents.mllm import pair_messages
-from agents.tiny import DigTinyForConditionalGeneration, DigTinyProcessor, build_model
-from agents.tiny.batches import AnswerTokens, augment, to_float
-from agents.tiny.pairs import PairArrays, load_pairs
 from dig_env import instruction, score
 from scenes import RenderSettings, render_dataset
 from scenes.files import write_folder_whole
@@ -203,7 +203,7 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, An
     ]
 
 
-def prompt_ids(processor: DigTinyProcessor) -> Tensor:
+def prompt_ids(processor: CompactProcessor) -> Tensor:
     """(1, L) tokens of the instruction with two images, as `MLLMPolicy` gives them."""
     text = processor.apply_chat_template(
         pair_messages(instruction()), add_generation_prompt=True, tokenize=False
@@ -214,8 +214,8 @@ def prompt_ids(processor: DigTinyProcessor) -> Tensor:
 
 @torch.inference_mode()
 def evaluate(
-    model: DigTinyForConditionalGeneration,
-    processor: DigTinyProcessor,
+    model: CompactForConditionalGeneration,
+    processor: CompactProcessor,
     pairs: PairArrays,
     batch_size: int = 100,
 ) -> dict[str, float]:
@@ -246,7 +246,7 @@ def parse_arguments(arguments: list[str] | None = None) -> Warmup:
     """Settings from the command line."""
     first, _, rest = (__doc__ or "").partition("\n")
     parser = argparse.ArgumentParser(
-        prog="python -m agents.tiny.warmup",
+        prog="python -m agents.compact.warmup",
         description=first,
         epilog=rest,
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -1,0 +1,45 @@
+"""The compact multimodal model, of which the embedded policy is a small one.
+
+Importing this module registers `dig_compact` and `dig_pair_encoder` with transformers' Auto
+classes.
+"""
+
+from transformers import (
+    AutoConfig,
+    AutoImageProcessor,
+    AutoModel,
+    AutoModelForCausalLM,
+    AutoModelForImageTextToText,
+    AutoProcessor,
+)
+
+from agents.compact.assembly import assemble, build_model, train_only
+from agents.compact.configuration import CompactConfig, PairEncoderConfig
+from agents.compact.modeling import CompactForConditionalGeneration, CompactModel
+from agents.compact.pair_encoder import PairEncoder
+from agents.compact.processing import CompactImageProcessor, CompactProcessor
+from agents.compact.tokenization import build_tokenizer
+
+__all__ = [
+    "CompactConfig",
+    "CompactForConditionalGeneration",
+    "CompactImageProcessor",
+    "CompactModel",
+    "CompactProcessor",
+    "PairEncoder",
+    "PairEncoderConfig",
+    "assemble",
+    "build_model",
+    "build_tokenizer",
+    "train_only",
+]
+
+AutoConfig.register("dig_pair_encoder", PairEncoderConfig)
+AutoModel.register(PairEncoderConfig, PairEncoder)
+AutoConfig.register("dig_compact", CompactConfig)
+AutoModel.register(CompactConfig, CompactModel)
+AutoModelForImageTextToText.register(CompactConfig, CompactForConditionalGeneration)
+# TRL loads the KL reference of any model class it does not know as a causal LM.
+AutoModelForCausalLM.register(CompactConfig, CompactForConditionalGeneration)
+AutoImageProcessor.register(CompactConfig, slow_image_processor_class=CompactImageProcessor)
+AutoProcessor.register(CompactConfig, CompactProcessor)
