@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Literal
 
+import tyro
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -21,6 +22,7 @@ from rich.progress import (
 )
 from rich.table import Table
 
+from agents.cli_align import TaskData, write_tasks
 from scenes import Renderer, RenderSettings, audit_dataset, render_dataset
 from scenes.dataset import CHECKS, PRESETS
 
@@ -40,14 +42,16 @@ def render(
     device: str = "auto",
     workers: int | None = None,
     pairs_per_file: int = 100,
+    task: str | None = None,
+    data: tyro.conf.OmitArgPrefixes[TaskData] = TaskData(),
     audit: Path | None = None,
 ) -> None:
-    """Render pairs into a folder, or check one. Stop at any time; the same command goes on.
+    """Render pairs or questions into a folder, or check one. Stop at any time and go on.
 
     Args:
         out: folder to fill; it may hold pairs of other stages and splits already.
         stage: single, dual or mixed.
-        count: pairs that the folder is to hold of this stage and split.
+        count: pairs that the folder is to hold of this stage and split; with --task, questions.
         preset: instead of stage and count; paper is 1600 pairs of each stage.
         split: train, validation or test.
         shard: 3/16 renders the third of sixteen shares; together they are the whole.
@@ -57,6 +61,9 @@ def render(
         device: auto, cpu or gpu.
         workers: Blender processes; by default one a CPU core.
         pairs_per_file: rows of each Parquet file.
+        task: write questions and answers to learn from instead of pairs: a name in
+            dig_env.align.TASKS, several with commas between, or all.
+        data: how questions are written.
         audit: check this folder against its own pixels instead of rendering.
     """
     if audit is not None:
@@ -64,6 +71,12 @@ def render(
         return
     if out is None:
         raise ValueError("say where to render to: --out DIR (or what to check: --audit DIR)")
+    if task is not None:
+        if preset is not None or shard != "1/1":
+            raise ValueError("--task goes without --preset and --shard: give --count")
+        settings = RenderSettings(width, height, quality, device)
+        write_tasks(out, task, count, stage, split, settings, workers, data)
+        return
     match = re.fullmatch(r"(\d+)/(\d+)", shard)
     if match is None:
         raise ValueError(f"--shard {shard}: give a share of a number of shares, such as 3/16")

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from scenes.labels import mask_bounds
+from scenes.occlusion import silhouette
 from scenes.pair import Box, Pair
 from scenes.plan import Camera, SceneObject
-from scenes.vocabulary import SIZES
 
 
 @dataclass(frozen=True)
@@ -22,9 +21,8 @@ class SeenObject:
         object: its attributes and place.
         box: bounds of its visible pixels.
         visible: number of its visible pixels, at least 1.
-        shown: share of its outline that shows, by its visible pixels over those that it would have
-            if nothing hid it or cut it off: 1 within a tenth for whole objects, 0.5 for one half
-            hidden.
+        shown: share of its silhouette inside the image that other objects leave free, by pixels: 0
+            to 1, a rim of a pixel aside.
         depth: distance of its centre from the camera along the camera's direction on the floor, in
             world units; the smaller, the farther in front.
     """
@@ -86,34 +84,9 @@ def view_of(
             ahead = obj.x - camera.location[0], obj.y - camera.location[1]
             depth = ahead[0] * away[0] + ahead[1] * away[1]
             visible = int(mask.sum())
-            shown = visible / outline_px(obj, camera, ids.shape[1])
-            objects.append(SeenObject(obj, box, visible, shown, depth))
+            whole = int(silhouette(obj, camera, ids.shape[1], ids.shape[0]).sum())
+            objects.append(SeenObject(obj, box, visible, visible / max(whole, visible), depth))
     return View(image, ids, tuple(objects))
-
-
-def outline_px(obj: SceneObject, camera: Camera, width: int) -> float:
-    """Estimate how many pixels an object covers where nothing hides it.
-
-    The area of its parallel projection along the line of sight, scaled by distance: of a sphere
-    exactly so near the middle of the image, of a cube the mean over its rotations.
-
-    Args:
-        obj: see there.
-        camera: through which it is seen.
-        width: of the image in pixels.
-    """
-    radius = SIZES[obj.size]
-    sight = np.array([obj.x, obj.y, radius]) - camera.location
-    sine = -sight[2] / np.linalg.norm(sight)
-    cosine = math.sqrt(1 - sine**2)
-    area = {
-        "sphere": math.pi,
-        "cylinder": 4 * cosine + math.pi * sine,
-        "cube": 8 / math.pi * cosine + 2 * sine,
-    }[obj.shape]
-    axis = np.subtract(camera.target, camera.location)
-    distance = float(sight @ axis / np.linalg.norm(axis))
-    return area * (width * camera.focal_mm / camera.sensor_mm * radius / distance) ** 2
 
 
 def views(pair: Pair) -> tuple[View, View]:

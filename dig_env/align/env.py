@@ -18,7 +18,7 @@ from dig_env.align.questions import Question, write_answer
 from dig_env.align.settings import AlignSettings
 from dig_env.align.tasks import pose, resolve_tasks
 from dig_env.env import DiGEnv
-from scenes import Difficulty
+from scenes import Difficulty, views
 
 MAX_PROMPT_LENGTH = 1024
 MAX_PAIRS = 50
@@ -143,7 +143,7 @@ class DiGAlignEnv(DiGEnv):
             drawn = names[rng.integers(len(names))]
             # The first draw counts, or tasks that are hard to ask would be asked less often.
             task = task or drawn
-            posed = pose(self.pair, task, rng, self._settings)
+            posed = pose(views(self.pair), task, rng, self._settings)
             if posed is not None:
                 break
             seed = None

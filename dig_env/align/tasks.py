@@ -17,7 +17,7 @@ from dig_env.align.tasks_objects import (
     text_to_crop,
 )
 from dig_env.align.tasks_scene import conversation, description, existence, relation
-from scenes import Pair, View, views
+from scenes import View
 
 Task = Callable[[View, np.random.Generator, AlignSettings], Question | None]
 """Asks about a view, or returns None where the view gives nothing to ask."""
@@ -37,12 +37,15 @@ TASKS: dict[str, Task] = {
 
 
 def pose(
-    pair: Pair, task: str, rng: np.random.Generator, settings: AlignSettings = AlignSettings()
+    images: tuple[View, View],
+    task: str,
+    rng: np.random.Generator,
+    settings: AlignSettings = AlignSettings(),
 ) -> tuple[str, Question] | None:
     """Ask about one of a pair's images, drawn at random; about the other where that gives nothing.
 
     Args:
-        pair: whose images.
+        images: what ``scenes.views`` sees of a pair.
         task: a name in ``TASKS``.
         rng: decides everything that is drawn.
         settings: see there.
@@ -50,9 +53,8 @@ def pose(
     Returns:
         ("a" or "b", the question), or None where neither image gives anything to ask.
     """
-    seen = views(pair)
     for side in rng.permutation(2).tolist():
-        question = TASKS[task](seen[side], rng, settings)
+        question = TASKS[task](images[side], rng, settings)
         if question is not None:
             return "ab"[side], question
     return None
