@@ -53,7 +53,7 @@ _MARKED = re.compile(
     r"\( ?([a-hA-H]) ?\)|\b(?i:answer|option|choice)(?: is)?:? ?([A-H])\b|\b(?i:answer): ?([a-h])\b"
 )
 _ALONE = re.compile(r"(?<![\w'])([A-H])(?![\w'])|^\W*([a-h])\W*$")
-_ARTICLE = re.compile(r"(?<![\w'(])A (?=[a-z])")
+_ARTICLE = re.compile(r"(?<![\w'])A (?!or\b|and\b)(?=[a-z])")
 _YES_NO = re.compile(r"\b(yes|no)\b", re.I)
 _BRACKETED = re.compile(r"\[ ?\[?([^\[\]]{1,200})\] ?\]?")
 
