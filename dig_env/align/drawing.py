@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Sequence
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -12,45 +13,56 @@ from dig_env.answers import parse_boxes
 from dig_env.drawing import ANSWERED_COLOR, MIN_HEIGHT_PX, TRUE_COLOR
 
 TEXT_PX = 12
+LINE_PX = TEXT_PX + 3
+MAX_LINES = 24
 _CROP_PX = 72
 
 
 def draw_question(
-    question: Question, turn: int = 0, answer: str | None = None, coordinates: str = "norm1000"
+    question: Question, answers: Sequence[str] = (), coordinates: str = "norm1000"
 ) -> np.ndarray:
-    """Draw one turn of a question; an answer adds the true box (green) and the answered ones (red).
+    """Draw the last answered turn of a question, or its first before any answer.
+
+    Earlier turns are there in words. An answer adds the true boxes (green) and the answered (red).
 
     Args:
         question: see there.
-        turn: which of its turns.
-        answer: what was answered to it; None before that.
-        coordinates: frame of the answer.
+        answers: what was answered so far, one a turn.
+        coordinates: frame of the answers.
 
     Returns:
-        (H, W, 3) uint8; its size depends on the question, not on the answer.
+        (H, W, 3) uint8; its size depends on the question, not on the answers.
     """
-    asked = question.turns[turn]
+    last = max(0, len(answers) - 1)
     factor = max(1, -(-MIN_HEIGHT_PX // question.size[1]))
     width, height = (side * factor for side in question.size)
     picture = Image.fromarray(question.image).resize((width, height), Image.Resampling.NEAREST)
-    if answer is not None:
-        _outline(picture, _true_boxes(asked.truth), TRUE_COLOR)
-        _outline(picture, parse_boxes(answer, coordinates, question.size).boxes, ANSWERED_COLOR)
-    lines = [
-        line
-        for part in (asked.prompt, f"> {answer}" if answer else ">")
-        for line in textwrap.wrap(part.replace("\n", " "), width // (TEXT_PX // 2) - 2)
-    ][:12]
-    crops_height = _CROP_PX + 4 if asked.crops else 0
-    sheet = Image.new("RGB", (width, height + crops_height + 12 * (TEXT_PX + 3)), "white")
+    if answers:
+        _outline(picture, _true_boxes(question.turns[last].truth), TRUE_COLOR)
+        answered = parse_boxes(answers[last], coordinates, question.size).boxes
+        _outline(picture, answered, ANSWERED_COLOR)
+    crops = [crop for turn in question.turns for crop in turn.crops]
+    text_top = height + (_CROP_PX + 4 if crops else 0)
+    sheet = Image.new("RGB", (width, text_top + MAX_LINES * LINE_PX), "white")
     sheet.paste(picture)
-    for index, crop in enumerate(asked.crops):
+    for index, crop in enumerate(crops):
         small = Image.fromarray(crop).resize((_CROP_PX, _CROP_PX))
         sheet.paste(small, (index * (_CROP_PX + 4), height + 4))
     draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(TEXT_PX)
-    for index, line in enumerate(lines):
-        draw.text((4, height + crops_height + index * (TEXT_PX + 3)), line, fill="black", font=font)
+    for index, line in enumerate(_lines(question, answers, width // (TEXT_PX // 2) - 2)):
+        draw.text((4, text_top + index * LINE_PX), line, fill="black", font=font)
     return np.array(sheet)
+
+
+def _lines(question: Question, answers: Sequence[str], columns: int) -> list[str]:
+    """The messages so far, wrapped; the earliest are left out where there is no room."""
+    lines = []
+    for index, turn in enumerate(question.turns[: max(1, len(answers))]):
+        lines += textwrap.wrap(turn.prompt, columns)
+        answer = answers[index] if answers else ""
+        for line in answer[: MAX_LINES * columns].splitlines() or [""]:
+            lines += textwrap.wrap(f"> {line}", columns)
+    return lines[-MAX_LINES:]
 
 
 def _true_boxes(truth: object) -> np.ndarray:

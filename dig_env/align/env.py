@@ -187,9 +187,7 @@ class DiGAlignEnv(DiGEnv):
         return super()._asked(others)
 
     def _frame(self) -> np.ndarray:
-        turn = max(0, len(self._answers) - 1)
-        answer = self._answers[turn] if self._answers else None
-        return draw_question(self.question, turn, answer, self.coordinates)
+        return draw_question(self.question, self._answers, self.coordinates)
 
 
 _SOURCE_ARGUMENTS = (

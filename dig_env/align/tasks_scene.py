@@ -187,7 +187,7 @@ def existence(view: View, rng: np.random.Generator, settings: AlignSettings) -> 
         present = {_values(seen, names) for seen in fit_objects(view, settings)}
         absent = set(itertools.product(*(ATTRIBUTES[name] for name in names)))
         absent -= {_values(seen, names) for seen in view.objects}
-        if kind == "adversarial":
+        if kind == "adversarial" and present:
             absent = {values for values in absent if _is_near(values, present)}
         if present and absent:
             askable.append((names, sorted(present), sorted(absent)))
