@@ -21,7 +21,7 @@ from dig_env.align.expressions import (
 )
 from dig_env.align.relations import DIRECTIONS, SAME, holds
 from dig_env.align.words import ATTRIBUTES, SYNONYMS, attribute_share, noun_phrase, read_attributes
-from scenes import STAGES, Difficulty, SceneObject, SeenObject, plan_pair
+from scenes import STAGES, Difficulty, SceneObject, SeenObject, View, plan_pair
 
 CROWDED = Difficulty(objects=(6, 9))
 seeds = st.integers(0, 2**40)
@@ -134,6 +134,19 @@ def test_what_several_objects_or_none_match_denotes_nothing():
     nothing = Expression({"color": absent})
     assert denoted(nothing, view) is None
     assert denoted(Expression(side="left", anchor=nothing), view) is None
+
+
+def test_the_object_beside_another_is_never_that_other_one():
+    """ "The object left of the cube" may be said of two cubes: the anchor is not meant itself."""
+    left, right = seen_at((0, 0, 10, 10)), seen_at((50, 0, 60, 10), color="blue")
+    left, right = (
+        dataclasses.replace(seen, object=dataclasses.replace(seen.object, id=index))
+        for index, seen in enumerate((left, right), 1)
+    )
+    view = View(np.zeros((80, 80, 3), np.uint8), np.zeros((80, 80), np.uint8), (left, right))
+    blue = Expression({"color": "blue"})
+    assert denoted(Expression({"shape": "cube"}, side="left", anchor=blue), view) == left
+    assert denoted(Expression({"shape": "cube"}, side="right", anchor=blue), view) is None
 
 
 @settings(max_examples=60, deadline=None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -73,7 +73,7 @@ def write_trl(out: Path, split: str, index: int, examples: Sequence[Example]) ->
 
 
 def write_llava(out: Path, split: str, index: int, examples: Sequence[Example]) -> str:
-    """A JSON file of conversations, and PNG files in ``images/``.
+    """A JSON file of conversations, and PNG files in a folder of their own in ``images/``.
 
     Each slot is an ``<image>``, for the crops too, and ``image`` lists the files in that order.
     ``finish_llava`` joins a split's files to the one that trainers read.
@@ -81,10 +81,10 @@ def write_llava(out: Path, split: str, index: int, examples: Sequence[Example]) 
     Returns:
         Its path relative to ``out``.
     """
-    folder = out / "images" / split
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = f"images/{split}-{index:05d}"
+    (out / folder).mkdir(parents=True, exist_ok=True)
     (out / "parts").mkdir(exist_ok=True)
-    entries = [entry for example in examples for entry in _conversation(example, split, out)]
+    entries = [_conversation(example, split, folder, out) for example in examples]
     path = f"parts/{split}-{index:05d}.json"
     write_whole(out / path, json.dumps(entries, indent=1).encode())
     return path
@@ -121,19 +121,19 @@ def _row(example: Example) -> dict[str, Any]:
     }
 
 
-def _conversation(example: Example, split: str, out: Path) -> Iterator[dict[str, Any]]:
-    """An example's entry, whose images are written on the way."""
-    files = [f"images/{split}/{example.pair_seed}-{example.side}.png"]
-    crops = question_images(example.question)[1:]
-    files += [f"images/{split}/{example.name}-crop{index}.png" for index in range(len(crops))]
-    for path, image in zip(files, (example.question.image, *crops), strict=True):
+def _conversation(example: Example, split: str, folder: str, out: Path) -> dict[str, Any]:
+    """An example's entry, whose images are written on the way; its pair's image once."""
+    images = question_images(example.question)
+    files = [f"{folder}/{example.pair_seed}-{example.side}.png"]
+    files += [f"{folder}/{example.name}-crop{index}.png" for index in range(len(images) - 1)]
+    for path, image in zip(files, images, strict=True):
         if not (out / path).exists():
             write_whole(out / path, _png(image))
     turns = []
     for turn, answer in zip(example.question.turns, example.answers, strict=True):
         turns.append({"from": "human", "value": turn.prompt.replace(OBJECT, IMAGE)})
         turns.append({"from": "gpt", "value": answer})
-    yield {
+    return {
         "id": f"{split}-{example.name}",
         "image": files,
         "conversations": turns,
