@@ -130,6 +130,15 @@ def test_several_tasks_are_drawn_alike_and_one_may_be_chosen(folder):
     env.close()
 
 
+def test_a_task_that_few_images_carry_is_drawn_as_often_as_another(folder):
+    env = make(folder, ("description", "text_to_box"), filters=CROP | {"min_area": 0.012})
+    pairs = [env.reset(seed=seed)[1] for seed in range(120)]
+    described = [info["pair_seed"] for info in pairs if info["task"] == "description"]
+    assert 42 < len(described) < 78
+    assert len(set(described)) < len({info["pair_seed"] for info in pairs}), "few images carry it"
+    env.close()
+
+
 def test_the_truth_is_told_after_the_answer_and_not_before(folder):
     env = make(folder, "existence")
     _, info = env.reset(seed=1)
