@@ -30,6 +30,11 @@ def pairs(tmp_path_factory):
     return path
 
 
+def load(folder, **options):
+    """With a cache of its own, since `datasets` takes folders of one name for the same."""
+    return load_dataset(str(folder), cache_dir=f"{folder}-cache", **options)
+
+
 def data(pairs, **fields):
     fields = {"rows_per_file": 20, "per_pair": 12} | fields
     return AlignData(settings=SETTINGS, dataset=str(pairs), **fields)
@@ -60,7 +65,7 @@ def content(folder):
 
 
 def test_tasks_share_the_examples_and_pairs_are_not_drained(trl):
-    rows = load_dataset(str(trl), split="train")
+    rows = load(trl, split="train")
     assert len(rows) == 60
     assert {task: rows["task"].count(task) for task in TASKS} == dict.fromkeys(TASKS, 6)
     seeds = list(rows["pair_seed"])
@@ -70,21 +75,21 @@ def test_tasks_share_the_examples_and_pairs_are_not_drained(trl):
 def test_no_pair_is_asked_the_same_twice(pairs, tmp_path):
     """A description has few wordings, so that draws soon repeat themselves."""
     write_align_data(tmp_path, 10, data(pairs, tasks=("description",)))
-    rows = load_dataset(str(tmp_path), split="train")
+    rows = load(tmp_path, split="train")
     asked = {(row["pair_seed"], row["side"], str(row["messages"][0])) for row in rows}
     assert len(asked) == 10
     assert len(set(rows["pair_seed"])) < 10, "some pair was asked more than once"
 
 
 def test_splits_share_no_pair(trl, pairs):
-    by_split = load_dataset(str(trl))
+    by_split = load(trl)
     assert set(by_split) == {"train", "test"}
     for split, rows in by_split.items():
         assert all(seed in pair_seed_range(split) for seed in rows["pair_seed"])
 
 
 def test_messages_are_what_trl_documents(trl):
-    for row in load_dataset(str(trl), split="train"):
+    for row in load(trl, split="train"):
         roles = [message["role"] for message in row["messages"]]
         assert roles == ["user", "assistant"] * (len(roles) // 2)
         parts = [part for message in row["messages"] for part in message["content"]]
@@ -99,7 +104,7 @@ def test_the_answers_are_right(trl, pairs):
     """To a second reader of the words, who looks at the stored pair."""
     dataset = PairDataset(pairs)
     checked = []
-    for row in load_dataset(str(trl), split="train"):
+    for row in load(trl, split="train"):
         view = views(dataset.pair(row["pair_seed"]))["ab".index(row["side"])]
         prompt, answer = (
             "".join(part["text"] or "" for part in message["content"])
@@ -127,7 +132,7 @@ def test_the_answers_are_right(trl, pairs):
 
 
 def test_trl_collates_a_batch(trl):
-    rows = load_dataset(str(trl), split="train")
+    rows = load(trl, split="train")
     longest = sorted(rows, key=lambda row: -len(row["images"]))[:2]
     longest += [row for row in rows if row["task"] == "conversation"][:1]
     batch = DataCollatorForVisionLanguageModeling(build_processor())(
@@ -154,7 +159,7 @@ def test_llava_conversations_name_a_file_for_every_slot(llava):
 
 
 def test_both_formats_hold_the_same(trl, llava):
-    rows = load_dataset(str(trl), split="train")
+    rows = load(trl, split="train")
     entries = json.loads((llava / "train.json").read_text())
     for row, entry in zip(rows, entries, strict=True):
         said = [m["content"][0]["text"] for m in row["messages"] if m["role"] == "assistant"]
@@ -206,7 +211,7 @@ def test_fresh_pairs_are_rendered_and_asked_from_the_command_line(tmp_path, caps
     small += ["--workers", "1", "--crop-px", "32"]
     asked = ["render", "--task", "text_to_box,existence", "--count", "4", "--out", out, *small]
     run(asked)
-    rows = load_dataset(out, split="train")
+    rows = load(out, split="train")
     assert rows["task"].count("existence") == 2
     assert rows[0]["images"][0].size == (64, 48)
     before = content(out)
