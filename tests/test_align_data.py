@@ -10,8 +10,8 @@ from conftest import SMALL
 from datasets import load_dataset
 from expression_reader import described, meant
 from PIL import Image
-from qwen3_vl import build_processor
-from trl.trainer.sft_trainer import DataCollatorForVisionLanguageModeling
+from qwen3_vl import build_model, build_processor, register
+from trl import SFTConfig, SFTTrainer
 
 from agents import cli
 from agents.align.data import AlignData, write_align_data
@@ -131,15 +131,28 @@ def test_the_answers_are_right(trl, pairs):
     assert len(checked) == 18
 
 
-def test_trl_collates_a_batch(trl):
+def test_trl_trains_on_it(trl, tmp_path):
+    register()
+    processor = build_processor()
     rows = load(trl, split="train")
-    longest = sorted(rows, key=lambda row: -len(row["images"]))[:2]
-    longest += [row for row in rows if row["task"] == "conversation"][:1]
-    batch = DataCollatorForVisionLanguageModeling(build_processor())(
-        [{"messages": row["messages"], "images": row["images"]} for row in longest]
+    chosen = [list(rows["task"]).index(task) for task in ("box_to_crop", "conversation")]
+    arguments = SFTConfig(
+        output_dir=tmp_path,
+        max_steps=1,
+        per_device_train_batch_size=2,
+        max_length=None,
+        use_cpu=True,
+        bf16=False,
+        report_to=[],
+        save_strategy="no",
     )
-    assert batch["input_ids"].shape == batch["labels"].shape
-    assert len(batch["image_grid_thw"]) == sum(len(row["images"]) for row in longest)
+    trainer = SFTTrainer(
+        build_model(processor.tokenizer),
+        args=arguments,
+        train_dataset=rows.select(chosen),
+        processing_class=processor,
+    )
+    assert 0 < trainer.train().training_loss < 20
 
 
 def test_llava_conversations_name_a_file_for_every_slot(llava):
