@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Literal
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from agents.cli_progress import progress_of
 from scenes import RenderSettings
 
 console = Console(highlight=False)
@@ -61,20 +61,9 @@ def write_tasks(
         dataset=None if options.dataset is None else str(options.dataset),
         per_pair=options.per_pair,
     )
-    columns = (BarColumn(), MofNCompleteColumn(), TextColumn("questions"), TimeRemainingColumn())
     try:
-        with Progress(
-            *columns, console=console, transient=True, disable=not console.is_terminal
-        ) as progress:
-            bar = progress.add_task("", total=count)
-            manifest = write_align_data(
-                out,
-                count,
-                data,
-                split,
-                workers,
-                on_example=lambda done, total: progress.update(bar, completed=done),
-            )
+        with progress_of("questions", every=data.rows_per_file) as on_example:
+            manifest = write_align_data(out, count, data, split, workers, on_example)
     except KeyboardInterrupt:
         command = shlex.join(["dig-env", *sys.argv[1:]])
         console.print(f"stopped; go on with: {command}", markup=False, soft_wrap=True)

@@ -2,27 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
 import re
 import shlex
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Literal
 
 import tyro
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeRemainingColumn,
-)
 from rich.table import Table
 
 from agents.cli_align import TaskData, write_tasks
+from agents.cli_progress import progress_of
 from scenes import Renderer, RenderSettings, audit_dataset, render_dataset
 from scenes.dataset import CHECKS, PRESETS
 
@@ -83,7 +75,7 @@ def render(
     settings = RenderSettings(width, height, quality, device)
     with Renderer(settings, workers) as renderer:  # starts nothing before its first plan
         console.print(str(renderer))
-    with _pair_progress(every=pairs_per_file) as on_pair:
+    with progress_of("pairs", every=pairs_per_file) as on_pair:
         try:
             manifest = render_dataset(
                 out,
@@ -120,28 +112,9 @@ def _counts(stage: str | None, count: int | None, preset: str | None) -> dict[st
     )
 
 
-@contextlib.contextmanager
-def _pair_progress(every: int) -> Iterator[Callable[[int, int], None]]:
-    """A bar on a terminal, else a line every so many pairs; yields what is to be told of pairs."""
-    columns = (BarColumn(), MofNCompleteColumn(), TextColumn("pairs"), TimeRemainingColumn())
-    with Progress(
-        *columns, console=console, transient=True, disable=not console.is_terminal
-    ) as progress:
-
-        def on_pair(done: int, total: int) -> None:
-            if not progress.task_ids:
-                # What is there already must not count as speed.
-                progress.add_task("", completed=done, total=total)
-            progress.update(progress.task_ids[0], completed=done)
-            if not console.is_terminal and (done % every == 0 or done == total):
-                console.print(f"{done} of {total} pairs")
-
-        yield on_pair
-
-
 def _audit(folder: Path) -> None:
     """Print a table of the checks and every problem; exit with 1 when there is one."""
-    with _pair_progress(every=1000) as on_pair:
+    with progress_of("pairs", every=1000) as on_pair:
         result = audit_dataset(folder, on_pair)
     wrong = Counter(problem.check for problem in result.problems)
     table = Table("check", "looked at", "wrong", "what must hold")
