@@ -32,23 +32,25 @@ class DiGAlignEnv(DiGEnv):
     One image of a rendered pair is shown, and a question is asked about it; docs/align.md shows
     one of each task. Questions and answers are exact, since the scene is known.
 
-    ## Observation Space
-    ``Dict(image=Box(0, 255, (H, W, 3), uint8), crops=Box(0, 255, (N, S, S, 3), uint8),
-    crop_count=Discrete(N + 1), prompt=Text)``. The prompt has ``<image>`` where the image is shown
-    and ``<object>`` where each crop is; crops from ``crop_count`` on are black. In a later turn of
-    a conversation the earlier messages are the policy's to remember; the image is still there.
-
     ## Action Space
-    ``Text``: any string.
+    Any text. What is read of it is in ``dig_env.align.grading``.
+
+    ## Observation Space
+    - ``image``: the image, (H, W, 3) uint8, sRGB.
+    - ``crops``: (N, S, S, 3) uint8, black from ``crop_count`` on.
+    - ``crop_count``: how many crops this prompt shows.
+    - ``prompt``: the question, with ``<image>`` where the image is shown and ``<object>`` where
+      each crop is. In a later turn of a conversation the earlier messages are the policy's to
+      remember; the image is still there.
 
     ## Rewards
     ``dig_env.align.grade(answer, ...).reward`` over the number of turns: an episode's sum is from 0
     to 1.
 
     ## Starting State
-    A pair as in ``DiG-v0``, one of its images, and a question that both are decided by the number
-    that was drawn for the pair. Where an image gives nothing to ask the other one is taken, then
-    the next pair. ``options={"pair_seed": ...}`` asks about that pair, ``{"task": ...}`` sets
+    A pair as in ``DiG-v0``; the number that was drawn for it also decides which of its images is
+    shown and what is asked. Where an image gives nothing to ask the other one is taken, then the
+    next pair. ``options={"pair_seed": ...}`` asks about that pair, ``{"task": ...}`` sets
     the task of this episode, ``{"stage": ...}`` the stage. ``info`` holds "task", "pair_seed",
     "stage", "image" ("a" or "b"), "turns" and what else is known of the question, such as "kind".
 
@@ -67,6 +69,23 @@ class DiGAlignEnv(DiGEnv):
     - ``stage`` ("mixed"), ``width``, ``height``, ``quality``, ``device``, ``workers``,
       ``dataset``, ``split``, ``render_mode``: as in ``DiG-v0``. The stage matters little: either
       image of a pair is a scene like any other.
+
+    ## Example
+    A box by words:
+
+    ```python
+    >>> import gymnasium as gym
+    >>> import dig_env
+    >>> env = gym.make("DiG-Align-v0", width=128, height=96, quality="draft")
+    >>> observation, info = env.reset(seed=9)
+    >>> observation["prompt"].partition(" Answer")[0]
+    '<image>\\nFind the shiny sphere.'
+    >>> observation, reward, terminated, truncated, info = env.step("[[250, 550, 330, 660]]")
+    >>> info["right"], terminated, info["truth"]
+    (1.0, True, '[[250, 552, 328, 656]]')
+    >>> env.close()
+
+    ```
 
     ## Registered Configurations
     ``DiG-Align-v0``. In Gymnasium's ``AsyncVectorEnv`` give ``shared_memory=False``: it cannot
