@@ -12,6 +12,9 @@ from typing import Any
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 _HOMES = {
+    "AlignBlind": "agents.align.policies",
+    "AlignMLLMPolicy": "agents.align.mllm",
+    "AlignOracle": "agents.align.policies",
     "ApiPolicy": "agents.api_policy",
     "Episode": "agents.evaluation",
     "GRPOResult": "agents.grpo",
@@ -22,7 +25,9 @@ _HOMES = {
     "Policy": "agents.policies",
     "RandomPolicy": "agents.policies",
     "Report": "agents.evaluation",
+    "align_metrics": "agents.align.evaluation",
     "evaluate": "agents.evaluation",
+    "evaluate_align": "agents.align.evaluation",
     "evaluate_stored": "agents.evaluation",
     "load_tiny": "agents.mllm",
     "train_grpo": "agents.grpo",

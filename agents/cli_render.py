@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
 import re
 import shlex
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Literal
 
+import tyro
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeRemainingColumn,
-)
 from rich.table import Table
 
+from agents.cli_align import TaskData, write_tasks
+from agents.cli_progress import progress_of
 from scenes import Renderer, RenderSettings, audit_dataset, render_dataset
 from scenes.dataset import CHECKS, PRESETS
 
@@ -40,14 +34,16 @@ def render(
     device: str = "auto",
     workers: int | None = None,
     pairs_per_file: int = 100,
+    task: str | None = None,
+    data: tyro.conf.OmitArgPrefixes[TaskData] = TaskData(),
     audit: Path | None = None,
 ) -> None:
-    """Render pairs into a folder, or check one. Stop at any time; the same command goes on.
+    """Render pairs or questions into a folder, or check one. Stop at any time and go on.
 
     Args:
         out: folder to fill; it may hold pairs of other stages and splits already.
         stage: single, dual or mixed.
-        count: pairs that the folder is to hold of this stage and split.
+        count: pairs that the folder is to hold of this stage and split; with --task, questions.
         preset: instead of stage and count; paper is 1600 pairs of each stage.
         split: train, validation or test.
         shard: 3/16 renders the third of sixteen shares; together they are the whole.
@@ -57,6 +53,9 @@ def render(
         device: auto, cpu or gpu.
         workers: Blender processes; by default one a CPU core.
         pairs_per_file: rows of each Parquet file.
+        task: write questions and answers to learn from instead of pairs: a name in
+            dig_env.align.TASKS, several with commas between, or all.
+        data: how questions are written.
         audit: check this folder against its own pixels instead of rendering.
     """
     if audit is not None:
@@ -64,13 +63,19 @@ def render(
         return
     if out is None:
         raise ValueError("say where to render to: --out DIR (or what to check: --audit DIR)")
+    if task is not None:
+        if preset is not None or shard != "1/1":
+            raise ValueError("--task goes without --preset and --shard: give --count")
+        settings = RenderSettings(width, height, quality, device)
+        write_tasks(out, task, count, stage, split, settings, workers, data)
+        return
     match = re.fullmatch(r"(\d+)/(\d+)", shard)
     if match is None:
         raise ValueError(f"--shard {shard}: give a share of a number of shares, such as 3/16")
     settings = RenderSettings(width, height, quality, device)
     with Renderer(settings, workers) as renderer:  # starts nothing before its first plan
         console.print(str(renderer))
-    with _pair_progress(every=pairs_per_file) as on_pair:
+    with progress_of("pairs", every=pairs_per_file) as on_pair:
         try:
             manifest = render_dataset(
                 out,
@@ -107,28 +112,9 @@ def _counts(stage: str | None, count: int | None, preset: str | None) -> dict[st
     )
 
 
-@contextlib.contextmanager
-def _pair_progress(every: int) -> Iterator[Callable[[int, int], None]]:
-    """A bar on a terminal, else a line every so many pairs; yields what is to be told of pairs."""
-    columns = (BarColumn(), MofNCompleteColumn(), TextColumn("pairs"), TimeRemainingColumn())
-    with Progress(
-        *columns, console=console, transient=True, disable=not console.is_terminal
-    ) as progress:
-
-        def on_pair(done: int, total: int) -> None:
-            if not progress.task_ids:
-                # What is there already must not count as speed.
-                progress.add_task("", completed=done, total=total)
-            progress.update(progress.task_ids[0], completed=done)
-            if not console.is_terminal and (done % every == 0 or done == total):
-                console.print(f"{done} of {total} pairs")
-
-        yield on_pair
-
-
 def _audit(folder: Path) -> None:
     """Print a table of the checks and every problem; exit with 1 when there is one."""
-    with _pair_progress(every=1000) as on_pair:
+    with progress_of("pairs", every=1000) as on_pair:
         result = audit_dataset(folder, on_pair)
     wrong = Counter(problem.check for problem in result.problems)
     table = Table("check", "looked at", "wrong", "what must hold")

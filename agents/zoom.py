@@ -3,39 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Protocol
+from dataclasses import dataclass
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
 from PIL import Image
 from transformers import PreTrainedModel, ProcessorMixin
 
+from agents.dialogue import Dialogue, DialoguePolicy
 from agents.mllm import MLLMPolicy, pair_messages
 from dig_env import PARTS, format_boxes
 from dig_env.zoom import zoom_message
 from scenes import Pair
-
-
-@dataclass
-class Dialogue:
-    """What an episode's policy has seen and said so far.
-
-    Attributes:
-        observations: of ``DiG-Zoom-v0``, one more than texts while a reply is due.
-        texts: what the policy said to each, verbatim.
-    """
-
-    observations: list[dict[str, Any]]
-    texts: list[str] = field(default_factory=list)
-
-
-class ZoomPolicy(Protocol):
-    """A policy that plays in turns."""
-
-    def reply(self, dialogues: Sequence[Dialogue]) -> list[str]:
-        """The next text of each dialogue: a request, or the answer."""
-        ...
 
 
 class ZoomOraclePolicy:
@@ -147,7 +127,7 @@ class ZoomEpisode:
 
 
 def play_zoom(
-    policy: ZoomPolicy,
+    policy: DialoguePolicy,
     env: gym.Env,
     episodes: int = 200,
     seed: int = 0,

@@ -63,3 +63,4 @@ for _id, _stage in {
     )
 
 gym.register("DiG-Zoom-v0", entry_point="dig_env.zoom:DiGZoomEnv")
+gym.register("DiG-Align-v0", entry_point="dig_env.align.env:DiGAlignEnv")

@@ -16,11 +16,11 @@ from gymnasium.utils import EzPickle, seeding
 from dig_env.drawing import draw_pair
 from dig_env.frames import COORDINATES
 from dig_env.observation import instruction, observe
-from dig_env.pairs import FreshPairs, PairSource, StoredPairs
+from dig_env.pairs import PairSource, pair_source
 from dig_env.reward import score
 from dig_env.reward_config import resolve_reward
 from dig_env.spaces import ConstantText
-from scenes import SEEDS_PER_SPLIT, Difficulty, Pair, RenderSettings, resolve_stage
+from scenes import SEEDS_PER_SPLIT, Difficulty, Pair, resolve_stage
 
 MAX_ANSWER_LENGTH = 16384
 """Longest text in the action space; ``step`` reads longer ones too."""
@@ -145,7 +145,7 @@ class DiGEnv(gym.Env[dict[str, Any], str], EzPickle):
         self._coordinates = coordinates
         self._reward_config = resolve_reward(reward)
         asked = {"width": width, "height": height, "quality": quality, "device": device}
-        self._pairs = _pair_source(asked, dataset, split, workers)
+        self._pairs = pair_source(asked, dataset, split, workers)
         width, height = self._pairs.settings.width, self._pairs.settings.height
         self._size = (width, height)
         self._ahead: dict[tuple[int, Difficulty], Future[Pair]] = {}
@@ -207,6 +207,13 @@ class DiGEnv(gym.Env[dict[str, Any], str], EzPickle):
             scenes.DifficultyError: no pair of this seed satisfies the difficulty.
             scenes.RenderError: Blender is missing or failed.
         """
+        self._next_pair(seed, options)
+        if self.render_mode == "human":
+            self.render()
+        return observe(self.pair, self._coordinates), dict(self._info)
+
+    def _next_pair(self, seed: int | None, options: dict[str, Any] | None) -> int:
+        """Take the next pair; returns the number that was drawn for it, 0 to 2**48 - 1."""
         super().reset(seed=seed)
         # Drawn even when an option replaces it, so that replays never shift the stream.
         drawn = int(self.np_random.integers(SEEDS_PER_SPLIT))
@@ -221,9 +228,7 @@ class DiGEnv(gym.Env[dict[str, Any], str], EzPickle):
             self._look_ahead(self.np_random, stage, difficulty, self._pairs.look_ahead)
         self._pair = future.result()
         self._info = {"pair_seed": pair_seed, "stage": stage}
-        if self.render_mode == "human":
-            self.render()
-        return observe(self.pair, self._coordinates), dict(self._info)
+        return drawn
 
     def prepare(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> None:
         """Start on the pair that ``reset`` with these arguments will show, without waiting for it.
@@ -283,12 +288,7 @@ class DiGEnv(gym.Env[dict[str, Any], str], EzPickle):
                 'render() without a render mode: make the env with render_mode="rgb_array"'
             )
             return None
-        if self._answered_boxes is None:
-            frame = draw_pair(self.pair.image_a, self.pair.image_b)
-        else:
-            frame = draw_pair(
-                self.pair.image_a, self.pair.image_b, self.pair.boxes_unit, self._answered_boxes
-            )
+        frame = self._frame()
         if self.render_mode == "rgb_array":
             return frame
         self._show(frame)
@@ -332,6 +332,14 @@ class DiGEnv(gym.Env[dict[str, Any], str], EzPickle):
             if key not in self._ahead:
                 self._ahead[key] = self._pairs.submit(*key)
 
+    def _frame(self) -> np.ndarray:
+        """What ``render`` shows."""
+        if self._answered_boxes is None:
+            return draw_pair(self.pair.image_a, self.pair.image_b)
+        return draw_pair(
+            self.pair.image_a, self.pair.image_b, self.pair.boxes_unit, self._answered_boxes
+        )
+
     def _show(self, frame: np.ndarray) -> None:
         import pygame  # here, since only people who watch need a window library
 
@@ -343,20 +351,3 @@ class DiGEnv(gym.Env[dict[str, Any], str], EzPickle):
         self._window.blit(pygame.surfarray.make_surface(frame.swapaxes(0, 1)), (0, 0))
         pygame.event.pump()
         pygame.display.flip()
-
-
-def _pair_source(
-    asked: dict[str, Any], dataset: str | Path | PairSource | None, split: str, workers: int
-) -> PairSource:
-    """The renderer, the dataset or the source that the constructor's arguments mean."""
-    given = {name: value for name, value in asked.items() if value is not None}
-    if dataset is None:
-        return FreshPairs(RenderSettings(**given), split, workers)
-    source = StoredPairs(dataset, split) if isinstance(dataset, (str, Path)) else dataset
-    for name, value in given.items():
-        if value != getattr(source.settings, name):
-            raise ValueError(
-                f"{name}={value!r}, but the pairs of {dataset} were rendered with "
-                f"{name}={getattr(source.settings, name)!r}: leave {name} out"
-            )
-    return source

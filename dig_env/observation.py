@@ -16,6 +16,12 @@ _FRAMES = {
 }
 
 
+def frame_words(coordinates: str, size: tuple[int, int] | None = None) -> str:
+    """What a prompt says of the numbers of a box, to follow "in". Same arguments and errors."""
+    width, height = frame_size(coordinates, size)
+    return _FRAMES[coordinates].format(width=width, height=height)
+
+
 def instruction(coordinates: str = "norm1000", size: tuple[int, int] | None = None) -> str:
     """The instruction that accompanies the two images.
 
@@ -26,12 +32,10 @@ def instruction(coordinates: str = "norm1000", size: tuple[int, int] | None = No
     Raises:
         ValueError: unknown ``coordinates``, or a frame in pixels without a size.
     """
-    width, height = frame_size(coordinates, size)
-    frame = _FRAMES[coordinates].format(width=width, height=height)
     return (
         "The two images show the same scene with one or more differences. Find every difference "
         "and answer with a list of boxes [[x_min, y_min, x_max, y_max], ...], one box around each "
-        f"difference, in {frame}."
+        f"difference, in {frame_words(coordinates, size)}."
     )
 
 

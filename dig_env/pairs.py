@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from scenes import (
     Difficulty,
@@ -111,3 +111,30 @@ class StoredPairs:
     def close(self) -> None:
         """End the reading threads."""
         self._readers.shutdown(wait=False, cancel_futures=True)
+
+
+def pair_source(
+    asked: dict[str, Any], dataset: str | Path | PairSource | None, split: str, workers: int
+) -> PairSource:
+    """The renderer, the dataset or the source that an environment's arguments mean.
+
+    Args:
+        asked: "width", "height", "quality" and "device"; None is left to the source.
+        dataset: folder of stored pairs, or a source; None renders fresh ones.
+        split: "train", "validation" or "test".
+        workers: Blender processes.
+
+    Raises:
+        ValueError: an argument is out of its range, or not what stored pairs were rendered with.
+    """
+    given = {name: value for name, value in asked.items() if value is not None}
+    if dataset is None:
+        return FreshPairs(RenderSettings(**given), split, workers)
+    source = StoredPairs(dataset, split) if isinstance(dataset, (str, Path)) else dataset
+    for name, value in given.items():
+        if value != getattr(source.settings, name):
+            raise ValueError(
+                f"{name}={value!r}, but the pairs of {dataset} were rendered with "
+                f"{name}={getattr(source.settings, name)!r}: leave {name} out"
+            )
+    return source

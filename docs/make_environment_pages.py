@@ -63,6 +63,14 @@ PAGES = (
         env_id="DiG-Zoom-v0",
     ),
     Page(
+        "dig_align",
+        "dig_align",
+        "A question of each task, then its right answer. True boxes are green, and red where they "
+        "are the answer.",
+        "[text, coordinates and crops](../align.md)",
+        env_id="DiG-Align-v0",
+    ),
+    Page(
         "numeric_view",
         "numeric_view",
         "What the view shows, and actions on the way from 0 to the one that `encode` gives for the "

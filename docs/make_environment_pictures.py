@@ -19,7 +19,9 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from agents import PixelDiffPolicy
+from agents.align.chat import right_answers
 from dig_env import NumericView
+from dig_env.align import TASKS
 from dig_env.drawing import ANSWERED_COLOR, GUTTER_PX, TRUE_COLOR
 
 FOLDER = Path(__file__).parent / "environments"
@@ -31,6 +33,7 @@ PAIR_SEEDS = {
     "mixed": (638888162394841, 826149442129750, 819867808278080, 742238729525698),
     "zoom": (733702744277229, 742238729525698),
     "numeric": (715966785233372, 572403452448231),
+    "align": tuple(range(562949953421312, 562949953421312 + 10)),
 }
 REGION_COLOR = (40, 90, 220)
 INK, PAPER = (70, 70, 70), (255, 255, 255)
@@ -42,7 +45,8 @@ Frame = tuple[Image.Image, int]
 def main() -> None:
     """Render all and say how large each file is."""
     films = {f"dig_{stage}": pairs(stage) for stage in ("single", "dual", "mixed")}
-    for name, film in (films | {"dig_zoom": zooms(), "numeric_view": numbers()}).items():
+    others = {"dig_zoom": zooms(), "numeric_view": numbers(), "dig_align": questions()}
+    for name, film in (films | others).items():
         path = FOLDER / f"{name}.webp"
         images, milliseconds = zip(*film, strict=True)
         images[0].save(
@@ -110,6 +114,22 @@ def numbers() -> Iterator[Frame]:
             earned = scores(reward, info)
             yield picture(images, ["A", "B", "difference"], text, earned), 400 + 1600 * (part == 1)
     view.close()
+
+
+def questions() -> list[Frame]:
+    """A question of each task, turn by turn, with its right answers."""
+    env = gym.make("DiG-Align-v0", **SMALL, **COMMON)
+    frames = []
+    for number, (task, pair_seed) in enumerate(zip(TASKS, PAIR_SEEDS["align"], strict=True)):
+        env.reset(seed=number, options={"task": task, "pair_seed": pair_seed})
+        question = env.unwrapped.question
+        frames.append((env.render(), 1800))
+        for answer in right_answers(question, "norm1000"):
+            env.step(answer)
+            frames.append((env.render(), 1800))
+    env.close()
+    height = max(np.flatnonzero((frame != 255).any(axis=(1, 2)))[-1] for frame, _ in frames) + 8
+    return [(Image.fromarray(frame[:height]), duration) for frame, duration in frames]
 
 
 def panels(env: gym.Env) -> list[np.ndarray]:

@@ -12,6 +12,7 @@ from scenes.process import BlenderNotFoundError, RenderError
 from scenes.renderer import Renderer, available_cores
 from scenes.settings import QUALITIES, RenderSettings
 from scenes.splits import SEEDS_PER_SPLIT, SPLITS, pair_seed_range
+from scenes.view import SeenObject, View, view_of, views
 from scenes.vocabulary import CHANGES, COLORS, MATERIALS, SHAPES, SIZES
 
 __all__ = [
@@ -39,10 +40,14 @@ __all__ = [
     "RenderSettings",
     "Renderer",
     "SceneObject",
+    "SeenObject",
+    "View",
     "audit_dataset",
     "available_cores",
     "pair_seed_range",
     "plan_pair",
     "render_dataset",
     "resolve_stage",
+    "view_of",
+    "views",
 ]

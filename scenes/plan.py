@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,6 +43,15 @@ class Camera:
     target: Vector
     focal_mm: float
     sensor_mm: float
+
+    @property
+    def floor_directions(self) -> tuple[tuple[float, float], tuple[float, float]]:
+        """Unit vectors on the floor that point right and away as the camera sees it."""
+        dx = self.target[0] - self.location[0]
+        dy = self.target[1] - self.location[1]
+        length = math.hypot(dx, dy)
+        behind = (dx / length, dy / length)
+        return (behind[1], -behind[0]), behind
 
 
 @dataclass(frozen=True)

@@ -149,7 +149,7 @@ def _place(
     rng: random.Random, radii: dict[int, float], camera: Camera
 ) -> dict[int, tuple[float, float]] | None:
     """A place (x, y) for each object id, or None after ``PLACEMENT_TRIES`` tries for one."""
-    right, behind = _view_directions(camera)
+    right, behind = camera.floor_directions
     places: dict[int, tuple[float, float]] = {}
     for object_id, radius in radii.items():
         for _ in range(PLACEMENT_TRIES):
@@ -167,15 +167,6 @@ def _place(
         else:
             return None
     return places
-
-
-def _view_directions(camera: Camera) -> tuple[tuple[float, float], tuple[float, float]]:
-    """Unit vectors on the floor that point right and away as the camera sees it."""
-    dx = camera.target[0] - camera.location[0]
-    dy = camera.target[1] - camera.location[1]
-    length = math.hypot(dx, dy)
-    behind = (dx / length, dy / length)
-    return (behind[1], -behind[0]), behind
 
 
 def _uniform(rng: random.Random, low: float, high: float) -> float:

@@ -1,0 +1,24 @@
+"""A multimodal language model that plays the alignment tasks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from agents.align.chat import chat
+from agents.dialogue import Dialogue
+from agents.mllm import MLLMPolicy
+
+
+class AlignMLLMPolicy(MLLMPolicy):
+    """Plays ``DiG-Align-v0`` in a chat: the image and each crop are images of the user's turns.
+
+    Arguments and ``from_pretrained`` are those of ``MLLMPolicy``.
+    """
+
+    def reply(self, dialogues: Sequence[Dialogue]) -> list[str]:
+        """The model's next turn in each dialogue."""
+        texts: list[str] = []
+        for start in range(0, len(dialogues), self.batch_size):
+            batch = dialogues[start : start + self.batch_size]
+            texts += self._generate([chat(dialogue) for dialogue in batch])
+        return texts
