@@ -16,14 +16,21 @@ from dig_env.align.questions import IMAGE, OBJECT, write_answer
 _SLOT = re.compile(f"({re.escape(IMAGE)}|{re.escape(OBJECT)})")
 
 
-def content_parts(prompt: str) -> list[dict[str, str]]:
+_PARTS: dict[str, dict[str, Any]] = {
+    IMAGE: {"type": "image"},
+    # The compact model sees a crop by itself; other models' templates take it for one more image.
+    OBJECT: {"type": "image", "object": True},
+}
+
+
+def content_parts(prompt: str) -> list[dict[str, Any]]:
     """A prompt as the parts of a message, a slot for the image and for each crop.
 
     >>> content_parts("<image>Find this <object>")
-    [{'type': 'image'}, {'type': 'text', 'text': 'Find this '}, {'type': 'image'}]
+    [{'type': 'image'}, {'type': 'text', 'text': 'Find this '}, {'type': 'image', 'object': True}]
     """
     return [
-        {"type": "image"} if piece in (IMAGE, OBJECT) else {"type": "text", "text": piece}
+        dict(_PARTS.get(piece, {"type": "text", "text": piece}))
         for piece in _SLOT.split(prompt)
         if piece
     ]
