@@ -25,7 +25,7 @@ import itertools
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -154,7 +154,8 @@ def train_grpo(
         trainer, monitor = _trainer(run, policy, source, curriculum, watched, on_step)
         if checkpoint is not None:
             monitor.load(checkpoint, lambda: trainer._load_rng_state(str(checkpoint)))
-        trainer.train(resume_from_checkpoint=checkpoint and str(checkpoint))
+        with _wandb(run, process):
+            trainer.train(resume_from_checkpoint=checkpoint and str(checkpoint))
         policy.model.eval()
         after = play_held_out(policy, pairs, run)
         sampled["after"] = play_sampled(policy, pairs, run)
@@ -322,10 +323,27 @@ def _trained(trainer: GRPOTrainer, run: GRPORun) -> tuple[Any, dict[str, torch.T
     return model, {k: v for k, v in weights.items() if k not in model.all_tied_weights_keys}
 
 
+@contextlib.contextmanager
+def _wandb(run: GRPORun, process: PartialState) -> Iterator[None]:
+    """What transformers' callback and the monitor log to, if anything: one the caller has open, or
+    one of this run alone."""
+    if run.wandb == "disabled" or not process.is_main_process:
+        yield
+        return
+    import wandb  # here: it takes a second to import, and most runs do without it
+
+    if wandb.run is not None:
+        yield
+        return
+    folder, project = (
+        os.environ.get(name, default)
+        for name, default in (("WANDB_DIR", run.out), ("WANDB_PROJECT", "dig-env"))
+    )
+    with wandb.init(project=project, dir=folder, mode=run.wandb):
+        yield
+
+
 def _trl_config(run: GRPORun, processes: int) -> GRPOConfig:
-    os.environ["WANDB_MODE"] = run.wandb
-    os.environ.setdefault("WANDB_DIR", run.out)
-    os.environ.setdefault("WANDB_PROJECT", "dig-env")
     settings: dict[str, Any] = {
         "output_dir": str(Path(run.out, TRAINER)),
         "per_device_train_batch_size": run.pairs_per_step * run.rollouts // processes,

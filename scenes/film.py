@@ -7,6 +7,8 @@ library gives the same floats every time, with any number of threads.
 
 from __future__ import annotations
 
+import os
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -94,20 +96,64 @@ class Window:
         )
 
 
+class _ForkGuard:
+    """Lets no fork happen while OpenImageDenoise computes, nor the other way round.
+
+    A process that is forked then lacks the threads which its copy of the library waits for, and
+    never develops anything. ``gymnasium.vector.AsyncVectorEnv`` forks, and an environment that is
+    open beside it renders ahead.
+    """
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._under_way = 0
+        self._forking = False
+        if hasattr(os, "register_at_fork"):  # not on Windows, which does not fork
+            os.register_at_fork(
+                before=self._begin_fork,
+                after_in_parent=self._end_fork,
+                after_in_child=self._end_fork,
+            )
+
+    def __enter__(self) -> None:
+        with self._changed:
+            self._changed.wait_for(lambda: not self._forking)
+            self._under_way += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._changed:
+            self._under_way -= 1
+            self._changed.notify_all()
+
+    def _begin_fork(self) -> None:
+        self._changed.acquire()  # until the fork has happened
+        self._forking = True
+        self._changed.wait_for(lambda: not self._under_way)
+
+    def _end_fork(self) -> None:
+        self._forking = False
+        self._changed.notify_all()
+        self._changed.release()
+
+
+_FORK_GUARD = _ForkGuard()
+
+
 class Darkroom:
     """Develops exposures. Not thread-safe: one a worker, with the worker's number of threads."""
 
     def __init__(self, threads: int) -> None:
-        # Here, since this library imports torch where there is one: planning needs neither.
-        import pyoidn
+        with _FORK_GUARD:
+            # Here, since this library imports torch where there is one: planning needs neither.
+            import pyoidn
 
-        self._device = pyoidn.Device(pyoidn.OIDN_DEVICE_TYPE_CPU)
-        self._device.set_int("numThreads", threads)
-        # Pinned threads of several darkrooms would all sit on the same cores.
-        self._device.set_bool("setAffinity", False)
-        self._device.commit()
-        self._filter = pyoidn.Filter(self._device, pyoidn.OIDN_FILTER_TYPE_RT)
-        self._filter.set_bool("hdr", True)
+            self._device = pyoidn.Device(pyoidn.OIDN_DEVICE_TYPE_CPU)
+            self._device.set_int("numThreads", threads)
+            # Pinned threads of several darkrooms would all sit on the same cores.
+            self._device.set_bool("setAffinity", False)
+            self._device.commit()
+            self._filter = pyoidn.Filter(self._device, pyoidn.OIDN_FILTER_TYPE_RT)
+            self._filter.set_bool("hdr", True)
         self._format = pyoidn.OIDN_FORMAT_FLOAT3
 
     def develop(self, exposure: Exposure) -> np.ndarray:
@@ -127,8 +173,9 @@ class Darkroom:
         bound = {name: np.ascontiguousarray(array, np.float32) for name, array in bound.items()}
         for name, array in bound.items():
             self._filter.set_image(name, array, self._format)
-        self._filter.commit()
-        self._filter.execute()
+        with _FORK_GUARD:
+            self._filter.commit()
+            self._filter.execute()
         problem = self._device.get_error()
         if problem is not None:
             raise RuntimeError(f"OpenImageDenoise failed: {problem}")

@@ -153,6 +153,7 @@ def test_the_object_beside_another_is_never_that_other_one():
 @given(view=views_of_plans, index=st.integers(0, 8))
 def test_too_close_to_call_denotes_nothing(view, index):
     """Where a candidate is neither clearly left nor clearly right of the anchor."""
+    assume(view.objects)
     anchor = view.objects[index % len(view.objects)]
     described = Expression({name: getattr(anchor.object, name) for name in ATTRIBUTES})
     assume(denoted(described, view) == anchor)
