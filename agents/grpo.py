@@ -335,10 +335,8 @@ def _wandb(run: GRPORun, process: PartialState) -> Iterator[None]:
     if wandb.run is not None:
         yield
         return
-    folder, project = (
-        os.environ.get(name, default)
-        for name, default in (("WANDB_DIR", run.out), ("WANDB_PROJECT", "dig-env"))
-    )
+    folder = os.environ.get("WANDB_DIR", run.out)
+    project = os.environ.get("WANDB_PROJECT", "dig-env")
     with wandb.init(project=project, dir=folder, mode=run.wandb):
         yield
 

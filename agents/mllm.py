@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from PIL import Image
@@ -12,6 +12,10 @@ from transformers import AutoModelForImageTextToText, AutoProcessor, PreTrainedM
 
 import agents.compact  # noqa: F401  (registers the embedded policy with the Auto classes)
 from agents.policies import OraclePolicy, PixelDiffPolicy, Policy, RandomPolicy
+
+T = TypeVar("T")
+Chat = tuple[list[dict[str, Any]], list[Image.Image]]
+"""Messages with image slots, and what fills them."""
 
 EMBEDDED = {
     name: Path(__file__).parent / "compact" / "weights" / name for name in ("tiny", "tiny-start")
@@ -30,6 +34,12 @@ def pair_messages(prompt: str) -> list[dict[str, Any]]:
     """
     content = [{"type": "image"}, {"type": "image"}, {"type": "text", "text": prompt}]
     return [{"role": "user", "content": content}]
+
+
+def pair_chat(observation: dict[str, Any]) -> Chat:
+    """An observation of `DiG-v0` as a chat: its messages, and the images that fill their slots."""
+    images = [Image.fromarray(observation[name]) for name in ("image_a", "image_b")]
+    return pair_messages(observation["prompt"]), images
 
 
 class MLLMPolicy:
@@ -97,10 +107,7 @@ class MLLMPolicy:
         Args:
             observations: dicts with `image_a` and `image_b`, (H, W, 3) uint8 arrays, and `prompt`.
         """
-        answers: list[str] = []
-        for start in range(0, len(observations), self.batch_size):
-            answers += self._answer(observations[start : start + self.batch_size])
-        return answers
+        return self._answer_all(observations, pair_chat)
 
     @property
     def opening(self) -> str:
@@ -113,15 +120,16 @@ class MLLMPolicy:
         )
         return "<think>" if text.rstrip().endswith("<think>") else ""
 
-    def _answer(self, observations: Sequence[dict[str, Any]]) -> list[str]:
-        images = [[Image.fromarray(o[k]) for k in ("image_a", "image_b")] for o in observations]
-        messages = [pair_messages(o["prompt"]) for o in observations]
-        return self._generate(list(zip(messages, images, strict=True)))
+    def _answer_all(self, asked: Sequence[T], chat_of: Callable[[T], Chat]) -> list[str]:
+        """The model's next turn in the chat that each entry makes, a batch at a time."""
+        answers: list[str] = []
+        for start in range(0, len(asked), self.batch_size):
+            batch = asked[start : start + self.batch_size]
+            answers += self._generate([chat_of(entry) for entry in batch])
+        return answers
 
     @torch.inference_mode()
-    def _generate(
-        self, chats: Sequence[tuple[list[dict[str, Any]], list[Image.Image]]]
-    ) -> list[str]:
+    def _generate(self, chats: Sequence[Chat]) -> list[str]:
         """The model's next turn in each chat: messages with image slots, and what fills them."""
         texts = [
             self.processor.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)

@@ -81,11 +81,7 @@ class ZoomMLLMPolicy(MLLMPolicy):
 
     def reply(self, dialogues: Sequence[Dialogue]) -> list[str]:
         """The model's next turn in each dialogue."""
-        texts: list[str] = []
-        for start in range(0, len(dialogues), self.batch_size):
-            batch = dialogues[start : start + self.batch_size]
-            texts += self._generate([chat(dialogue, self.coordinates) for dialogue in batch])
-        return texts
+        return self._answer_all(dialogues, lambda dialogue: chat(dialogue, self.coordinates))
 
 
 def chat(

@@ -321,6 +321,8 @@ class DiGEnv(gym.Env[dict[str, Any], str], EzPickle):
         self, generator: np.random.Generator, stage: str, difficulty: Difficulty, count: int
     ) -> None:
         """Ask for the next pairs that the generator will draw if the stage stays as it is."""
+        if not count and not self._ahead:
+            return  # without a copy of the generator, which a reset from memory would feel
         generator = copy.deepcopy(generator)
         upcoming = [
             (self._pairs.pair_seed(int(generator.integers(SEEDS_PER_SPLIT)), stage), difficulty)

@@ -17,8 +17,4 @@ class AlignMLLMPolicy(MLLMPolicy):
 
     def reply(self, dialogues: Sequence[Dialogue]) -> list[str]:
         """The model's next turn in each dialogue."""
-        texts: list[str] = []
-        for start in range(0, len(dialogues), self.batch_size):
-            batch = dialogues[start : start + self.batch_size]
-            texts += self._generate([chat(dialogue) for dialogue in batch])
-        return texts
+        return self._answer_all(dialogues, chat)
