@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import os
 import threading
+import weakref
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import OpenEXR
@@ -155,6 +157,8 @@ class Darkroom:
             self._filter = pyoidn.Filter(self._device, pyoidn.OIDN_FILTER_TYPE_RT)
             self._filter.set_bool("hdr", True)
         self._format = pyoidn.OIDN_FORMAT_FLOAT3
+        # The library's own objects keep their 16 MB or more until they are told to let go.
+        weakref.finalize(self, _release, self._filter, self._device, os.getpid()).atexit = False
 
     def develop(self, exposure: Exposure) -> np.ndarray:
         """Denoise an exposure.
@@ -180,6 +184,13 @@ class Darkroom:
         if problem is not None:
             raise RuntimeError(f"OpenImageDenoise failed: {problem}")
         return to_srgb8(bound["output"])
+
+
+def _release(oidn_filter: Any, device: Any, owner: int) -> None:
+    if os.getpid() == owner:  # a forked process lacks the threads that would be waited for
+        with _FORK_GUARD:
+            oidn_filter.release()
+            device.release()
 
 
 def to_srgb8(linear: np.ndarray) -> np.ndarray:

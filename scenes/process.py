@@ -229,6 +229,7 @@ class WorkerProcess:
 
     def _read_exposure(self, path: Path) -> Exposure:
         try:
+            path.stat()  # the library writes to the terminal where there is no file
             return Exposure.read(path)
         except Exception as error:
             if not os.path.isdir(self.scratch):

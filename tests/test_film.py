@@ -1,9 +1,13 @@
-"""Darkrooms in processes that are forked."""
+"""Darkrooms: what they leave in memory, and in processes that are forked."""
 
 import subprocess
 import sys
 
+import numpy as np
+import psutil
 import pytest
+
+from scenes.film import Darkroom, Exposure
 
 FORKED_WHILE_ANOTHER_THREAD_DEVELOPS = """
 import multiprocessing, threading, time
@@ -35,3 +39,12 @@ def test_a_fork_waits_for_the_denoiser_and_its_child_develops_too():
     script = [sys.executable, "-c", FORKED_WHILE_ANOTHER_THREAD_DEVELOPS]
     done = subprocess.run(script, capture_output=True, text=True, timeout=300)
     assert done.stdout.split() == ["0"] * 4, done.stderr
+
+
+def test_a_darkroom_leaves_nothing_in_memory():
+    exposure = Exposure(*np.ones((3, 48, 64, 3), np.float32), np.zeros((48, 64), np.uint8))
+    resident = []
+    for _ in range(30):
+        Darkroom(threads=1).develop(exposure)
+        resident.append(psutil.Process().memory_info().rss)
+    assert resident[-1] - resident[9] < 100e6  # 16 MB each, if they did
