@@ -230,7 +230,7 @@ def test_losses_fall_and_are_the_answers_alone(data, tmp_path):
     losses = [loss for _, loss in result.losses]
     assert losses[-1] < 1 < 4 < losses[0]
     history = json.loads((tmp_path / "history.json").read_text())
-    assert history[-1]["loss"] == losses[-1]
+    assert history["log"][-1]["loss"] == losses[-1]
 
 
 def test_other_models_are_refused(data, tmp_path):

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from accelerate import PartialState
 from transformers import PrinterCallback, ProgressCallback, TrainerCallback
 from trl import SFTConfig, SFTTrainer
@@ -107,7 +108,8 @@ def train_align(
 
     write_folder_whole(out / "checkpoint", save)
     history = [entry for entry in trainer.state.log_history if "loss" in entry]
-    write_whole(out / "history.json", json.dumps(history).encode() + b"\n")
+    record = {"questions": conversations.questions, "seconds": round(seconds, 1), "log": history}
+    write_whole(out / "history.json", json.dumps(record).encode() + b"\n")
     shutil.rmtree(out / TRAINER, ignore_errors=True)
     losses = [(entry["step"], entry["loss"]) for entry in history]
     return AlignResult(run, out / "checkpoint", losses, conversations.questions, seconds)
@@ -157,6 +159,7 @@ def _load(run: AlignRun, texts: list[str]) -> tuple[CompactForConditionalGenerat
             'such as "tiny" or one from agents.compact.assemble; train others with TRL\'s '
             "SFTTrainer on the same data"
         )
+    torch.manual_seed(run.seed)  # new words begin alike in every process, and in every run
     return with_words_of(policy.model, policy.processor, texts)
 
 
