@@ -127,9 +127,12 @@ def test_a_changed_colour_is_as_far_away_as_asked_and_has_the_nearest_name(seed,
 
 @given(st.tuples(*[st.integers(0, 255)] * 3))
 def test_lab_and_back_is_the_same_colour(rgb):
-    back = lab_to_srgb8(srgb8_to_lab(np.array(rgb)))
-    # The published matrices agree to seven digits: white may lie a hair outside.
-    assert (back is None and max(rgb) == 255) or np.array_equal(back, rgb)
+    assert np.array_equal(lab_to_srgb8(srgb8_to_lab(np.array(rgb))), rgb)
+
+
+def test_lab_beyond_srgb_has_no_colour():
+    green = srgb8_to_lab(np.array([0, 255, 0]))
+    assert lab_to_srgb8(green * 1.05) is None and lab_to_srgb8(np.array([50.0, 120.0, -10])) is None
 
 
 @given(seeds, ranges(1.05, 1.4))

@@ -12,6 +12,7 @@ Answers are given once and scored under each preset; ``page.py`` shows the card.
 
 from __future__ import annotations
 
+import functools
 import json
 import platform
 from collections.abc import Callable, Iterator, Sequence
@@ -27,8 +28,8 @@ from agents.calibration.yardsticks import RANKS, Answerer, answers_of, yardstick
 from agents.evaluation import held_out_pairs
 from agents.intervals import CONFIDENCE, mean_intervals
 from agents.mllm import load_tiny
-from agents.policies import PixelDiffPolicy
-from dig_env import REWARDS, score_batch
+from agents.policies import PixelDiffPolicy, Policy
+from dig_env import REWARDS, instruction, observe, score_batch
 from scenes import Pair, Renderer, RenderSettings, available_cores
 from scenes.files import write_whole
 
@@ -129,8 +130,14 @@ def looking_policies(render: RenderSettings) -> dict[str, Answerer]:
     """Those that look at the images; the embedded one only at what it was trained on."""
     policies = {"pixel difference": answers_of(PixelDiffPolicy())}
     if (render.width, render.height, render.quality) == (128, 96, "draft"):
-        policies["embedded policy"] = answers_of(load_tiny())
+        policies["embedded policy"] = functools.partial(_as_it_was_trained, load_tiny())
     return policies
+
+
+def _as_it_was_trained(policy: Policy, pairs: Sequence[Pair]) -> list[str]:
+    """Answers to the paper stages' prompt at every stage: the embedded policy knows no other, and a
+    sentence that it has never seen would decide its answer more than the images do."""
+    return policy.act([observe(pair) | {"prompt": instruction()} for pair in pairs])
 
 
 @dataclass(frozen=True, eq=False)
