@@ -1,4 +1,4 @@
-"""What a pair of each stage costs: processor time of Blender, denoiser and labels, and plans a pair.
+"""What a pair of each stage costs: processor time of Blender, denoiser and labels, and plans.
 
 Processor time, not the clock's, so that other work on the machine does not count.
 

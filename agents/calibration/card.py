@@ -1,11 +1,11 @@
 """The calibration card: what the reward gives to answers of known worth, and where pixels mislead.
 
-Three things are measured on fixed test pairs, each with a confidence interval:
+Two things are measured on fixed test pairs, each with a confidence interval:
 
 - the yardsticks on the paper's stages and on further difficulties, under every reward preset: does
   a better answer earn more?
-- policies that look at the images, on the same pairs,
-- the same policies on the other stages and along each axis of difficulty.
+- policies that look at the images, on the same pairs; ``benchmarks/axes.py`` plays them along each
+  axis of difficulty.
 
 Answers are given once and scored under each preset; ``page.py`` shows the card.
 """
@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from agents.calibration.axes import AXES, DIFFICULTIES
+from agents.calibration.axes import DIFFICULTIES
 from agents.calibration.yardsticks import RANKS, Answerer, answers_of, yardsticks
 from agents.evaluation import held_out_pairs
 from agents.intervals import CONFIDENCE, mean_intervals
@@ -99,8 +99,7 @@ def calibrate(
     """
     render = RenderSettings(settings.width, settings.height, settings.quality, "cpu")
     rulers, lookers = yardsticks(settings.seed), looking_policies(render)
-    conditions = DIFFICULTIES | AXES
-    total = len(conditions)
+    total = len(DIFFICULTIES)
     card: dict[str, Any] = {
         "command": settings.command,
         "machine": f"{available_cores()} cores, {platform.machine()}",
@@ -108,19 +107,17 @@ def calibrate(
         "split": "test",
         "confidence": CONFIDENCE,
         "presets": {name: asdict(config) for name, config in REWARDS.items()},
-        "difficulties": {name: value.to_json() for name, value in conditions.items()},
+        "difficulties": {name: value.to_json() for name, value in DIFFICULTIES.items()},
     }
     rows: list[dict[str, Any]] = []
     order: dict[str, Any] = {}
     with Renderer(render, settings.workers) as renderer:
-        for done, (name, difficulty) in enumerate(conditions.items()):
+        for done, (name, difficulty) in enumerate(DIFFICULTIES.items()):
             on_condition(name, done, total)
             pairs = list(held_out_pairs(renderer, difficulty, settings.pairs, settings.seed))
-            players = lookers if name in AXES else rulers | lookers
-            answered = answer_all(players, pairs)
+            answered = answer_all(rulers | lookers, pairs)
             rows += table_rows(name, answered, settings)
-            if name in DIFFICULTIES:
-                order[name] = order_of(answered, settings)
+            order[name] = order_of(answered, settings)
         card["versions"] = renderer.versions
     on_condition("done", total, total)
     return card | {"rows": rows, "order": order}

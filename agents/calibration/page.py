@@ -119,7 +119,7 @@ def write_page(card: dict[str, Any], page: Path) -> Path:
 def plot_png(card: dict[str, Any]) -> bytes:
     """Left: the reward of answers of known worth. Right: F1 of those who look at the images."""
     # A figure of its own, not pyplot's: no global state and no display.
-    figure = matplotlib.figure.Figure(figsize=(12, 12), layout="constrained")
+    figure = matplotlib.figure.Figure(figsize=(12, 6), layout="constrained")
     left, right = figure.subplots(1, 2, width_ratios=(1, 1.15))
     _dots(
         left,
@@ -143,9 +143,8 @@ def plot_png(card: dict[str, Any]) -> bytes:
         },
         _LOOKER_COLORS,
     )
-    right.axhline(len(card["order"]) - 0.5, color="black", linewidth=0.8)
     right.set_title("F1 of policies that look at the images")
-    right.set_xlabel("mean F1 (IoU 0.5); below the line: along each axis of difficulty")
+    right.set_xlabel("mean F1 (IoU 0.5)")
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=110, metadata={"Software": None})
     return buffer.getvalue()
