@@ -23,7 +23,6 @@ from scipy import ndimage
 from scipy.spatial import ConvexHull
 
 from scenes.plan import Camera, Light, PairPlan, SceneObject
-from scenes.vocabulary import SIZES
 
 CONTACT_RADII = 1.4
 """The floor is rendered anew up to this distance from a changed object's axis, in its radii."""
@@ -64,7 +63,7 @@ def influence_mask(plan: PairPlan, width: int, height: int) -> np.ndarray:
         _fill(picture, view, hull)
         for corners in lights if new_outline else ():
             _fill(picture, view, np.concatenate([hull, _shadow_points(hull, corners)]))
-        reach = CONTACT_RADII * SIZES[obj.size]
+        reach = CONTACT_RADII * obj.radius
         _fill(picture, view, np.column_stack([_CIRCLE * reach + (obj.x, obj.y), np.zeros(16)]))
     mask = np.array(picture)
     for obj in plan.objects:
@@ -102,7 +101,7 @@ class View:
 
 def hull_points(obj: SceneObject) -> np.ndarray:
     """(N, 3) world points whose convex hull contains the object."""
-    radius = SIZES[obj.size]
+    radius = obj.radius
     if obj.shape == "cube":
         angle = math.radians(obj.rotation_deg)
         axis = np.array([math.cos(angle), math.sin(angle)]) * radius / math.sqrt(2)
@@ -168,11 +167,11 @@ def _add_mirror_images(
     point = view.eye + distance[hit, None] * rays
     mirrored = rays - 2 * (rays * normal).sum(axis=1, keepdims=True) * normal
     for obj in changed:
-        center = np.array((obj.x, obj.y, SIZES[obj.size]))
+        center = np.array((obj.x, obj.y, obj.radius))
         to_center = center - point
         ahead = (to_center * mirrored).sum(axis=1)
         aside = np.linalg.norm(to_center - ahead[:, None] * mirrored, axis=1)
-        seen = (ahead > 0) & (aside <= math.sqrt(2) * SIZES[obj.size] + MIRROR_SPREAD * ahead)
+        seen = (ahead > 0) & (aside <= math.sqrt(2) * obj.radius + MIRROR_SPREAD * ahead)
         mask[grid[seen, 1], grid[seen, 0]] = True
 
 
@@ -190,7 +189,7 @@ def surface_hit(
         distance: (N,), inf where a ray misses.
         normal: (N, 3) outward unit normals; anything where a ray misses.
     """
-    radius = SIZES[obj.size]
+    radius = obj.radius
     origin = eye - (obj.x, obj.y, 0.0)
     with np.errstate(divide="ignore", invalid="ignore"):
         if obj.shape == "sphere":

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from scenes.difficulty import Difficulty
-from scenes.vocabulary import CHANGES
+from scenes.vocabulary import CHANGES, COLORS, SIZES
 
 Vector = tuple[float, float, float]
 
@@ -23,6 +23,9 @@ class SceneObject:
         shape, size, material, color: words of ``scenes.vocabulary``.
         x, y: where it stands, in world units; the floor is z = 0.
         rotation_deg: turn about the vertical axis.
+        scale: factor of the radius that ``size`` stands for.
+        shade: (red, green, blue), 8-bit sRGB, where it is not the palette's; ``color`` is then the
+            nearest colour of the palette.
     """
 
     id: int
@@ -33,6 +36,18 @@ class SceneObject:
     x: float
     y: float
     rotation_deg: float
+    scale: float = 1.0
+    shade: tuple[int, int, int] | None = None
+
+    @property
+    def radius(self) -> float:
+        """In world units."""
+        return SIZES[self.size] * self.scale
+
+    @property
+    def rgb(self) -> tuple[int, int, int]:
+        """Its colour, 8-bit sRGB."""
+        return COLORS[self.color] if self.shade is None else self.shade
 
 
 @dataclass(frozen=True)
@@ -70,11 +85,37 @@ class Light:
 
 
 @dataclass(frozen=True)
+class Nuisance:
+    """How image B was taken, where that is not how image A was.
+
+    Attributes:
+        camera, lights: image B's.
+        exposure_stops: its linear light is multiplied by two to the power of this.
+        noise: standard deviation of Gaussian noise, in 8-bit levels.
+        jpeg: quality of its JPEG compression, 1 to 95; None: not compressed.
+    """
+
+    camera: Camera
+    lights: tuple[Light, ...]
+    exposure_stops: float
+    noise: float
+    jpeg: int | None
+
+
+FIELDS_OF_CHANGE: dict[str, frozenset[str]] = {
+    "color": frozenset({"color", "shade"}),
+    "size": frozenset({"size", "scale"}),
+}
+"""The fields of ``SceneObject`` that a change may alter, where that is not the one of its name."""
+
+
+@dataclass(frozen=True)
 class Change:
     """What one object is in image A and in image B; None where it is absent.
 
     ``change`` is "add" when ``before`` is None, "delete" when ``after`` is None, else the name
-    of the single attribute in which the two differ: same place, same rotation, same all else.
+    of the single attribute in which the two differ (``FIELDS_OF_CHANGE``): same place, same
+    rotation, same all else.
 
     Raises:
         ValueError: the two differ in more, in less or in something else than ``change`` says.
@@ -95,7 +136,8 @@ class Change:
                 for field in dataclasses.fields(SceneObject)
                 if getattr(self.before, field.name) != getattr(self.after, field.name)
             ]
-        if found != [self.change] or self.change not in CHANGES:
+        may = FIELDS_OF_CHANGE.get(self.change, {self.change})
+        if not found or not may.issuperset(found) or self.change not in CHANGES:
             raise ValueError(
                 f"object {self.object_id} is said to change its {self.change}, and changes "
                 f"{', '.join(found) or 'nothing'}; a change is one of {', '.join(CHANGES)}"
@@ -118,9 +160,10 @@ class PairPlan:
         attempt: 0 for the first plan of this seed; a plan whose picture fails the visibility
             rule is followed by the next attempt.
         difficulty: what was asked for.
-        camera, lights: the same for both images.
+        camera, lights: of both images, unless there is a nuisance.
         objects: the objects that do not change.
         changes: one entry a changed object.
+        nuisance: what alters image B without being a difference; None: nothing does.
     """
 
     seed: int
@@ -130,6 +173,17 @@ class PairPlan:
     lights: tuple[Light, ...]
     objects: tuple[SceneObject, ...]
     changes: tuple[Change, ...]
+    nuisance: Nuisance | None = None
+
+    @property
+    def camera_b(self) -> Camera:
+        """Image B's camera."""
+        return self.nuisance.camera if self.nuisance else self.camera
+
+    @property
+    def lights_b(self) -> tuple[Light, ...]:
+        """Image B's lights."""
+        return self.nuisance.lights if self.nuisance else self.lights
 
     @property
     def scene_a(self) -> tuple[SceneObject, ...]:
@@ -149,6 +203,8 @@ class PairPlan:
         """One line of JSON with every sampled value; floats round-trip exactly."""
         fields = dataclasses.asdict(self)
         fields["difficulty"] = self.difficulty.to_json()
+        if self.nuisance is None:
+            del fields["nuisance"]
         return json.dumps(fields)
 
     @classmethod
@@ -164,22 +220,37 @@ class PairPlan:
                 seed=fields["seed"],
                 attempt=fields["attempt"],
                 difficulty=Difficulty.from_json(fields["difficulty"]),
-                camera=Camera(**_tuples(fields["camera"])),
-                lights=tuple(Light(**_tuples(light)) for light in fields["lights"]),
-                objects=tuple(SceneObject(**obj) for obj in fields["objects"]),
+                **_view(fields),
+                objects=tuple(_object(obj) for obj in fields["objects"]),
                 changes=tuple(
                     Change(
                         change=change["change"],
-                        before=change["before"] and SceneObject(**change["before"]),
-                        after=change["after"] and SceneObject(**change["after"]),
+                        before=change["before"] and _object(change["before"]),
+                        after=change["after"] and _object(change["after"]),
                     )
                     for change in fields["changes"]
                 ),
+                nuisance=_nuisance(fields["nuisance"]) if "nuisance" in fields else None,
             )
         except (KeyError, TypeError) as error:
             raise ValueError(
                 f"this is not the JSON of a PairPlan ({error!r}); give what to_json() returned"
             ) from error
+
+
+def _object(fields: dict[str, Any]) -> SceneObject:
+    return SceneObject(**_tuples(fields))
+
+
+def _view(fields: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "camera": Camera(**_tuples(fields["camera"])),
+        "lights": tuple(Light(**_tuples(light)) for light in fields["lights"]),
+    }
+
+
+def _nuisance(fields: dict[str, Any]) -> Nuisance:
+    return Nuisance(**fields | _view(fields))
 
 
 def _tuples(fields: dict[str, Any]) -> dict[str, Any]:

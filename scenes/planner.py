@@ -3,8 +3,9 @@
 Placement follows CLEVR's ``render_images.py``: positions uniform in [-3, 3]^2, footprints at
 least 0.25 apart, and centres at least 0.4 apart along each of the view's cardinal directions
 once they differ along it. Departures: objects are placed with the larger of their footprints
-before and after the change, so that a change never moves anything; and a layout that finds no
-room is started again from the same stream.
+before and after the change, so that a change never moves anything; a layout that finds no room is
+started again from the same stream; both distances shrink where there are more objects than CLEVR's
+ten; and where changed objects are to be hidden in part, an object is placed before each.
 """
 
 from __future__ import annotations
@@ -15,18 +16,16 @@ import random
 from collections.abc import Sequence
 from typing import TypeVar
 
+import numpy as np
+
+from scenes.color import lab_to_srgb8, srgb8_to_lab
 from scenes.difficulty import Difficulty, DifficultyError
-from scenes.plan import Camera, Change, Light, PairPlan, SceneObject, Vector
+from scenes.placement import place, uniform
+from scenes.plan import Camera, Change, Light, Nuisance, PairPlan, SceneObject, Vector
 from scenes.vocabulary import COLORS, MATERIALS, SHAPES, SIZES
 
 T = TypeVar("T")
 
-FLOOR_HALF_SIDE = 3.0
-"""Objects' centres lie in [-3, 3]^2 world units."""
-MIN_GAP = 0.25
-"""Least distance between two footprints, world units."""
-MIN_MARGIN = 0.4
-"""Least distance between two centres along left-right and front-behind, world units."""
 CAMERA_JITTER = 0.5
 LIGHT_JITTER = 1.0
 """Uniform in [-jitter, jitter] on each axis, world units."""
@@ -38,8 +37,8 @@ LIGHTS = (
     Light("back", (-3.0, 6.0, 8.0), side=2.0, power_w=450.0),
 )
 
-PLACEMENT_TRIES = 50
 LAYOUT_TRIES = 100
+SHADE_TRIES = 200
 MAX_SEED = 2**63 - 1
 
 
@@ -78,11 +77,14 @@ def plan_pair(seed: int, difficulty: Difficulty, attempt: int = 0) -> PairPlan:
     for _ in range(LAYOUT_TRIES):
         layout = _try_layout(rng, difficulty, changed_count, camera)
         if layout is not None:
-            objects, changes = layout
-            return PairPlan(seed, attempt, difficulty, camera, lights, objects, changes)
+            # From a stream of its own, so that the scene is the same at every strength.
+            taken = random.Random(f"dig-env pair {seed} attempt {attempt} nuisance")
+            nuisance = _draw_nuisance(taken, difficulty, camera, lights)
+            return PairPlan(seed, attempt, difficulty, camera, lights, *layout, nuisance)
     raise DifficultyError(
-        f"found no room for objects={difficulty.objects} in {LAYOUT_TRIES} layouts of pair seed "
-        f"{seed}: ask for fewer objects (about 12 fit) or fewer size changes"
+        f"found no layout of objects={difficulty.objects} in {LAYOUT_TRIES} tries for pair seed "
+        f"{seed}: ask for fewer objects (about 12 fit at full size) or fewer size changes, or for "
+        "a lower object_scale or occlusion"
     )
 
 
@@ -91,15 +93,25 @@ def _try_layout(
 ) -> tuple[tuple[SceneObject, ...], tuple[Change, ...]] | None:
     """Draw the objects, the changes and a place for each; None when there is no room."""
     low, high = difficulty.objects
-    count = _integer(rng, max(low, changed_count), high)
-    drawn = [_draw_object(rng, object_id) for object_id in range(1, count + 1)]
+    # Each changed object needs another one to hide behind, where it is to be hidden.
+    needed = changed_count * (2 if difficulty.occlusion[0] > 0 else 1)
+    count = _integer(rng, max(low, needed), high)
+    drawn = [_draw_object(rng, object_id, difficulty) for object_id in range(1, count + 1)]
     order = _shuffled(rng, drawn)
-    changes = [_draw_change(rng, obj, difficulty.changes) for obj in order[:changed_count]]
-    radii = {obj.id: SIZES[obj.size] for obj in drawn}
+    changes = [_draw_change(rng, obj, difficulty) for obj in order[:changed_count]]
+    radii = {obj.id: obj.radius for obj in drawn}
     for change in changes:
         versions = [obj for obj in (change.before, change.after) if obj is not None]
-        radii[change.object_id] = max(SIZES[obj.size] for obj in versions)
-    places = _place(rng, radii, camera)
+        radii[change.object_id] = max(obj.radius for obj in versions)
+    screened: dict[int, int] = {}
+    if difficulty.occlusion[0] > 0:
+        # The largest of the others stand before the changed ones, and are placed next.
+        others = sorted(order[changed_count:], key=lambda obj: -obj.radius)
+        screened = {
+            screen.id: obj.id for obj, screen in zip(order[:changed_count], others, strict=False)
+        }
+        radii = {key: radii[key] for key in (*screened.values(), *screened, *radii)}
+    places = place(rng, radii, camera, screened, difficulty.occlusion)
     if places is None:
         return None
 
@@ -114,8 +126,8 @@ def _try_layout(
     )
 
 
-def _draw_object(rng: random.Random, object_id: int) -> SceneObject:
-    return SceneObject(
+def _draw_object(rng: random.Random, object_id: int, difficulty: Difficulty) -> SceneObject:
+    obj = SceneObject(
         id=object_id,
         shape=_choice(rng, SHAPES),
         size=_choice(rng, tuple(SIZES)),
@@ -123,8 +135,43 @@ def _draw_object(rng: random.Random, object_id: int) -> SceneObject:
         color=_choice(rng, tuple(COLORS)),
         x=0.0,
         y=0.0,
-        rotation_deg=_uniform(rng, 0.0, 360.0),
+        rotation_deg=uniform(rng, 0.0, 360.0),
     )
+    # Nothing is drawn for what is not asked for: the paper's stages keep their plans.
+    if difficulty.object_scale != (1.0, 1.0):
+        obj = dataclasses.replace(obj, scale=uniform(rng, *difficulty.object_scale))
+    if difficulty.color_distance is not None:
+        obj = _shaded(rng, obj, difficulty.color_distance)
+    return obj
+
+
+def _shaded(rng: random.Random, obj: SceneObject, distances: tuple[float, float]) -> SceneObject:
+    """The object in a colour as far away in CIE Lab, in a random direction within sRGB.
+
+    It is computed in floats and rounded to 8 bits, so that every machine finds the same.
+    """
+    lab = srgb8_to_lab(np.array(obj.rgb))
+    for _ in range(SHADE_TRIES):
+        distance = uniform(rng, *distances)
+        up, angle = uniform(rng, -1.0, 1.0), uniform(rng, 0.0, 2 * math.pi)
+        aside = math.sqrt(1 - up * up)
+        way = np.array([up, aside * math.cos(angle), aside * math.sin(angle)])
+        rgb = lab_to_srgb8(lab + distance * way)
+        if rgb is None:
+            continue
+        found = srgb8_to_lab(rgb)  # 8 bits are a little off
+        if abs(np.linalg.norm(found - lab) - distance) <= 1.0:
+            word = min(PALETTE, key=lambda name: np.linalg.norm(found - PALETTE[name]))
+            red, green, blue = rgb.tolist()
+            return dataclasses.replace(obj, color=word, shade=(red, green, blue))
+    raise DifficultyError(
+        f"color_distance={distances}: found no colour that far from {obj.rgb} within sRGB; "
+        "ask for less"
+    )
+
+
+PALETTE = {name: srgb8_to_lab(np.array(rgb)) for name, rgb in COLORS.items()}
+"""CIE Lab of each colour."""
 
 
 ATTRIBUTE_VALUES: dict[str, tuple[str, ...]] = {
@@ -135,42 +182,45 @@ ATTRIBUTE_VALUES: dict[str, tuple[str, ...]] = {
 }
 
 
-def _draw_change(rng: random.Random, obj: SceneObject, changes: Sequence[str]) -> Change:
-    change = _choice(rng, changes)
+def _draw_change(rng: random.Random, obj: SceneObject, difficulty: Difficulty) -> Change:
+    change = _choice(rng, difficulty.changes)
     if change == "add":
         return Change(change, None, obj)
     if change == "delete":
         return Change(change, obj, None)
+    if change == "color" and difficulty.color_distance is not None:
+        versions = [obj, _shaded(rng, obj, difficulty.color_distance)]
+        return Change(change, *_shuffled(rng, versions))
+    if change == "size" and difficulty.size_ratio is not None:
+        # Both are as far from the usual radius, so that neither image tells by itself.
+        root = math.sqrt(uniform(rng, *difficulty.size_ratio))
+        versions = [
+            dataclasses.replace(obj, scale=scale) for scale in (obj.scale * root, obj.scale / root)
+        ]
+        return Change(change, *_shuffled(rng, versions))
     others = [value for value in ATTRIBUTE_VALUES[change] if value != getattr(obj, change)]
     return Change(change, obj, dataclasses.replace(obj, **{change: _choice(rng, others)}))
 
 
-def _place(
-    rng: random.Random, radii: dict[int, float], camera: Camera
-) -> dict[int, tuple[float, float]] | None:
-    """A place (x, y) for each object id, or None after ``PLACEMENT_TRIES`` tries for one."""
-    right, behind = camera.floor_directions
-    places: dict[int, tuple[float, float]] = {}
-    for object_id, radius in radii.items():
-        for _ in range(PLACEMENT_TRIES):
-            x = _uniform(rng, -FLOOR_HALF_SIDE, FLOOR_HALF_SIDE)
-            y = _uniform(rng, -FLOOR_HALF_SIDE, FLOOR_HALF_SIDE)
-            fits = all(
-                math.hypot(x - ox, y - oy) - radius - radii[other] >= MIN_GAP
-                and abs((x - ox) * right[0] + (y - oy) * right[1]) >= MIN_MARGIN
-                and abs((x - ox) * behind[0] + (y - oy) * behind[1]) >= MIN_MARGIN
-                for other, (ox, oy) in places.items()
+def _draw_nuisance(
+    rng: random.Random, difficulty: Difficulty, camera: Camera, lights: tuple[Light, ...]
+) -> Nuisance | None:
+    if not difficulty.disturbs:
+        return None
+    return Nuisance(
+        camera=dataclasses.replace(
+            camera, location=_jitter(rng, camera.location, difficulty.camera_shift)
+        ),
+        lights=tuple(
+            dataclasses.replace(
+                light, location=_jitter(rng, light.location, difficulty.light_shift)
             )
-            if fits:
-                places[object_id] = (x, y)
-                break
-        else:
-            return None
-    return places
-
-
-def _uniform(rng: random.Random, low: float, high: float) -> float:
-    return low + (high - low) * rng.random()
+            for light in lights
+        ),
+        exposure_stops=uniform(rng, -difficulty.exposure, difficulty.exposure),
+        noise=difficulty.noise,
+        jpeg=difficulty.jpeg,
+    )
 
 
 def _integer(rng: random.Random, low: int, high: int) -> int:
@@ -193,7 +243,7 @@ def _shuffled(rng: random.Random, items: Sequence[T]) -> list[T]:
 def _jitter(rng: random.Random, point: Vector, amount: float) -> Vector:
     x, y, z = point
     return (
-        x + _uniform(rng, -amount, amount),
-        y + _uniform(rng, -amount, amount),
-        z + _uniform(rng, -amount, amount),
+        x + uniform(rng, -amount, amount),
+        y + uniform(rng, -amount, amount),
+        z + uniform(rng, -amount, amount),
     )

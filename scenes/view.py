@@ -94,5 +94,5 @@ def views(pair: Pair) -> tuple[View, View]:
     plan = pair.plan
     return (
         view_of(pair.image_a, pair.ids_a, plan.scene_a, plan.camera),
-        view_of(pair.image_b, pair.ids_b, plan.scene_b, plan.camera),
+        view_of(pair.image_b, pair.ids_b, plan.scene_b, plan.camera_b),
     )
