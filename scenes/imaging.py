@@ -33,7 +33,7 @@ def photograph(
     rendered. So the bytes depend on the plan alone.
     """
     height, width = worker.height, worker.width
-    view = (plan.camera, plan.lights)
+    view = (plan.camera, plan.lights, plan.scenery)
     # Blender is never left waiting: A is rendered while B's part is found, B while A is developed.
     asked_a = worker.ask(*view, Shot(plan.scene_a))
     mask = _whole_tiles(influence_mask(plan, width, height))
@@ -60,7 +60,7 @@ def photograph_fully(
 ) -> Pictures:
     """Both pictures of a plan, each rendered as a whole."""
     shots = (Shot(plan.scene_a), Shot(plan.scene_b))
-    a, b = worker.expose(plan.camera, plan.lights, shots, timeout_s)
+    a, b = worker.expose(plan.camera, plan.lights, plan.scenery, shots, timeout_s)
     return darkroom.develop(a), a.ids, darkroom.develop(b), b.ids
 
 
@@ -78,7 +78,7 @@ def photograph_part(
     window = Window(x, y, x + worker.width, y + worker.height)
     objects = plan.scene_a if image == "A" else plan.scene_b
     shot = Shot(objects, window, scale=scale)
-    (exposure,) = worker.expose(plan.camera, plan.lights, [shot], timeout_s)
+    (exposure,) = worker.expose(plan.camera, plan.lights, plan.scenery, [shot], timeout_s)
     return darkroom.develop(exposure)
 
 

@@ -4,25 +4,25 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
 from dataclasses import dataclass
 from typing import Any
 
 from scenes.difficulty import Difficulty
+from scenes.families import is_pattern_change
+from scenes.scenery import Camera, Light, Scenery, Sky, Slab
 from scenes.vocabulary import CHANGES
-
-Vector = tuple[float, float, float]
 
 
 @dataclass(frozen=True)
 class SceneObject:
-    """One object standing on the floor.
+    """One object standing on the floor, or on what the scenery has in its place.
 
     Attributes:
         id: 1, 2, ...: unique within the pair, and the index in the renderer's object-ID pass.
-        shape, size, material, color: words of ``scenes.vocabulary``.
-        x, y: where it stands, in world units; the floor is z = 0.
+        shape, size, material, color: words of the family.
+        x, y: where it stands, in world units.
         rotation_deg: turn about the vertical axis.
+        z: height of what it stands on; CLEVR's floor is z = 0.
     """
 
     id: int
@@ -33,40 +33,7 @@ class SceneObject:
     x: float
     y: float
     rotation_deg: float
-
-
-@dataclass(frozen=True)
-class Camera:
-    """A pinhole camera at ``location`` (world units) that looks at ``target``."""
-
-    location: Vector
-    target: Vector
-    focal_mm: float
-    sensor_mm: float
-
-    @property
-    def floor_directions(self) -> tuple[tuple[float, float], tuple[float, float]]:
-        """Unit vectors on the floor that point right and away as the camera sees it."""
-        dx = self.target[0] - self.location[0]
-        dy = self.target[1] - self.location[1]
-        length = math.hypot(dx, dy)
-        behind = (dx / length, dy / length)
-        return (behind[1], -behind[0]), behind
-
-
-@dataclass(frozen=True)
-class Light:
-    """A square area light at ``location`` that points at the origin.
-
-    Attributes:
-        side: edge length in world units.
-        power_w: radiant power in watts, as Blender counts it.
-    """
-
-    name: str
-    location: Vector
-    side: float
-    power_w: float
+    z: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -74,7 +41,8 @@ class Change:
     """What one object is in image A and in image B; None where it is absent.
 
     ``change`` is "add" when ``before`` is None, "delete" when ``after`` is None, else the name
-    of the single attribute in which the two differ: same place, same rotation, same all else.
+    of the single thing in which the two differ: an attribute, the place ("move"), the rotation
+    ("rotate"), or the material among patterns ("texture").
 
     Raises:
         ValueError: the two differ in more, in less or in something else than ``change`` says.
@@ -90,11 +58,7 @@ class Change:
             if self.before is self.after:
                 raise ValueError("a change needs an object in image A or in image B")
         else:
-            found = [
-                field.name
-                for field in dataclasses.fields(SceneObject)
-                if getattr(self.before, field.name) != getattr(self.after, field.name)
-            ]
+            found = sorted(_changes_between(self.before, self.after))
         if found != [self.change] or self.change not in CHANGES:
             raise ValueError(
                 f"object {self.object_id} is said to change its {self.change}, and changes "
@@ -109,6 +73,18 @@ class Change:
         return present.id
 
 
+def _changes_between(before: SceneObject, after: SceneObject) -> set[str]:
+    unequal = {
+        field.name
+        for field in dataclasses.fields(SceneObject)
+        if getattr(before, field.name) != getattr(after, field.name)
+    }
+    names = {"x": "move", "y": "move", "z": "move", "rotation_deg": "rotate"}
+    if is_pattern_change(before.material, after.material):
+        names["material"] = "texture"
+    return {names.get(name, name) for name in unequal}
+
+
 @dataclass(frozen=True)
 class PairPlan:
     """A pair of scenes that differ in ``changes`` and in nothing else.
@@ -118,7 +94,7 @@ class PairPlan:
         attempt: 0 for the first plan of this seed; a plan whose picture fails the visibility
             rule is followed by the next attempt.
         difficulty: what was asked for.
-        camera, lights: the same for both images.
+        camera, lights, scenery: the same for both images.
         objects: the objects that do not change.
         changes: one entry a changed object.
     """
@@ -128,6 +104,7 @@ class PairPlan:
     difficulty: Difficulty
     camera: Camera
     lights: tuple[Light, ...]
+    scenery: Scenery
     objects: tuple[SceneObject, ...]
     changes: tuple[Change, ...]
 
@@ -166,6 +143,7 @@ class PairPlan:
                 difficulty=Difficulty.from_json(fields["difficulty"]),
                 camera=Camera(**_tuples(fields["camera"])),
                 lights=tuple(Light(**_tuples(light)) for light in fields["lights"]),
+                scenery=_scenery(fields["scenery"]),
                 objects=tuple(SceneObject(**obj) for obj in fields["objects"]),
                 changes=tuple(
                     Change(
@@ -180,6 +158,11 @@ class PairPlan:
             raise ValueError(
                 f"this is not the JSON of a PairPlan ({error!r}); give what to_json() returned"
             ) from error
+
+
+def _scenery(fields: dict[str, Any]) -> Scenery:
+    slabs = tuple(Slab(**_tuples(slab)) for slab in fields["slabs"])
+    return Scenery(**fields | {"slabs": slabs, "sky": Sky(**_tuples(fields["sky"]))})
 
 
 def _tuples(fields: dict[str, Any]) -> dict[str, Any]:

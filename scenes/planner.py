@@ -3,7 +3,7 @@
 Placement follows CLEVR's ``render_images.py``: positions uniform in [-3, 3]^2, footprints at
 least 0.25 apart, and centres at least 0.4 apart along each of the view's cardinal directions
 once they differ along it. Departures: objects are placed with the larger of their footprints
-before and after the change, so that a change never moves anything; and a layout that finds no
+before and after the change, so that no other change moves anything; and a layout that finds no
 room is started again from the same stream.
 """
 
@@ -16,28 +16,19 @@ from collections.abc import Sequence
 from typing import TypeVar
 
 from scenes.difficulty import Difficulty, DifficultyError
-from scenes.plan import Camera, Change, Light, PairPlan, SceneObject, Vector
-from scenes.vocabulary import COLORS, MATERIALS, SHAPES, SIZES
+from scenes.families import Family, family_named, is_pattern_change, turn_deg
+from scenes.plan import Change, PairPlan, SceneObject
+from scenes.scenery import Camera, Light, Vector
+from scenes.vocabulary import SIZES
 
 T = TypeVar("T")
+Placed = TypeVar("Placed", Camera, Light)
 
-FLOOR_HALF_SIDE = 3.0
-"""Objects' centres lie in [-3, 3]^2 world units."""
-MIN_GAP = 0.25
-"""Least distance between two footprints, world units."""
-MIN_MARGIN = 0.4
-"""Least distance between two centres along left-right and front-behind, world units."""
-CAMERA_JITTER = 0.5
-LIGHT_JITTER = 1.0
-"""Uniform in [-jitter, jitter] on each axis, world units."""
-
-CAMERA = Camera(location=(7.2, -7.0, 6.0), target=(0.0, 0.0, 0.15), focal_mm=39.0, sensor_mm=32.0)
-LIGHTS = (
-    Light("key", (7.5, -1.5, 9.0), side=1.5, power_w=900.0),
-    Light("fill", (-7.0, -6.0, 6.0), side=4.0, power_w=350.0),
-    Light("back", (-3.0, 6.0, 8.0), side=2.0, power_w=450.0),
-)
-
+MOVE = (1.0, 2.2)
+"""How far an object moves, world units: clear of where it stood if it is small, and near enough that
+one box around both places says something."""
+TURN = (0.3, 0.7)
+"""How far an object turns, as a part of the angle after which it would look the same."""
 PLACEMENT_TRIES = 50
 LAYOUT_TRIES = 100
 MAX_SEED = 2**63 - 1
@@ -70,16 +61,14 @@ def plan_pair(seed: int, difficulty: Difficulty, attempt: int = 0) -> PairPlan:
     # K belongs to the seed alone: crowded scenes fail more often, and redrawing K with each
     # attempt would make the larger K rarer.
     changed_count = _integer(random.Random(f"dig-env pair {seed} K"), *difficulty.differences)
-    camera = dataclasses.replace(CAMERA, location=_jitter(rng, CAMERA.location, CAMERA_JITTER))
-    lights = tuple(
-        dataclasses.replace(light, location=_jitter(rng, light.location, LIGHT_JITTER))
-        for light in LIGHTS
-    )
+    family = family_named(difficulty.family)
+    camera = _jittered(rng, family.camera, family.camera_jitter)
+    lights = tuple(_jittered(rng, light, family.light_jitter) for light in family.lights)
+    scenery = _any(rng, family.sceneries)
     for _ in range(LAYOUT_TRIES):
-        layout = _try_layout(rng, difficulty, changed_count, camera)
+        layout = _try_layout(rng, difficulty, family, changed_count, camera)
         if layout is not None:
-            objects, changes = layout
-            return PairPlan(seed, attempt, difficulty, camera, lights, objects, changes)
+            return PairPlan(seed, attempt, difficulty, camera, lights, scenery, *layout)
     raise DifficultyError(
         f"found no room for objects={difficulty.objects} in {LAYOUT_TRIES} layouts of pair seed "
         f"{seed}: ask for fewer objects (about 12 fit) or fewer size changes"
@@ -87,82 +76,123 @@ def plan_pair(seed: int, difficulty: Difficulty, attempt: int = 0) -> PairPlan:
 
 
 def _try_layout(
-    rng: random.Random, difficulty: Difficulty, changed_count: int, camera: Camera
+    rng: random.Random, difficulty: Difficulty, family: Family, changed_count: int, camera: Camera
 ) -> tuple[tuple[SceneObject, ...], tuple[Change, ...]] | None:
     """Draw the objects, the changes and a place for each; None when there is no room."""
     low, high = difficulty.objects
     count = _integer(rng, max(low, changed_count), high)
-    drawn = [_draw_object(rng, object_id) for object_id in range(1, count + 1)]
+    drawn = [_draw_object(rng, family, object_id) for object_id in range(1, count + 1)]
     order = _shuffled(rng, drawn)
-    changes = [_draw_change(rng, obj, difficulty.changes) for obj in order[:changed_count]]
+    changed = [_draw_change(rng, family, obj, difficulty.changes) for obj in order[:changed_count]]
     radii = {obj.id: SIZES[obj.size] for obj in drawn}
-    for change in changes:
-        versions = [obj for obj in (change.before, change.after) if obj is not None]
-        radii[change.object_id] = max(SIZES[obj.size] for obj in versions)
-    places = _place(rng, radii, camera)
+    for change, before, after in changed:
+        versions = [obj for obj in (before, after) if obj is not None]
+        radii[versions[0].id] = max(SIZES[obj.size] for obj in versions)
+        if change == "move":
+            radii[-versions[0].id] = radii[versions[0].id]
+    places = _place(rng, radii, family, camera)
     if places is None:
         return None
 
-    def placed(obj: SceneObject | None) -> SceneObject | None:
-        return obj and dataclasses.replace(obj, x=places[obj.id][0], y=places[obj.id][1])
+    def placed(obj: SceneObject | None, moved: bool = False) -> SceneObject | None:
+        x, y, z = places[-obj.id if moved else obj.id] if obj else (0.0, 0.0, 0.0)
+        return obj and dataclasses.replace(obj, x=x, y=y, z=z)
 
+    changes = [
+        Change(change, placed(before), placed(after, change == "move"))
+        for change, before, after in changed
+    ]
     changed_ids = {change.object_id for change in changes}
     unchanged = tuple(placed(obj) for obj in drawn if obj.id not in changed_ids)
-    return unchanged, tuple(
-        Change(change.change, placed(change.before), placed(change.after))
-        for change in sorted(changes, key=lambda change: change.object_id)
-    )
+    return unchanged, tuple(sorted(changes, key=lambda change: change.object_id))
 
 
-def _draw_object(rng: random.Random, object_id: int) -> SceneObject:
+def _draw_object(rng: random.Random, family: Family, object_id: int) -> SceneObject:
     return SceneObject(
         id=object_id,
-        shape=_choice(rng, SHAPES),
-        size=_choice(rng, tuple(SIZES)),
-        material=_choice(rng, MATERIALS),
-        color=_choice(rng, tuple(COLORS)),
+        shape=_choice(rng, family.shapes),
+        size=_choice(rng, family.sizes),
+        material=_choice(rng, family.materials),
+        color=_choice(rng, family.colors),
         x=0.0,
         y=0.0,
         rotation_deg=_uniform(rng, 0.0, 360.0),
     )
 
 
-ATTRIBUTE_VALUES: dict[str, tuple[str, ...]] = {
-    "color": tuple(COLORS),
-    "shape": SHAPES,
-    "size": tuple(SIZES),
-    "material": MATERIALS,
-}
+def _draw_change(
+    rng: random.Random, family: Family, obj: SceneObject, changes: Sequence[str]
+) -> tuple[str, SceneObject | None, SceneObject | None]:
+    """A change and what the object is before and after it, places aside.
 
-
-def _draw_change(rng: random.Random, obj: SceneObject, changes: Sequence[str]) -> Change:
+    An object at which the change could not happen or be seen gets another shape or material.
+    """
     change = _choice(rng, changes)
     if change == "add":
-        return Change(change, None, obj)
+        return change, None, obj
     if change == "delete":
-        return Change(change, obj, None)
-    others = [value for value in ATTRIBUTE_VALUES[change] if value != getattr(obj, change)]
-    return Change(change, obj, dataclasses.replace(obj, **{change: _choice(rng, others)}))
+        return change, obj, None
+    if change == "move":
+        return change, obj, obj
+    if change == "rotate":
+        if not turn_deg(obj.shape):
+            obj = dataclasses.replace(obj, shape=_choice(rng, family.turnable))
+        turn = _uniform(rng, *TURN) * turn_deg(obj.shape)
+        return change, obj, dataclasses.replace(obj, rotation_deg=obj.rotation_deg + turn)
+    if change == "texture":
+        before, after = _shuffled(rng, family.patterns)[:2]
+        obj = dataclasses.replace(obj, material=before)
+        return change, obj, dataclasses.replace(obj, material=after)
+    others = _others(family, change, getattr(obj, change))
+    if not others:  # a pattern, where there are patterns only beside one other material
+        plain = [one for one in family.materials if _others(family, change, one)]
+        obj = dataclasses.replace(obj, material=_choice(rng, plain))
+        others = _others(family, change, obj.material)
+    return change, obj, dataclasses.replace(obj, **{change: _choice(rng, others)})
+
+
+def _others(family: Family, attribute: str, value: str) -> list[str]:
+    """What an attribute of this value may change to."""
+    return [
+        other
+        for other in family.values(attribute)
+        if other != value and not is_pattern_change(value, other)
+    ]
 
 
 def _place(
-    rng: random.Random, radii: dict[int, float], camera: Camera
-) -> dict[int, tuple[float, float]] | None:
-    """A place (x, y) for each object id, or None after ``PLACEMENT_TRIES`` tries for one."""
+    rng: random.Random, radii: dict[int, float], family: Family, camera: Camera
+) -> dict[int, Vector] | None:
+    """A place for each key, or None after ``PLACEMENT_TRIES`` tries for one.
+
+    Args:
+        radii: of the footprints, by object id; minus the id is where the object moves to.
+    """
     right, behind = camera.floor_directions
-    places: dict[int, tuple[float, float]] = {}
-    for object_id, radius in radii.items():
+    places: dict[int, Vector] = {}
+
+    def fits(key: int, here: Vector) -> bool:
+        if key < 0 and not MOVE[0] <= math.dist(here, places[-key]) <= MOVE[1]:
+            return False
+        for other, there in places.items():
+            x, y = here[0] - there[0], here[1] - there[1]
+            if other == -key or here[2] != there[2]:
+                continue
+            if (
+                math.hypot(x, y) - radii[key] - radii[other] < family.min_gap
+                or abs(x * right[0] + y * right[1]) < family.min_margin
+                or abs(x * behind[0] + y * behind[1]) < family.min_margin
+            ):
+                return False
+        return True
+
+    for key in radii:
         for _ in range(PLACEMENT_TRIES):
-            x = _uniform(rng, -FLOOR_HALF_SIDE, FLOOR_HALF_SIDE)
-            y = _uniform(rng, -FLOOR_HALF_SIDE, FLOOR_HALF_SIDE)
-            fits = all(
-                math.hypot(x - ox, y - oy) - radius - radii[other] >= MIN_GAP
-                and abs((x - ox) * right[0] + (y - oy) * right[1]) >= MIN_MARGIN
-                and abs((x - ox) * behind[0] + (y - oy) * behind[1]) >= MIN_MARGIN
-                for other, (ox, oy) in places.items()
-            )
-            if fits:
-                places[object_id] = (x, y)
+            region = _any(rng, family.regions)
+            x = _uniform(rng, region.x_min, region.x_max)
+            y = _uniform(rng, region.y_min, region.y_max)
+            if fits(key, (x, y, region.z)):
+                places[key] = (x, y, region.z)
                 break
         else:
             return None
@@ -190,10 +220,17 @@ def _shuffled(rng: random.Random, items: Sequence[T]) -> list[T]:
     return result
 
 
-def _jitter(rng: random.Random, point: Vector, amount: float) -> Vector:
-    x, y, z = point
-    return (
+def _any(rng: random.Random, items: Sequence[T]) -> T:
+    """One of some items; nothing is drawn where there is one only."""
+    return items[0] if len(items) == 1 else _choice(rng, items)
+
+
+def _jittered(rng: random.Random, thing: Placed, amount: float) -> Placed:
+    """A camera or light whose place is uniform in the cube of this half width around its own."""
+    x, y, z = thing.location
+    location = (
         x + _uniform(rng, -amount, amount),
         y + _uniform(rng, -amount, amount),
         z + _uniform(rng, -amount, amount),
     )
+    return dataclasses.replace(thing, location=location)

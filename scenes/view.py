@@ -10,7 +10,8 @@ import numpy as np
 from scenes.labels import mask_bounds
 from scenes.occlusion import silhouette
 from scenes.pair import Box, Pair
-from scenes.plan import Camera, SceneObject
+from scenes.plan import SceneObject
+from scenes.scenery import Camera
 
 
 @dataclass(frozen=True)

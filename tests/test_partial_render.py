@@ -76,13 +76,15 @@ def test_a_window_is_rendered_to_the_pixel():
     process = WorkerProcess(settings, threads=2)
     rng = np.random.default_rng(0)
     try:
-        (full,) = process.expose(plan.camera, plan.lights, [Shot(plan.scene_a)], TIMEOUT_S)
+        (full,) = process.expose(
+            plan.camera, plan.lights, plan.scenery, [Shot(plan.scene_a)], TIMEOUT_S
+        )
         for _ in range(40):
             x0, x1 = sorted(rng.choice(102, 2, replace=False).tolist())
             y0, y1 = sorted(rng.choice(68, 2, replace=False).tolist())
             window = Window(x0, y0, x1, y1)
             shots = [Shot(plan.scene_a, window)]
-            (part,) = process.expose(plan.camera, plan.lights, shots, TIMEOUT_S)
+            (part,) = process.expose(plan.camera, plan.lights, plan.scenery, shots, TIMEOUT_S)
             np.testing.assert_array_equal(part.color, full.crop(window).color)
     finally:
         process.kill()
@@ -94,7 +96,7 @@ def test_what_is_not_covered_keeps_every_bit(worker):
     mask[16:64, 32:96] = mask[72:80, 8:20] = True
     window = Window.around(mask)
     shots = [Shot(plan.scene_b), Shot(plan.scene_b, window, covers(mask))]
-    full, part = worker.expose(plan.camera, plan.lights, shots, TIMEOUT_S)
+    full, part = worker.expose(plan.camera, plan.lights, plan.scenery, shots, TIMEOUT_S)
     assert part.color.shape[:2] == (window.y1 - window.y0, window.x1 - window.x0)
     seen = mask[window.slices]
     for name in ("color", "albedo", "normal", "ids"):
