@@ -71,8 +71,8 @@ class Slab:
             raise ValueError(f"low={self.low} and high={self.high}: low must not lie above high")
 
 
-SURFACES: tuple[str, ...] = ("concrete", "planks", "cloth", "plaster")
-"""The materials of slabs: plain grey in CLEVR; boards with grain; a weave; an uneven coat."""
+SURFACES: tuple[str, ...] = ("concrete", "planks", "tiles", "cloth", "plaster")
+"""The materials of slabs: plain grey in CLEVR; boards with grain; stones; linen; an uneven coat."""
 
 
 @dataclass(frozen=True)

@@ -90,8 +90,8 @@ def _glass() -> Any:
     """Thick tinted glass. Without caustics it would cast the shadow of a stone: for shadow rays it
     is a tinted pane."""
     g = _Graph("glass")
-    # Light passes two surfaces, so each has about the root of the colour.
-    tint = g.add("Gamma", {"Color": g.color, "Gamma": 0.45}).outputs[0]
+    # Light passes two surfaces or more: with all of the colour at each, dark ones would be black.
+    tint = g.add("Gamma", {"Color": g.color, "Gamma": 0.25}).outputs[0]
     inputs = {"Color": tint, "Roughness": 0.0, "IOR": 1.35}
     glass = g.add("BsdfGlass", inputs).outputs[0]
     pane = g.add("BsdfTransparent", {"Color": tint}).outputs[0]
@@ -123,14 +123,14 @@ def _wood() -> Any:
 def _marble() -> Any:
     """Pale veins through the colour."""
     g = _Graph("marble")
-    bent = g.noise(g.point, 1.6, 5.0)
+    bent = g.noise(g.point, 1.3, 4.0)
     vein = g.math("ABSOLUTE", g.math("SUBTRACT", bent, 0.5), 0.0)
-    share = g.range(vein, 0.0, 0.045, 0.85, 0.0)
+    share = g.range(vein, 0.0, 0.028, 0.85, 0.0)
     return g.principled(g.mixed(share, g.color, (0.9, 0.88, 0.85, 1.0)), 0.22, 0.5)
 
 
 def _checker() -> Any:
-    """Squares of the colour and of white. The offset keeps the flat faces off the squares' edges."""
+    """Squares of the colour and of white, moved a little: no face lies on an edge of theirs."""
     g = _Graph("checker")
     shifted = g.add("Mapping", {"Vector": g.point, "Location": (0.013, 0.017, 0.011)}).outputs[0]
     inputs = {"Vector": shifted, "Scale": 2.6, "Color1": g.color}
@@ -156,12 +156,22 @@ def _planks() -> Any:
     return g.principled(g.shaded(both), 0.6, 0.2)
 
 
+def _tiles() -> Any:
+    """Square slabs of stone, each of its own shade."""
+    g = _Graph("tiles")
+    brick = {"Vector": g.point, "Scale": 1.0, "Mortar Size": 0.06, "Mortar Smooth": 0.2}
+    brick |= {"Brick Width": 2.2, "Row Height": 2.2}
+    brick |= {"Color1": (0.8, 0.8, 0.8, 1), "Color2": (1, 1, 1, 1), "Mortar": (0.5, 0.5, 0.5, 1)}
+    stones = g.add("TexBrick", brick, offset=0.5).outputs["Color"]
+    return g.principled(g.shaded(stones), 0.85, 0.15)
+
+
 def _cloth() -> Any:
-    """Linen: broad stripes and a soft weave."""
+    """Linen with a stripe here and there."""
     g = _Graph("cloth")
-    wave = {"Vector": g.point, "Scale": 0.35, "Distortion": 0.0}
+    wave = {"Vector": g.point, "Scale": 0.16, "Distortion": 0.0}
     stripes = g.add("TexWave", wave, wave_type="BANDS", bands_direction="X").outputs["Fac"]
-    stripe = g.range(stripes, 0.86, 0.9, 1.0, 0.72)
+    stripe = g.range(stripes, 0.982, 0.986, 1.0, 0.72)
     weave = g.range(g.noise(g.stretched((1.0, 1.0, 1.0)), 14.0, 3.0), 0.3, 0.7, 0.88, 1.0)
     return g.principled(g.shaded(g.math("MULTIPLY", stripe, weave)), 0.95, 0.05)
 
@@ -181,6 +191,7 @@ _MAKERS: dict[str, Callable[[], Any]] = {
     "checker": _checker,
     "concrete": _concrete,
     "planks": _planks,
+    "tiles": _tiles,
     "cloth": _cloth,
     "plaster": _plaster,
 }

@@ -219,10 +219,10 @@ class Studio:
         cycles.use_adaptive_sampling = False
         cycles.time_limit = 0.0
         cycles.use_denoising = False
-        cycles.max_bounces = 4
+        cycles.max_bounces = 8
         cycles.diffuse_bounces = 1
         cycles.glossy_bounces = 2
-        cycles.transmission_bounces = 2  # through a piece of glass
+        cycles.transmission_bounces = 6  # through a piece of glass and back
         cycles.transparent_max_bounces = 0  # see set_scenery
         cycles.caustics_reflective = False
         cycles.caustics_refractive = False

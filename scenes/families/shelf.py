@@ -27,7 +27,7 @@ def _shelf(material: str, color: Vector, wall: Vector) -> Scenery:
         for x in (-_SIDE - _BOARD / 2, _SIDE + _BOARD / 2)
     )
     back = Slab((-9.0, _BACK, -8.0), (9.0, _BACK + 0.1, 8.0), "plaster", wall)
-    sky = Sky(strength=0.5, color=(0.95, 0.97, 1.0))
+    sky = Sky(strength=0.4, color=(0.95, 0.97, 1.0))
     return Scenery((*boards, *sides, back), sky, glass_surfaces=4)
 
 
@@ -40,11 +40,12 @@ SHELF = register_family(
         sceneries=(
             _shelf("planks", (0.42, 0.25, 0.13), (0.55, 0.53, 0.48)),
             _shelf("plaster", (0.75, 0.74, 0.72), (0.22, 0.33, 0.36)),
+            _shelf("planks", (0.2, 0.12, 0.07), (0.42, 0.3, 0.26)),
         ),
         camera=Camera((0.0, -11.5, 1.6), target=(0.0, 0.0, 0.75), focal_mm=41.0, sensor_mm=32.0),
         lights=(
-            Light("key", (-5.0, -9.0, 7.0), side=2.5, power_w=1500.0, color=(1.0, 0.93, 0.83)),
-            Light("fill", (7.0, -9.0, 2.0), side=4.0, power_w=700.0, color=(0.9, 0.95, 1.0)),
+            Light("key", (-5.0, -9.0, 7.0), side=2.5, power_w=1100.0, color=(1.0, 0.93, 0.83)),
+            Light("fill", (7.0, -9.0, 2.0), side=4.0, power_w=450.0, color=(0.9, 0.95, 1.0)),
         ),
         min_margin=0.0,
     )
