@@ -5,7 +5,14 @@ Knows nothing of tasks, rewards or learning. ``bpy`` is imported in the render w
 
 from scenes.dataset import PairDataset, audit_dataset, render_dataset
 from scenes.difficulty import STAGES, Difficulty, DifficultyError, resolve_stage
-from scenes.families import Family, FamilyError, Region, object_family, register_family
+from scenes.families import (
+    Family,
+    FamilyError,
+    Region,
+    family_named,
+    object_family,
+    register_family,
+)
 from scenes.pair import Certificate, Difference, Pair
 from scenes.plan import Change, PairPlan, SceneObject
 from scenes.planner import plan_pair
@@ -53,6 +60,7 @@ __all__ = [
     "View",
     "audit_dataset",
     "available_cores",
+    "family_named",
     "object_family",
     "pair_seed_range",
     "plan_pair",

@@ -14,7 +14,7 @@ SHAPES: tuple[str, ...] = (
     "cone",
     "torus",
     "capsule",
-    "box",
+    "brick",
     "star",
     "pyramid",
     "bottle",
@@ -34,7 +34,7 @@ MATERIALS: tuple[str, ...] = ("rubber", "metal", "glass", "steel", "wood", "marb
 PATTERNS: tuple[str, ...] = ("wood", "marble", "checker")
 """The materials with a pattern; from one of them to another is a change of texture."""
 
-TURNS: dict[str, float] = {"cube": 90, "capsule": 180, "box": 180, "star": 72, "pyramid": 90}
+TURNS: dict[str, float] = {"cube": 90, "capsule": 180, "brick": 180, "star": 72, "pyramid": 90}
 """Degrees after which a shape that is turned about the vertical axis looks the same again; a shape
 that is not here looks the same at any angle."""
 

@@ -117,7 +117,7 @@ def _slab_profile(height: float, share: float) -> Outline:
     return rounded([(0, 0), (1.0, 0), (1.0, height), (0, height)], share)
 
 
-def _box() -> Mesh:
+def _brick() -> Mesh:
     corners = [(-0.85, -0.5), (0.85, -0.5), (0.85, 0.5), (-0.85, 0.5)]
     return swept(rounded(corners, 0.25, 6, closed=True), _slab_profile(0.9, 0.2))
 
@@ -155,7 +155,7 @@ SHAPE_MESHES: dict[str, Callable[[], Mesh]] = {
     "cone": _cone,
     "torus": _torus,
     "capsule": _capsule,
-    "box": _box,
+    "brick": _brick,
     "star": _star,
     "pyramid": _pyramid,
     "bottle": _bottle,

@@ -22,7 +22,17 @@ def _table(material: str, color: Vector, around: tuple[Slab, ...], sky: Sky) -> 
 TABLETOP = register_family(
     Family(
         name="tabletop",
-        shapes=("cube", "sphere", "cylinder", "cone", "torus", "capsule", "box", "star", "pyramid"),
+        shapes=(
+            "cube",
+            "sphere",
+            "cylinder",
+            "cone",
+            "torus",
+            "capsule",
+            "brick",
+            "star",
+            "pyramid",
+        ),
         materials=("rubber", "metal", "glass", "wood", "marble", "checker"),
         regions=(Region(-3.0, -3.0, 3.0, 3.0),),
         sceneries=(
