@@ -89,7 +89,7 @@ def _cost(renderer: Renderer, pairs: int) -> dict[str, dict[str, Any]]:
     """Wall and processor time of a certified pair, plans that were drawn again included."""
     for difficulty in FAMILIES.values():
         renderer.render(plan_pair(0, difficulty))
-    wall = {name: 0.0 for name in FAMILIES}
+    wall = dict.fromkeys(FAMILIES, 0.0)
     cpu, plans = dict(wall), dict(wall)
     for seed in range(pairs):
         for name, difficulty in FAMILIES.items():
@@ -142,7 +142,7 @@ def _likeness(name: str, pairs: int, worker: WorkerProcess, darkroom: Darkroom) 
 
 
 def _draw(renderer: Renderer, path: Path) -> None:
-    """Two pairs of each family, differences in boxes: the paper's changes left, the others right."""
+    """Two pairs of each family, differences in boxes: with the paper's changes, with the others."""
     rows = []
     for family in FAMILIES:
         own = [change for change in CHANGES if change not in PAPER_CHANGES]

@@ -24,8 +24,8 @@ from scenes.vocabulary import SIZES
 T = TypeVar("T")
 Placed = TypeVar("Placed", Camera, Light)
 
-MOVE = (1.0, 2.2)
-"""How far an object moves, world units: clear of where it stood if it is small, and near enough
+MOVE = (1.4, 2.6)
+"""How far an object moves, world units: clear of where it stood, whatever its size, and near enough
 that one box around both places says something."""
 TURN = (0.3, 0.7)
 """How far an object turns, as a part of the angle after which it would look the same."""

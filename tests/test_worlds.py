@@ -75,7 +75,7 @@ def darkroom():
 
 
 @given(seeds, st.sampled_from(FAMILIES))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 def test_a_plan_of_any_family_survives_json_and_speaks_its_words(seed, family):
     plan = plan_pair(seed, of(family))
     assert PairPlan.from_json(plan.to_json()) == plan
@@ -88,7 +88,7 @@ def test_a_plan_of_any_family_survives_json_and_speaks_its_words(seed, family):
 
 
 @given(seeds, st.sampled_from(FAMILIES))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 def test_objects_rest_on_a_slab_and_none_intersects_another(seed, family):
     plan = plan_pair(seed, of(family))
     gap = family_named(family).min_gap
@@ -119,13 +119,13 @@ def test_objects_rest_on_a_slab_and_none_intersects_another(seed, family):
 
 
 @given(seeds, st.sampled_from(FAMILIES))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 def test_the_further_changes_alter_what_they_say_and_can_be_seen(seed, family):
     for change in plan_pair(seed, of(family)).changes:
         before, after = change.before, change.after
         if change.change == "move":
             far = math.dist((before.x, before.y, before.z), (after.x, after.y, after.z))
-            assert 1.0 <= far <= 2.2
+            assert 1.4 <= far <= 2.6
             assert dataclasses.replace(before, x=after.x, y=after.y, z=after.z) == after
         elif change.change == "rotate":
             period = TURNS[before.shape]
@@ -140,7 +140,7 @@ def test_the_further_changes_alter_what_they_say_and_can_be_seen(seed, family):
 
 def test_the_papers_six_changes_are_the_default_and_all_nine_happen():
     assert Difficulty().changes == PAPER_CHANGES and set(PAPER_CHANGES) < set(CHANGES)
-    plans = [plan_pair(seed, of("tabletop")) for seed in range(600)]
+    plans = [plan_pair(seed, of("tabletop")) for seed in range(300)]
     kinds = collections.Counter(change.change for plan in plans for change in plan.changes)
     assert set(kinds) == set(CHANGES)
     assert max(kinds.values()) < 1.5 * min(kinds.values())
@@ -165,7 +165,7 @@ def test_a_further_change_that_is_more_or_less_than_it_says_cannot_exist(name, e
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"family": "clvr"}, "unknown family 'clvr'; there are clevr, tabletop, shelf"),
+        ({"family": "clvr"}, "unknown family 'clvr'; there are clevr, shelf, tabletop"),
         ({"family": 3}, "unknown family 3"),
         ({"changes": ("texture",)}, "fewer than two of the materials wood, marble, checker"),
     ],
@@ -383,7 +383,7 @@ def test_broken_models_are_named_and_skipped(models):
 
 
 @given(st.binary(max_size=400), st.sampled_from([".obj", ".glb"]))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 def test_no_bytes_break_the_reader(tmp_path_factory, content, suffix):
     path = tmp_path_factory.getbasetemp() / ("x" + suffix)
     for damaged in (
