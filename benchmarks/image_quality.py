@@ -25,8 +25,9 @@ import numpy as np
 import tyro
 
 from scenes import QUALITIES, STAGES, PairPlan, RenderSettings, available_cores, plan_pair
+from scenes.color import to_srgb8
 from scenes.files import write_whole
-from scenes.film import Darkroom, to_srgb8
+from scenes.film import Darkroom
 from scenes.imaging import photograph
 from scenes.process import Shot, WorkerProcess
 

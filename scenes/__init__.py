@@ -4,7 +4,7 @@ Knows nothing of tasks, rewards or learning. ``bpy`` is imported in the render w
 """
 
 from scenes.dataset import PairDataset, audit_dataset, render_dataset
-from scenes.difficulty import STAGES, Difficulty, DifficultyError, resolve_stage
+from scenes.difficulty import Difficulty, DifficultyError
 from scenes.families import (
     Family,
     FamilyError,
@@ -14,13 +14,14 @@ from scenes.families import (
     register_family,
 )
 from scenes.pair import Certificate, Difference, Pair
-from scenes.plan import Change, PairPlan, SceneObject
+from scenes.plan import Change, Nuisance, PairPlan, SceneObject
 from scenes.planner import plan_pair
 from scenes.process import BlenderNotFoundError, RenderError
 from scenes.renderer import Renderer, available_cores
 from scenes.scenery import Camera, Light, Scenery, Sky, Slab
 from scenes.settings import QUALITIES, RenderSettings
 from scenes.splits import SEEDS_PER_SPLIT, SPLITS, pair_seed_range
+from scenes.stages import PAPER_STAGES, STAGES, resolve_stage
 from scenes.view import SeenObject, View, view_of, views
 from scenes.vocabulary import CHANGES, COLORS, MATERIALS, PAPER_CHANGES, SHAPES, SIZES
 
@@ -29,6 +30,7 @@ __all__ = [
     "COLORS",
     "MATERIALS",
     "PAPER_CHANGES",
+    "PAPER_STAGES",
     "QUALITIES",
     "SEEDS_PER_SPLIT",
     "SHAPES",
@@ -45,6 +47,7 @@ __all__ = [
     "Family",
     "FamilyError",
     "Light",
+    "Nuisance",
     "Pair",
     "PairDataset",
     "PairPlan",

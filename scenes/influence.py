@@ -26,7 +26,6 @@ from scipy.spatial import ConvexHull
 from scenes.blender.meshes import Mesh, shape_mesh
 from scenes.plan import Change, PairPlan, SceneObject
 from scenes.scenery import Camera, Light
-from scenes.vocabulary import SIZES
 
 CONTACT_RADII = 1.4
 """The floor is rendered anew up to this distance from a changed object's axis, in its radii."""
@@ -68,7 +67,7 @@ def influence_mask(plan: PairPlan, width: int, height: int) -> np.ndarray:
         _fill(picture, view, hull)
         for corners in lights if new_shadow else ():
             _fill(picture, view, np.concatenate([hull, _shadow_points(hull, corners, bounds)]))
-        circle = _CIRCLE * CONTACT_RADII * SIZES[obj.size] + (obj.x, obj.y)
+        circle = _CIRCLE * CONTACT_RADII * obj.radius + (obj.x, obj.y)
         _fill(picture, view, np.column_stack([circle, np.full(16, obj.z)]))
     for obj in plan.objects:
         if _is_mirror(obj) and not _can_trace(obj):
@@ -129,7 +128,7 @@ def hull_points(obj: SceneObject) -> np.ndarray:
 
     For the shapes of files that is a cylinder, which every object lies in.
     """
-    radius = SIZES[obj.size]
+    radius = obj.radius
     corners = _mesh_hull(obj.shape)
     if corners is not None:
         return _placed(obj, corners)
@@ -180,7 +179,7 @@ def _placed(obj: SceneObject, points: np.ndarray) -> np.ndarray:
     angle = math.radians(obj.rotation_deg)
     cosine, sine = math.cos(angle), math.sin(angle)
     turn = np.array([[cosine, sine, 0], [-sine, cosine, 0], [0, 0, 1]])
-    return points @ turn * SIZES[obj.size] + (obj.x, obj.y, obj.z)
+    return points @ turn * obj.radius + (obj.x, obj.y, obj.z)
 
 
 def _corners(light: Light) -> np.ndarray:
@@ -234,11 +233,11 @@ def _add_mirror_images(
     point = view.eye + distance[hit, None] * rays
     mirrored = rays - 2 * (rays * normal).sum(axis=1, keepdims=True) * normal
     for obj in changed:
-        center = np.array((obj.x, obj.y, obj.z + SIZES[obj.size]))
+        center = np.array((obj.x, obj.y, obj.z + obj.radius))
         to_center = center - point
         ahead = (to_center * mirrored).sum(axis=1)
         aside = np.linalg.norm(to_center - ahead[:, None] * mirrored, axis=1)
-        seen = (ahead > 0) & (aside <= math.sqrt(2) * SIZES[obj.size] + MIRROR_SPREAD * ahead)
+        seen = (ahead > 0) & (aside <= math.sqrt(2) * obj.radius + MIRROR_SPREAD * ahead)
         mask[grid[seen, 1], grid[seen, 0]] = True
 
 
@@ -258,7 +257,7 @@ def surface_hit(
         distance: (N,), inf where a ray misses.
         normal: (N, 3) outward unit normals; anything where a ray misses.
     """
-    radius = SIZES[obj.size]
+    radius = obj.radius
     origin = eye - (obj.x, obj.y, obj.z)
     with np.errstate(divide="ignore", invalid="ignore"):
         if obj.shape == "sphere":

@@ -28,15 +28,19 @@ def hidden_share(pair: Pair, object_id: int) -> float:
     """
     height, width = pair.ids_a.shape
     covered = hidden = 0
-    for scene, ids in ((pair.plan.scene_a, pair.ids_a), (pair.plan.scene_b, pair.ids_b)):
+    plan = pair.plan
+    for scene, ids, camera in (
+        (plan.scene_a, pair.ids_a, plan.camera),
+        (plan.scene_b, pair.ids_b, plan.camera_b),
+    ):
         for obj in scene:
             if obj.id == object_id:
-                outline = silhouette(obj, pair.plan.camera, width, height)
+                outline = silhouette(obj, camera, width, height)
                 covered += int(outline.sum())
                 # Not the floor: the rounded edge of a cube lets a rim of it through.
                 hidden += int((outline & (ids != object_id) & (ids != 0)).sum())
     if not covered:
-        raise ValueError(f"object {object_id} is in neither image of pair {pair.plan.seed}")
+        raise ValueError(f"object {object_id} is in neither image of pair {plan.seed}")
     return hidden / covered
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from scenes.difficulty import Difficulty
 from scenes.families import is_pattern_change
 from scenes.scenery import Camera, Light, Scenery, Sky, Slab
-from scenes.vocabulary import CHANGES
+from scenes.vocabulary import CHANGES, COLORS, SIZES
 
 
 @dataclass(frozen=True)
@@ -22,6 +22,9 @@ class SceneObject:
         shape, size, material, color: words of the family.
         x, y: where it stands, in world units.
         rotation_deg: turn about the vertical axis.
+        scale: factor of the radius that ``size`` stands for.
+        shade: (red, green, blue), 8-bit sRGB, where it is not the palette's; ``color`` is then the
+            nearest colour of the palette.
         z: height of what it stands on; CLEVR's floor is z = 0.
     """
 
@@ -33,7 +36,48 @@ class SceneObject:
     x: float
     y: float
     rotation_deg: float
+    scale: float = 1.0
+    shade: tuple[int, int, int] | None = None
     z: float = 0.0
+
+    @property
+    def radius(self) -> float:
+        """In world units."""
+        return SIZES[self.size] * self.scale
+
+    @property
+    def rgb(self) -> tuple[int, int, int]:
+        """Its colour, 8-bit sRGB."""
+        return COLORS[self.color] if self.shade is None else self.shade
+
+
+@dataclass(frozen=True)
+class Nuisance:
+    """How image B was taken, where that is not how image A was.
+
+    Attributes:
+        camera, lights: image B's.
+        exposure_stops: its linear light is multiplied by two to the power of this.
+        noise: standard deviation of Gaussian noise, in 8-bit levels.
+        jpeg: quality of its JPEG compression, 1 to 95; None: not compressed.
+    """
+
+    camera: Camera
+    lights: tuple[Light, ...]
+    exposure_stops: float
+    noise: float
+    jpeg: int | None
+
+
+CHANGE_OF_FIELD: dict[str, str] = {
+    "shade": "color",
+    "scale": "size",
+    "x": "move",
+    "y": "move",
+    "z": "move",
+    "rotation_deg": "rotate",
+}
+"""The change that alters a field of ``SceneObject``, where that is not the one of its name."""
 
 
 @dataclass(frozen=True)
@@ -79,9 +123,8 @@ def _changes_between(before: SceneObject, after: SceneObject) -> set[str]:
         for field in dataclasses.fields(SceneObject)
         if getattr(before, field.name) != getattr(after, field.name)
     }
-    names = {"x": "move", "y": "move", "z": "move", "rotation_deg": "rotate"}
-    if is_pattern_change(before.material, after.material):
-        names["material"] = "texture"
+    texture = is_pattern_change(before.material, after.material)
+    names = CHANGE_OF_FIELD | ({"material": "texture"} if texture else {})
     return {names.get(name, name) for name in unequal}
 
 
@@ -94,9 +137,11 @@ class PairPlan:
         attempt: 0 for the first plan of this seed; a plan whose picture fails the visibility
             rule is followed by the next attempt.
         difficulty: what was asked for.
-        camera, lights, scenery: the same for both images.
+        camera, lights: of both images, unless there is a nuisance.
+        scenery: of both images.
         objects: the objects that do not change.
         changes: one entry a changed object.
+        nuisance: what alters image B without being a difference; None: nothing does.
     """
 
     seed: int
@@ -107,6 +152,17 @@ class PairPlan:
     scenery: Scenery
     objects: tuple[SceneObject, ...]
     changes: tuple[Change, ...]
+    nuisance: Nuisance | None = None
+
+    @property
+    def camera_b(self) -> Camera:
+        """Image B's camera."""
+        return self.nuisance.camera if self.nuisance else self.camera
+
+    @property
+    def lights_b(self) -> tuple[Light, ...]:
+        """Image B's lights."""
+        return self.nuisance.lights if self.nuisance else self.lights
 
     @property
     def scene_a(self) -> tuple[SceneObject, ...]:
@@ -126,6 +182,8 @@ class PairPlan:
         """One line of JSON with every sampled value; floats round-trip exactly."""
         fields = dataclasses.asdict(self)
         fields["difficulty"] = self.difficulty.to_json()
+        if self.nuisance is None:
+            del fields["nuisance"]
         return json.dumps(fields)
 
     @classmethod
@@ -141,23 +199,38 @@ class PairPlan:
                 seed=fields["seed"],
                 attempt=fields["attempt"],
                 difficulty=Difficulty.from_json(fields["difficulty"]),
-                camera=Camera(**_tuples(fields["camera"])),
-                lights=tuple(Light(**_tuples(light)) for light in fields["lights"]),
+                **_view(fields),
                 scenery=_scenery(fields["scenery"]),
-                objects=tuple(SceneObject(**obj) for obj in fields["objects"]),
+                objects=tuple(_object(obj) for obj in fields["objects"]),
                 changes=tuple(
                     Change(
                         change=change["change"],
-                        before=change["before"] and SceneObject(**change["before"]),
-                        after=change["after"] and SceneObject(**change["after"]),
+                        before=change["before"] and _object(change["before"]),
+                        after=change["after"] and _object(change["after"]),
                     )
                     for change in fields["changes"]
                 ),
+                nuisance=_nuisance(fields["nuisance"]) if "nuisance" in fields else None,
             )
         except (KeyError, TypeError) as error:
             raise ValueError(
                 f"this is not the JSON of a PairPlan ({error!r}); give what to_json() returned"
             ) from error
+
+
+def _object(fields: dict[str, Any]) -> SceneObject:
+    return SceneObject(**_tuples(fields))
+
+
+def _view(fields: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "camera": Camera(**_tuples(fields["camera"])),
+        "lights": tuple(Light(**_tuples(light)) for light in fields["lights"]),
+    }
+
+
+def _nuisance(fields: dict[str, Any]) -> Nuisance:
+    return Nuisance(**fields | _view(fields))
 
 
 def _scenery(fields: dict[str, Any]) -> Scenery:

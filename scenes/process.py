@@ -18,13 +18,12 @@ from typing import Any
 import numpy as np
 import psutil
 
+from scenes.color import srgb8_to_linear
 from scenes.film import Exposure, Window
 from scenes.interpreter import REMEDY, blender_command
-from scenes.labels import srgb8_to_linear
 from scenes.plan import SceneObject
 from scenes.scenery import Camera, Light, Scenery
 from scenes.settings import RenderSettings
-from scenes.vocabulary import COLORS, SIZES
 
 WORKER_SCRIPT = Path(__file__).parent / "blender" / "worker.py"
 GREETING_TIMEOUT_S = 60.0
@@ -301,5 +300,5 @@ def _scratch_root() -> str | None:
 
 def _object_fields(obj: SceneObject) -> dict[str, Any]:
     fields = dataclasses.asdict(obj)
-    rgb = srgb8_to_linear(np.array(COLORS[obj.color])).tolist()
-    return fields | {"radius": SIZES[obj.size], "rgb": rgb}
+    rgb = srgb8_to_linear(np.array(obj.rgb)).tolist()
+    return fields | {"radius": obj.radius, "rgb": rgb}

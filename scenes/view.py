@@ -102,5 +102,5 @@ def views(pair: Pair) -> tuple[View, View]:
     plan, family = pair.plan, pair.plan.difficulty.family
     return (
         view_of(pair.image_a, pair.ids_a, plan.scene_a, plan.camera, family),
-        view_of(pair.image_b, pair.ids_b, plan.scene_b, plan.camera, family),
+        view_of(pair.image_b, pair.ids_b, plan.scene_b, plan.camera_b, family),
     )

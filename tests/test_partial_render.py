@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 import scenes.imaging as imaging
-from scenes import MATERIALS, SHAPES, SIZES, STAGES, SceneObject, plan_pair
+from scenes import MATERIALS, PAPER_STAGES, SHAPES, SIZES, STAGES, SceneObject, plan_pair
 from scenes.film import Darkroom, Window
 from scenes.imaging import TILE_PX, covers, photograph, photograph_fully
 from scenes.influence import influence_mask, surface_hit
@@ -37,7 +37,7 @@ def psnr(image, reference):
     return math.inf if error == 0 else 10 * math.log10(255**2 / error)
 
 
-@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("stage", PAPER_STAGES)
 def test_a_pair_rendered_in_part_equals_two_full_renders(worker, darkroom, stage):
     for seed in range(8):
         plan = plan_pair(seed, STAGES[stage])
@@ -107,7 +107,7 @@ def test_what_is_not_covered_keeps_every_bit(worker):
 
 def test_away_from_the_part_both_images_are_the_same(pairs):
     shares = {}
-    for stage in STAGES:
+    for stage in PAPER_STAGES:
         for pair in pairs[stage]:
             mask = influence_mask(pair.plan, SMALL.width, SMALL.height)
             tiles = imaging._whole_tiles(mask)

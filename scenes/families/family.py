@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from scenes.scenery import Camera, Light, Scenery
+from scenes.scenery import Camera, Light, Scenery, Vector
 from scenes.vocabulary import COLORS, MATERIALS, PATTERNS, SHAPES, SIZES, TURNS
 
 
@@ -92,6 +92,15 @@ class Family:
     def patterns(self) -> tuple[str, ...]:
         """The materials with a pattern."""
         return tuple(material for material in self.materials if material in PATTERNS)
+
+    def holds(self, place: Vector) -> bool:
+        """May an object's centre stand there?"""
+        x, y, z = place
+        return any(
+            region.x_min <= x <= region.x_max and region.y_min <= y <= region.y_max
+            for region in self.regions
+            if region.z == z
+        )
 
     def values(self, attribute: str) -> tuple[str, ...]:
         """The words that "shape", "size", "material" or "color" may have."""
