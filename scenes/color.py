@@ -80,4 +80,5 @@ def lab_to_srgb8(lab: np.ndarray) -> np.ndarray | None:
     delta = 6 / 29
     t = np.where(f > delta, f**3, 3 * delta**2 * (f - 4 / 29))
     linear = _XYZ_TO_RGB @ (t * _WHITE_XYZ)
-    return to_srgb8(linear) if linear.min() >= 0 and linear.max() <= 1 else None
+    slack = 1e-4  # less than 8 bits can tell
+    return to_srgb8(linear) if -slack <= linear.min() and linear.max() <= 1 + slack else None
