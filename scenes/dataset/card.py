@@ -52,8 +52,8 @@ one_stage = load_dataset("path/of/this/folder", "{stage}", split="{split}")
 | `stage` | name of the difficulty; `manifest.json` holds its fields |
 | `image_a`, `image_b` | the two images, lossless WebP |
 | `ids_a`, `ids_b` | the object id seen in each pixel, 0 for the background, 8-bit PNG |
-| `differences` | one entry a changed object: `change`, `object_id`, `box` (scored), `box_a`, \
-`box_b` (null where it is absent), `visible_a`, `visible_b` (pixels), `contrast` (CIE76) |
+| `differences` | one entry a changed object: `change`, `object_id`, `box` (what is scored), \
+`box_a`, `box_b` (null where it is absent), `visible_a`, `visible_b` (pixels), `contrast` (CIE76) |
 | `certificate` | how much the pair differs where no box is: shadows, reflections |
 | `plan` | JSON: camera, lights, objects, changes and nuisance, every sampled value |
 | `pixels_sha256` | SHA-256 of the raw pixels of image_a, ids_a, image_b, ids_b |
