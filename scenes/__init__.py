@@ -6,6 +6,10 @@ Knows nothing of tasks, rewards or learning. ``bpy`` is imported in the render w
 from scenes.dataset import PairDataset, audit_dataset, render_dataset
 from scenes.difficulty import STAGES, Difficulty, DifficultyError, resolve_stage
 from scenes.pair import Certificate, Difference, Pair
+from scenes.photos.album import Album
+from scenes.photos.make import photo_pair
+from scenes.photos.plan import PHOTO_STAGES, PhotoChange, PhotoObject, PhotoPlan
+from scenes.photos.planner import plan_photo_pair
 from scenes.plan import Camera, Change, Light, PairPlan, SceneObject
 from scenes.planner import plan_pair
 from scenes.process import BlenderNotFoundError, RenderError
@@ -13,18 +17,22 @@ from scenes.renderer import Renderer, available_cores
 from scenes.settings import QUALITIES, RenderSettings
 from scenes.splits import SEEDS_PER_SPLIT, SPLITS, pair_seed_range
 from scenes.view import SeenObject, View, view_of, views
-from scenes.vocabulary import CHANGES, COLORS, MATERIALS, SHAPES, SIZES
+from scenes.vocabulary import ALL_CHANGES, CHANGES, COLORS, MATERIALS, PHOTO_CHANGES, SHAPES, SIZES
 
 __all__ = [
+    "ALL_CHANGES",
     "CHANGES",
     "COLORS",
     "MATERIALS",
+    "PHOTO_CHANGES",
+    "PHOTO_STAGES",
     "QUALITIES",
     "SEEDS_PER_SPLIT",
     "SHAPES",
     "SIZES",
     "SPLITS",
     "STAGES",
+    "Album",
     "BlenderNotFoundError",
     "Camera",
     "Certificate",
@@ -36,6 +44,9 @@ __all__ = [
     "Pair",
     "PairDataset",
     "PairPlan",
+    "PhotoChange",
+    "PhotoObject",
+    "PhotoPlan",
     "RenderError",
     "RenderSettings",
     "Renderer",
@@ -45,7 +56,9 @@ __all__ = [
     "audit_dataset",
     "available_cores",
     "pair_seed_range",
+    "photo_pair",
     "plan_pair",
+    "plan_photo_pair",
     "render_dataset",
     "resolve_stage",
     "view_of",

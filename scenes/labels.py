@@ -8,6 +8,7 @@ import numpy as np
 from scipy import ndimage
 
 from scenes.pair import Box, Certificate, Difference, Pair
+from scenes.photos.plan import PhotoPlan
 from scenes.plan import PairPlan
 
 JUST_NOTICEABLE = 2.3
@@ -17,7 +18,7 @@ STRONG = 10.0
 
 
 def label_pair(
-    plan: PairPlan,
+    plan: PairPlan | PhotoPlan,
     image_a: np.ndarray,
     ids_a: np.ndarray,
     image_b: np.ndarray,
@@ -55,7 +56,7 @@ def label_pair(
     return Pair(image_a, image_b, differences, certificate, plan, ids_a, ids_b), ""
 
 
-def _hidden(plan: PairPlan, ids_a: np.ndarray, ids_b: np.ndarray) -> str:
+def _hidden(plan: PairPlan | PhotoPlan, ids_a: np.ndarray, ids_b: np.ndarray) -> str:
     least_px = math.ceil(plan.difficulty.min_visible * ids_a.size)
     for name, ids, scene in (("A", ids_a, plan.scene_a), ("B", ids_b, plan.scene_b)):
         visible = np.bincount(ids.ravel(), minlength=256)
@@ -69,7 +70,7 @@ def _hidden(plan: PairPlan, ids_a: np.ndarray, ids_b: np.ndarray) -> str:
     return ""
 
 
-def _faint(plan: PairPlan, differences: tuple[Difference, ...]) -> str:
+def _faint(plan: PairPlan | PhotoPlan, differences: tuple[Difference, ...]) -> str:
     for diff in differences:
         if diff.contrast < plan.difficulty.min_contrast:
             return (
@@ -80,7 +81,7 @@ def _faint(plan: PairPlan, differences: tuple[Difference, ...]) -> str:
 
 
 def _unlabelled(
-    plan: PairPlan, certificate: Certificate, ids_a: np.ndarray, ids_b: np.ndarray
+    plan: PairPlan | PhotoPlan, certificate: Certificate, ids_a: np.ndarray, ids_b: np.ndarray
 ) -> str:
     changed = [change.object_id for change in plan.changes]
     seen = np.isin(ids_a, changed) | np.isin(ids_b, changed)
@@ -102,7 +103,7 @@ def _unlabelled(
 
 
 def _certify(
-    plan: PairPlan,
+    plan: PairPlan | PhotoPlan,
     differences: tuple[Difference, ...],
     ids_a: np.ndarray,
     ids_b: np.ndarray,
@@ -210,6 +211,24 @@ def srgb8_to_lab(image: np.ndarray) -> np.ndarray:
     f = np.where(t > delta**3, np.cbrt(t), t / (3 * delta**2) + 4 / 29)
     x, y, z = f[..., 0], f[..., 1], f[..., 2]
     return np.stack([116 * y - 16, 500 * (x - y), 200 * (y - z)], axis=-1)
+
+
+def lab_to_srgb8(lab: np.ndarray) -> np.ndarray:
+    """CIE L*a*b* to the nearest 8-bit sRGB, each channel cut off at its ends.
+
+    Args:
+        lab: (..., 3) float64.
+
+    Returns:
+        (..., 3) uint8.
+    """
+    y = (lab[..., 0] + 16) / 116
+    f = np.stack([y + lab[..., 1] / 500, y, y - lab[..., 2] / 200], axis=-1)
+    delta = 6 / 29
+    xyz = np.where(f > delta, f**3, 3 * delta**2 * (f - 4 / 29)) * _WHITE_XYZ
+    linear = np.clip(xyz @ np.linalg.inv(_RGB_TO_XYZ).T, 0.0, 1.0)
+    curve = np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
+    return np.rint(255 * curve).astype(np.uint8)
 
 
 def srgb8_to_linear(values: np.ndarray) -> np.ndarray:

@@ -28,3 +28,8 @@ COLORS: dict[str, tuple[int, int, int]] = {
 
 CHANGES: tuple[str, ...] = ("color", "shape", "size", "material", "add", "delete")
 """What may happen to an object from image A to image B; the first four alter that attribute."""
+
+PHOTO_CHANGES: tuple[str, ...] = ("color", "add", "delete", "replace")
+"""What may happen to an object of a photograph."""
+
+ALL_CHANGES: tuple[str, ...] = tuple(dict.fromkeys(CHANGES + PHOTO_CHANGES))
