@@ -95,7 +95,7 @@ def recall_by_axis(
         seed: of the resampling for the intervals, which draws pairs.
 
     Returns:
-        By axis and group, groups without differences left out: "differences", how many there are,
+        By axis and group, those without differences left out: "differences", how many there are,
         and "recall", [share found, lower, upper end of the interval].
     """
     result = {}
@@ -110,6 +110,8 @@ def recall_by_axis(
                     there[row, column] += 1
                     found[row, column] += difference.object_id in episode.found
         filled = there.any(axis=0)
+        if not filled.any():
+            continue
         intervals = iter(ratio_intervals(found[:, filled], there[:, filled], seed=seed).tolist())
         result[name] = {
             group: {"differences": int(there[:, column].sum()), "recall": next(intervals)}

@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 from PIL import Image, ImageOps
-from pycocotools import mask as coco_mask
 from scipy import ndimage
 
 from scenes.labels import mask_bounds, srgb8_to_lab
@@ -172,6 +171,8 @@ class Album:
 
     def _mask(self, entry: dict[str, Any], size: tuple[int, int]) -> np.ndarray:
         """(H, W) bool, at the album's size, from an annotation for an image of ``size``."""
+        from pycocotools import mask as coco_mask  # here, since trainers' environments lack it
+
         width, height = size
         segmentation = entry["segmentation"]
         if isinstance(segmentation, list):
