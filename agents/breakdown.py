@@ -14,7 +14,7 @@ import numpy as np
 
 from agents.episodes import METRICS, Episode, metric_values
 from agents.intervals import mean_intervals, ratio_intervals
-from scenes import ALL_CHANGES, Difference, Pair, PhotoPlan
+from scenes import CHANGES, Difference, Pair, PhotoPlan
 from scenes.occlusion import hidden_share
 
 
@@ -60,7 +60,7 @@ def _position(pair: Pair, difference: Difference) -> str:
 
 
 AXES: dict[str, Axis] = {
-    "change": Axis("What changes.", ALL_CHANGES, lambda _, difference: difference.change),
+    "change": Axis("What changes.", CHANGES, lambda _, difference: difference.change),
     "size": Axis(
         "The changed object's size; both where its size is what changes. Not in photographs.",
         ("small", "large", "both"),

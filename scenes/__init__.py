@@ -17,13 +17,21 @@ from scenes.renderer import Renderer, available_cores
 from scenes.settings import QUALITIES, RenderSettings
 from scenes.splits import SEEDS_PER_SPLIT, SPLITS, pair_seed_range
 from scenes.view import SeenObject, View, view_of, views
-from scenes.vocabulary import ALL_CHANGES, CHANGES, COLORS, MATERIALS, PHOTO_CHANGES, SHAPES, SIZES
+from scenes.vocabulary import (
+    CHANGES,
+    COLORS,
+    MATERIALS,
+    PAPER_CHANGES,
+    PHOTO_CHANGES,
+    SHAPES,
+    SIZES,
+)
 
 __all__ = [
-    "ALL_CHANGES",
     "CHANGES",
     "COLORS",
     "MATERIALS",
+    "PAPER_CHANGES",
     "PHOTO_CHANGES",
     "PHOTO_STAGES",
     "QUALITIES",

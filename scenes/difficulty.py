@@ -7,7 +7,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from scenes.vocabulary import ALL_CHANGES, CHANGES
+from scenes.vocabulary import CHANGES, PAPER_CHANGES
 
 
 class DifficultyError(ValueError):
@@ -24,7 +24,7 @@ class Difficulty:
         objects: inclusive range of distinct objects over both images (an added object counts).
             Drawn uniformly from what is left of the range once K objects must fit.
         changes: change types to draw from, uniformly and independently for each changed object;
-            a subset of ``scenes.CHANGES``, for photographs of ``scenes.PHOTO_CHANGES``.
+            a subset of ``scenes.CHANGES``. The default is the paper's six.
         min_visible: the least part of the image, as a fraction of its pixels, that each object
             must show in every image it stands in. The default is CLEVR's 200 pixels of 320x240.
         min_contrast: the least mean CIE Lab distance (CIE76 Delta E) between the two images over
@@ -42,7 +42,7 @@ class Difficulty:
 
     differences: tuple[int, int] = (1, 1)
     objects: tuple[int, int] = (3, 6)
-    changes: tuple[str, ...] = CHANGES
+    changes: tuple[str, ...] = PAPER_CHANGES
     min_visible: float = 200 / (320 * 240)
     min_contrast: float = 5.0
     max_bystander_contrast: float = 5.0
@@ -56,10 +56,10 @@ class Difficulty:
                 f"changes={self.changes!r} is one string; give a list, such as [{self.changes!r}]"
             )
         object.__setattr__(self, "changes", tuple(self.changes))
-        unknown = [change for change in self.changes if change not in ALL_CHANGES]
+        unknown = [change for change in self.changes if change not in CHANGES]
         if unknown or not self.changes or len(set(self.changes)) != len(self.changes):
             raise DifficultyError(
-                f"changes={self.changes!r}: give one or more of {', '.join(ALL_CHANGES)}, each once"
+                f"changes={self.changes!r}: give one or more of {', '.join(CHANGES)}, each once"
             )
         if self.differences[1] > self.objects[1]:
             raise DifficultyError(

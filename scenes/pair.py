@@ -19,7 +19,7 @@ class Difference:
     """One labelled difference, measured on the object-ID masks of the pair.
 
     Attributes:
-        change: one of ``scenes.ALL_CHANGES``.
+        change: one of ``scenes.CHANGES``.
         object_id: the changed object's id in the plan and in the ID masks.
         box: bounds of the object's pixels in either image (the union of box_a and box_b).
         box_a, box_b: bounds of its pixels in that image; None where it is absent.

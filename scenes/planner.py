@@ -17,7 +17,7 @@ from typing import TypeVar
 
 from scenes.difficulty import Difficulty, DifficultyError
 from scenes.plan import Camera, Change, Light, PairPlan, SceneObject, Vector
-from scenes.vocabulary import CHANGES, COLORS, MATERIALS, SHAPES, SIZES
+from scenes.vocabulary import COLORS, MATERIALS, PAPER_CHANGES, SHAPES, SIZES
 
 T = TypeVar("T")
 
@@ -65,7 +65,7 @@ def plan_pair(seed: int, difficulty: Difficulty, attempt: int = 0) -> PairPlan:
     if "replace" in difficulty.changes:
         raise DifficultyError(
             f"changes={difficulty.changes!r}: replace happens in photographs only; give one or "
-            f"more of {', '.join(CHANGES)}"
+            f"more of {', '.join(PAPER_CHANGES)}"
         )
     if attempt < 0:
         raise ValueError(f"attempt={attempt!r}: give 0 or more")

@@ -26,10 +26,12 @@ COLORS: dict[str, tuple[int, int, int]] = {
 }
 """sRGB, 0 to 255."""
 
-CHANGES: tuple[str, ...] = ("color", "shape", "size", "material", "add", "delete")
-"""What may happen to an object from image A to image B; the first four alter that attribute."""
+PAPER_CHANGES: tuple[str, ...] = ("color", "shape", "size", "material", "add", "delete")
+"""What the paper lets happen to an object from image A to image B, and the default; the first four
+alter that attribute."""
+
+CHANGES: tuple[str, ...] = (*PAPER_CHANGES, "replace")
+"""All that may happen. "replace" puts another object in the place, in photographs only."""
 
 PHOTO_CHANGES: tuple[str, ...] = ("color", "add", "delete", "replace")
-"""What may happen to an object of a photograph."""
-
-ALL_CHANGES: tuple[str, ...] = tuple(dict.fromkeys(CHANGES + PHOTO_CHANGES))
+"""What may happen in photographs."""

@@ -23,7 +23,7 @@ from agents.adapters.trl import reward_function, reward_parts
 from agents.cli_export import export
 from agents.export import FORMATS, ExportSettings, export_dataset
 from dig_env import instruction, parse_boxes, resolve_reward, score
-from scenes import ALL_CHANGES, PairDataset, render_dataset
+from scenes import CHANGES, PairDataset, render_dataset
 
 TRAINERS = ("trl", "easyr1", "verl")
 COUNTS = {
@@ -224,7 +224,7 @@ def test_coco_loads_with_pycocotools_and_masks_agree_with_boxes(exported, datase
                     assert coco.cats[annotation["category_id"]]["name"] == diff.change
                     seen.add(diff.change)
                 assert (exported["coco"] / image["file_name"]).is_file()
-            assert [category["name"] for category in coco.cats.values()] == list(ALL_CHANGES)
+            assert [category["name"] for category in coco.cats.values()] == list(CHANGES)
     assert len(seen) > 2
 
 

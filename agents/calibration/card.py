@@ -29,11 +29,19 @@ from agents.intervals import CONFIDENCE, mean_intervals
 from agents.mllm import load_tiny
 from agents.policies import PixelDiffPolicy
 from dig_env import REWARDS, score_batch
-from scenes import CHANGES, STAGES, Difficulty, Pair, Renderer, RenderSettings, available_cores
+from scenes import (
+    PAPER_CHANGES,
+    STAGES,
+    Difficulty,
+    Pair,
+    Renderer,
+    RenderSettings,
+    available_cores,
+)
 from scenes.files import write_whole
 
 DIFFICULTIES: dict[str, Difficulty] = {
-    **{f"{change} only": Difficulty(changes=(change,)) for change in CHANGES},
+    **{f"{change} only": Difficulty(changes=(change,)) for change in PAPER_CHANGES},
     "crowded": Difficulty(objects=(8, 10)),
     "crowded, 1 to 4": Difficulty(differences=(1, 4), objects=(8, 10)),
     "small, 1 to 4": Difficulty(

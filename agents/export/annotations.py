@@ -12,7 +12,7 @@ import numpy as np
 from agents.export.source import Source
 from dig_env import format_boxes
 from dig_env.drawing import png
-from scenes import ALL_CHANGES, Pair
+from scenes import CHANGES, Pair
 from scenes.pair import Box
 
 
@@ -23,7 +23,7 @@ def write_coco(source: Source, folder: Path) -> None:
     ``segmentation`` are of the object in that very image, so an added object is in image B only;
     ``pair_box`` is the game's box, the bounds of the object in both.
     """
-    categories = [{"id": i, "name": name} for i, name in enumerate(ALL_CHANGES, 1)]
+    categories = [{"id": i, "name": name} for i, name in enumerate(CHANGES, 1)]
     for split, stages in source.counts().items():
         for stage in stages:
             images: list[dict[str, Any]] = []
@@ -49,7 +49,7 @@ def _annotations(pair: Pair, side: str) -> Iterator[dict[str, Any]]:
             continue
         mask = ids == diff.object_id
         yield {
-            "category_id": ALL_CHANGES.index(diff.change) + 1,
+            "category_id": CHANGES.index(diff.change) + 1,
             "bbox": _xywh(box),
             "area": int(mask.sum()),
             "segmentation": _run_lengths(mask),
