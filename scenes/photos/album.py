@@ -26,6 +26,11 @@ RIM_PX = 2
 """An object's colours reach this far beyond its mask."""
 FREE_RIM = 0.8
 """An object is whole if at least this part of its rim shows no other object."""
+CALM_LEVELS = 60.0
+"""An object can be removed if its surroundings vary by no more than this (standard deviation, 8-bit
+levels): between a face, a wall and a black box nobody can tell what stands behind."""
+SURROUNDINGS_PX = 6
+"""How far they reach beyond the mask; they begin where the rim ends."""
 KEPT_PHOTOGRAPHS = 32
 """Photographs of which the decoded pixels stay in memory, about 1 MB each at 320x240."""
 
@@ -41,8 +46,9 @@ class Instance:
         box: (x_min, y_min, x_max, y_max) in pixels, the bounds of its mask.
         area: pixels that show it.
         mean_ab: mean CIE a* and b* of its pixels.
-        is_whole: nothing seems to stand before it, so that it can be removed.
-        is_liftable: it also lies wholly inside the image, so that it can be pasted elsewhere.
+        is_whole: nothing seems to stand before it.
+        is_removable: it is whole, and what stands behind it can be guessed.
+        is_liftable: it is whole and wholly inside the image, so that it can be pasted elsewhere.
     """
 
     id: int
@@ -52,6 +58,7 @@ class Instance:
     area: int
     mean_ab: tuple[float, float]
     is_whole: bool
+    is_removable: bool
     is_liftable: bool
 
 
@@ -211,31 +218,37 @@ def _described(
     ids = np.zeros(image.shape[:2], np.uint8)
     for number, annotation in enumerate(order[:MOST_OBJECTS], 1):
         ids[masks[annotation]] = number
-    lab = srgb8_to_lab(image)
-    instances = []
-    for number, annotation in enumerate(order[:MOST_OBJECTS], 1):
-        mask = ids == number
-        bounds = mask_bounds(mask)
-        if bounds is None:
-            continue
-        x0, y0, x1, y1 = (int(edge) for edge in bounds)
-        rim = ndimage.binary_dilation(mask, iterations=RIM_PX) & ~mask
-        is_whole = bool(rim.any() and (ids[rim] == 0).mean() >= FREE_RIM)
-        is_inside = min(x0, y0) > 0 and x1 < image.shape[1] and y1 < image.shape[0]
-        mean_a, mean_b = (round(float(mean), 6) for mean in lab[mask][:, 1:].mean(axis=0))
-        instances.append(
-            Instance(
-                id=number,
-                annotation=annotation,
-                category=categories[annotation],
-                box=(x0, y0, x1, y1),
-                area=int(mask.sum()),
-                mean_ab=(mean_a, mean_b),
-                is_whole=is_whole,
-                is_liftable=is_whole and is_inside,
-            )
-        )
+    instances = [
+        _instance(number, annotation, categories[annotation], image, ids)
+        for number, annotation in enumerate(order[:MOST_OBJECTS], 1)
+        if (ids == number).any()  # not wholly hidden
+    ]
     return Photograph(name, image, ids, tuple(instances))
+
+
+def _instance(
+    number: int, annotation: int, category: str, image: np.ndarray, ids: np.ndarray
+) -> Instance:
+    mask = ids == number
+    x0, y0, x1, y1 = (int(edge) for edge in mask_bounds(mask) or ())
+    mean_ab = srgb8_to_lab(image[mask])[:, 1:].mean(axis=0)
+    grown = ndimage.binary_dilation(mask, iterations=RIM_PX)
+    rim = grown & ~mask
+    around = ndimage.binary_dilation(mask, iterations=SURROUNDINGS_PX) & ~grown & (ids == 0)
+    is_whole = bool(rim.any() and (ids[rim] == 0).mean() >= FREE_RIM)
+    is_calm = bool(around.any() and image[around].std(axis=0).mean() <= CALM_LEVELS)
+    is_inside = min(x0, y0) > 0 and x1 < image.shape[1] and y1 < image.shape[0]
+    return Instance(
+        id=number,
+        annotation=annotation,
+        category=category,
+        box=(x0, y0, x1, y1),
+        area=int(mask.sum()),
+        mean_ab=(round(float(mean_ab[0]), 6), round(float(mean_ab[1]), 6)),
+        is_whole=is_whole,
+        is_removable=is_whole and is_calm,
+        is_liftable=is_whole and is_inside,
+    )
 
 
 def _warn(what: Any, why: Any) -> None:

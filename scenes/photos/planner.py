@@ -87,10 +87,10 @@ def _try_photo(
     free = _shuffled(rng, [inst for inst in own if inst.is_whole])
     new_count = sum(pasted for _, pasted in wanted)
     low, high = difficulty.objects
-    if len(free) < len(wanted) - new_count or not low <= len(own) + new_count <= high:
+    if not low <= len(own) + new_count <= high:
         return None
     taken = np.isin(photo.ids, [inst.id for inst in own])
-    next_id = len(photo.instances) + 1
+    next_id = 1 + max((inst.id for inst in photo.instances), default=0)
     changes = []
     for kind, is_pasted in wanted:
         if is_pasted:
@@ -98,7 +98,11 @@ def _try_photo(
             next_id += 1
             change = new and PhotoChange(kind, *((None, new) if kind == "add" else (new, None)))
         else:
-            change = _changed(rng, kind, free.pop(), photo, album, taken, least_px)
+            fit = [inst for inst in free if inst.is_removable or kind == "color"]
+            if not fit:
+                return None
+            free.remove(fit[-1])
+            change = _changed(rng, kind, fit[-1], photo, album, taken, least_px)
         if not change:
             return None
         changes.append(change)
