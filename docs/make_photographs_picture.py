@@ -14,8 +14,8 @@ from dig_env.drawing import draw_pair
 from scenes import PHOTO_STAGES, Album, Difficulty, photo_pair
 
 FOLDER = Path(__file__).parent
-SIZE = (240, 180)
-SEEDS = {"color": (2, 3), "add": (0, 1), "delete": (10, 11), "replace": (12, 14)}
+SIZE = (320, 240)
+SEEDS = {"color": (3, 6), "add": (16, 20), "delete": (22, 10), "replace": (20, 27)}
 GUTTER_PX = 6
 
 
@@ -29,8 +29,8 @@ def main() -> None:
             for change, seeds in SEEDS.items()
         ]
     path = FOLDER / "photographs.webp"
-    sheet = np.vstack(rows)[:-GUTTER_PX, :-GUTTER_PX]
-    Image.fromarray(sheet).save(path, quality=85, method=6)
+    sheet = Image.fromarray(np.vstack(rows)[:-GUTTER_PX, :-GUTTER_PX])
+    sheet.resize((sheet.width * 3 // 4, sheet.height * 3 // 4)).save(path, quality=85, method=6)
     print(f"{path}: {path.stat().st_size / 1000:.0f} kB")
 
 
