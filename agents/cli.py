@@ -13,6 +13,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from agents.blender_install import install_blender
+from agents.cli_align import align, eval_align
 from agents.cli_bench import bench
 from agents.cli_eval import eval
 from agents.cli_export import export
@@ -47,6 +48,8 @@ app.command(export)
 app.command(bench)
 app.command(eval)
 app.command(eval_external)
+app.command(align)
+app.command(eval_align)
 
 
 @app.command

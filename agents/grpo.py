@@ -23,9 +23,8 @@ import contextlib
 import ctypes
 import itertools
 import json
-import os
 import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -43,6 +42,7 @@ from agents.monitor import PROGRESS, Monitor, Step
 from agents.rollouts import GroupReward, PairStream
 from agents.settings import GRPORun
 from agents.thinking import set_thinking
+from agents.tracking import wandb_run
 from dig_env import Curriculum, StageCurriculum
 from dig_env.pairs import FreshPairs, PairSource, StoredPairs
 from scenes import STAGES, Pair, PairDataset, RenderSettings, available_cores
@@ -154,7 +154,7 @@ def train_grpo(
         trainer, monitor = _trainer(run, policy, source, curriculum, watched, on_step)
         if checkpoint is not None:
             monitor.load(checkpoint, lambda: trainer._load_rng_state(str(checkpoint)))
-        with _wandb(run, process):
+        with wandb_run(run.wandb, run.out):
             trainer.train(resume_from_checkpoint=checkpoint and str(checkpoint))
         policy.model.eval()
         after = play_held_out(policy, pairs, run)
@@ -321,24 +321,6 @@ def _trained(trainer: GRPOTrainer, run: GRPORun) -> tuple[Any, dict[str, torch.T
     weights = trainer.accelerator.get_state_dict(trainer.model_wrapped)
     # Gathered one by one, tied weights no longer share memory and would be stored twice.
     return model, {k: v for k, v in weights.items() if k not in model.all_tied_weights_keys}
-
-
-@contextlib.contextmanager
-def _wandb(run: GRPORun, process: PartialState) -> Iterator[None]:
-    """What transformers' callback and the monitor log to, if anything: one the caller has open, or
-    one of this run alone."""
-    if run.wandb == "disabled" or not process.is_main_process:
-        yield
-        return
-    import wandb  # here: it takes a second to import, and most runs do without it
-
-    if wandb.run is not None:
-        yield
-        return
-    folder = os.environ.get("WANDB_DIR", run.out)
-    project = os.environ.get("WANDB_PROJECT", "dig-env")
-    with wandb.init(project=project, dir=folder, mode=run.wandb):
-        yield
 
 
 def _trl_config(run: GRPORun, processes: int) -> GRPOConfig:

@@ -94,7 +94,8 @@ def test_messages_are_what_trl_documents(trl):
         assert roles == ["user", "assistant"] * (len(roles) // 2)
         parts = [part for message in row["messages"] for part in message["content"]]
         assert {part["type"] for part in parts} <= {"image", "text"}
-        assert sum(part["type"] == "image" for part in parts) == len(row["images"])
+        slots = [bool(part["object"]) for part in parts if part["type"] == "image"]
+        assert slots == [False] + [True] * (len(row["images"]) - 1), "all but the first are crops"
         assert all(part["text"] for part in parts if part["type"] == "text")
         assert row["images"][0].size == (SMALL.width, SMALL.height)
         assert all(crop.size == (32, 32) for crop in row["images"][1:])

@@ -20,7 +20,7 @@ from dig_env.align.questions import IMAGE, OBJECT
 from dig_env.drawing import png
 from scenes.files import write_whole
 
-_CONTENT = pa.list_(pa.struct([("type", STRING), ("text", STRING)]))
+_CONTENT = pa.list_(pa.struct([("type", STRING), ("text", STRING), ("object", pa.bool_())]))
 _COLUMNS = {
     "messages": pa.list_(pa.struct([("role", STRING), ("content", _CONTENT)])),
     "images": IMAGES,
@@ -58,8 +58,9 @@ class Example:
 def write_trl(out: Path, split: str, index: int, examples: Sequence[Example]) -> str:
     """A Parquet file with the columns that TRL's SFTTrainer takes, and some of ours.
 
-    ``messages``: role and content parts, {"type": "image"} or {"type": "text", "text": ...};
-    ``images``: PNG files, the image first, then the crops in the order of their slots.
+    ``messages``: role and content parts, {"type": "image"}, {"type": "image", "object": True} for a
+    crop, or {"type": "text", "text": ...}; ``images``: PNG files, the image first, then the crops
+    in the order of their slots.
 
     Returns:
         Its path relative to ``out``.

@@ -13,14 +13,16 @@ from transformers import (
     AutoProcessor,
 )
 
-from agents.compact.assembly import assemble, build_model, train_only
+from agents.compact.assembly import PARTS, assemble, build_model, train_only
 from agents.compact.configuration import CompactConfig, PairEncoderConfig
 from agents.compact.modeling import CompactForConditionalGeneration, CompactModel
 from agents.compact.pair_encoder import PairEncoder
 from agents.compact.processing import CompactImageProcessor, CompactProcessor
 from agents.compact.tokenization import build_tokenizer
+from agents.compact.vocabulary import with_words_of
 
 __all__ = [
+    "PARTS",
     "CompactConfig",
     "CompactForConditionalGeneration",
     "CompactImageProcessor",
@@ -32,6 +34,7 @@ __all__ = [
     "build_model",
     "build_tokenizer",
     "train_only",
+    "with_words_of",
 ]
 
 AutoConfig.register("dig_pair_encoder", PairEncoderConfig)

@@ -1,0 +1,199 @@
+"""Supervised stages of the compact model's road, over TRL's ``SFTTrainer``."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import PartialState
+from transformers import PrinterCallback, ProgressCallback, TrainerCallback
+from trl import SFTConfig, SFTTrainer
+
+from agents.align.conversations import Conversations
+from agents.align.stages import AlignRun
+from agents.compact import CompactForConditionalGeneration, train_only, with_words_of
+from agents.mllm import EMBEDDED, MLLMPolicy
+from agents.tracking import wandb_run
+from scenes.files import write_folder_whole, write_whole
+
+TRAINER = "trainer"
+"""Folder of the trainer's own checkpoints, within ``AlignRun.out``."""
+FREE = ("out", "save_every", "wandb")
+"""Settings that a run may change when it goes on."""
+LOGGED_EVERY = 10
+"""Steps over which a loss is averaged."""
+
+
+@dataclass(frozen=True)
+class AlignResult:
+    """What a stage leaves behind.
+
+    Attributes:
+        run: its settings.
+        checkpoint: folder with the model and its processor.
+        losses: (step, mean loss of the assistant's tokens over the steps before).
+        questions: seen, pairs not counted.
+        seconds: wall time of the training.
+    """
+
+    run: AlignRun
+    checkpoint: Path
+    losses: list[tuple[int, float]]
+    questions: int
+    seconds: float
+
+
+def train_align(
+    run: AlignRun, on_loss: Callable[[int, int, float], None] | None = None
+) -> AlignResult | None:
+    """Train a compact model on instruction data, the assistant's tokens by cross-entropy.
+
+    Called again with the settings of a run that was stopped, it goes on from its last checkpoint.
+
+    Args:
+        run: the settings.
+        on_loss: called every few steps with the step, the number of steps and the mean loss since.
+
+    Returns:
+        What the run left; None in all but the first of several processes.
+
+    Raises:
+        FileNotFoundError: there is no such model, or no such data.
+        ValueError: the data lacks rows of a task, the model is not a compact one, or ``run.out``
+            holds a run with other settings.
+    """
+    out, process = Path(run.out), PartialState()
+    goes_on = _begin(run, process)
+    conversations = Conversations(
+        run.data,
+        run.tasks,
+        turns=run.turns,
+        batch_size=run.batch_size,
+        questions=run.questions,
+        epochs=run.epochs,
+        pairs=run.pairs,
+        pair_share=run.pair_share,
+        seed=run.seed,
+    )
+    model, processor = _load(run, conversations.texts)
+    train_only(model, *run.train)
+    log = _Log(on_loss)
+    trainer = SFTTrainer(
+        model=model,
+        args=_sft_config(run, process.num_processes),
+        train_dataset=conversations.dataset,
+        processing_class=processor,
+        callbacks=[log],
+    )
+    for printer in (PrinterCallback, ProgressCallback):
+        trainer.remove_callback(printer)
+    begun = time.perf_counter()
+    with wandb_run(run.wandb, run.out):
+        trainer.train(resume_from_checkpoint=goes_on)
+    seconds = time.perf_counter() - begun
+    trained = trainer.accelerator.unwrap_model(trainer.model)
+    weights = trainer.accelerator.get_state_dict(trainer.model_wrapped)
+    if not process.is_main_process:
+        return None
+
+    def save(folder: Path) -> None:
+        trained.save_pretrained(folder, state_dict=weights)
+        processor.save_pretrained(folder)
+
+    write_folder_whole(out / "checkpoint", save)
+    history = [entry for entry in trainer.state.log_history if "loss" in entry]
+    record = {"questions": conversations.questions, "seconds": round(seconds, 1), "log": history}
+    write_whole(out / "history.json", json.dumps(record).encode() + b"\n")
+    shutil.rmtree(out / TRAINER, ignore_errors=True)
+    losses = [(entry["step"], entry["loss"]) for entry in history]
+    return AlignResult(run, out / "checkpoint", losses, conversations.questions, seconds)
+
+
+class _Log(TrainerCallback):
+    def __init__(self, on_loss: Callable[[int, int, float], None] | None) -> None:
+        self._on_loss = on_loss
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
+        if self._on_loss is not None and "loss" in logs and state.is_world_process_zero:
+            self._on_loss(state.global_step, state.max_steps, logs["loss"])
+
+
+def _begin(run: AlignRun, process: PartialState) -> bool:
+    """Note the settings in ``run.out``; whether there is a checkpoint to go on from.
+
+    Raises:
+        ValueError: a run with other settings is there.
+    """
+    path = Path(run.out, "run.json")
+    now = json.loads(json.dumps(asdict(run)))
+    if path.is_file():
+        then = json.loads(path.read_text())
+        different = [name for name in now if then[name] != now[name] and name not in FREE]
+        if different:
+            name = different[0]
+            raise ValueError(
+                f"{run.out} holds a run with {name}={then[name]!r}, not {now[name]!r}: give its "
+                "settings to go on with it, or another --out"
+            )
+    process.wait_for_everyone()
+    if process.is_main_process:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(path, json.dumps(now, indent=1).encode() + b"\n")
+    return any(Path(run.out, TRAINER).glob("checkpoint-*/trainer_state.json"))
+
+
+def _load(run: AlignRun, texts: list[str]) -> tuple[CompactForConditionalGeneration, Any]:
+    """The model to train, in float32, with a token for each word of the texts."""
+    policy = MLLMPolicy.from_pretrained(
+        EMBEDDED.get(run.model, run.model), device="cpu", dtype="float32"
+    )
+    if not isinstance(policy.model, CompactForConditionalGeneration):
+        raise ValueError(
+            f"{run.model} is a {policy.model.config.model_type}: the stages train a compact model, "
+            'such as "tiny" or one from agents.compact.assemble; train others with TRL\'s '
+            "SFTTrainer on the same data"
+        )
+    torch.manual_seed(run.seed)  # new words begin alike in every process, and in every run
+    return with_words_of(policy.model, policy.processor, texts)
+
+
+def _sft_config(run: AlignRun, processes: int) -> SFTConfig:
+    settings: dict[str, Any] = {
+        "output_dir": str(Path(run.out, TRAINER)),
+        "per_device_train_batch_size": run.batch_size // processes,
+        "num_train_epochs": 1,  # their order holds all epochs
+        "train_sampling_strategy": "sequential",
+        "learning_rate": run.learning_rate,
+        "lr_scheduler_type": "cosine",
+        "warmup_steps": run.warmup,  # below 1: a share of all
+        "weight_decay": 0.0,
+        "assistant_only_loss": True,
+        "max_length": None,
+        "seed": run.seed,
+        "logging_steps": LOGGED_EVERY,
+        "save_strategy": "steps" if run.save_every else "no",
+        "save_steps": max(run.save_every, 1),
+        "save_total_limit": 2,
+        "dataloader_pin_memory": False,
+        "report_to": [] if run.wandb == "disabled" else ["wandb"],
+        "bf16": False,
+        "activation_checkpointing": False,
+        "remove_unused_columns": False,
+    }
+    settings |= run.trl
+    at_once = settings["per_device_train_batch_size"] * processes
+    parts, left = divmod(run.batch_size, at_once)
+    if left or settings.setdefault("gradient_accumulation_steps", parts) != parts:
+        raise ValueError(
+            f"batch_size={run.batch_size} is not per_device_train_batch_size="
+            f"{settings['per_device_train_batch_size']} x {processes} processes x "
+            f"gradient_accumulation_steps={settings.get('gradient_accumulation_steps', parts)}: "
+            "choose them so that it is"
+        )
+    return SFTConfig(**settings)

@@ -1,0 +1,190 @@
+"""Experiment 5: what multi-scale data, global data and GRPO on pairs do for grounding and for
+hallucination.
+
+    python examples/reproduce/align.py
+
+The questions of TinyGroundingGPT's Tables 4 and 5 (arXiv 2411.09691) and of DiG's transfer claim
+(arXiv 2512.12633), three seeds each, on held-out scenes. All arms begin at what stage 1b of
+`align_road.py` left, and two arms that are compared see the same number of questions:
+
+1. multi-scale data (stage 2) or more of stage 1's: accuracy of text_to_box at an IoU of 0.5;
+2. after that, global data (stage 3) or more of stage 2's: existence as in POPE;
+3. after that, GRPO on pairs, which has nothing of either task, or none.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import platform
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import align_road
+import numpy as np
+import torch
+import tyro
+from align_road import Road
+
+from agents.intervals import CONFIDENCE
+from dig_env.align import TASKS
+from scenes import STAGES, available_cores
+from scenes.files import write_whole
+
+COMPARED = {
+    "multi-scale data": ("2", "no_multi_scale"),
+    "global data": ("3", "no_global"),
+    "GRPO on pairs": ("grpo", "3"),
+}
+"""Each question's arms: with, and without."""
+
+RESAMPLES = 10_000
+
+
+@dataclass(frozen=True)
+class AlignExperiment(Road):
+    """Settings of this experiment; ``seed`` is that of the shared stages 1a and 1b.
+
+    Attributes:
+        seeds: of the order in which the arms learn, and of GRPO.
+        episodes: test questions of each task.
+        processes: runs side by side, with a thread each.
+        out: file for the results.
+    """
+
+    seeds: tuple[int, ...] = (0, 1, 2)
+    episodes: int = 400
+    processes: int = 2
+    out: Path = Path("docs/results/align_experiments.json")
+
+
+def main(settings: AlignExperiment) -> None:
+    """Train and evaluate what is missing, compare, and write the table."""
+    align_road.write_data(settings)
+    # A process a run: what a run leaves in memory must not reach the next.
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(settings.processes, context, max_tasks_per_child=1) as pool:
+        pool.submit(foundation, settings).result()
+        for future in as_completed([pool.submit(arms, settings, s) for s in settings.seeds]):
+            print(future.result(), flush=True)
+    table = {
+        question: {
+            task: compare(*(evaluations(settings, arm, task) for arm in with_and_without))
+            for task in TASKS
+        }
+        | {stage: compare_f1(settings, stage, *with_and_without) for stage in STAGES}
+        for question, with_and_without in COMPARED.items()
+    }
+    results = {
+        "command": "python examples/reproduce/align.py",
+        "machine": f"{available_cores()} cores, {platform.machine()}, {platform.system()}",
+        "settings": json.loads(json.dumps(asdict(settings), default=str)),
+        "confidence": CONFIDENCE,
+        "table": table,
+    }
+    write_whole(settings.out, json.dumps(results, indent=1).encode() + b"\n")
+    for question, rows in table.items():
+        for task, numbers in rows.items():
+            shown = ("{:.3f} [{:.3f}, {:.3f}]".format(*number) for number in numbers.values())
+            print(question, task, dict(zip(numbers, shown, strict=True)))
+    print(f"results: {settings.out}")
+
+
+def foundation(settings: AlignExperiment) -> Path:
+    """Stages 1a and 1b, which all arms share."""
+    torch.set_num_threads(1)
+    model: str | Path = settings.model
+    for name in ("1a", "1b"):
+        model = align_road.stage(settings, model, align_road.place(settings, name), name=name)
+    return model
+
+
+def arms(settings: AlignExperiment, seed: int) -> str:
+    """All runs of a seed, each evaluated."""
+    torch.set_num_threads(1)
+    road = replace(settings, seed=seed)
+    base = foundation(road)
+    place, stage = partial(align_road.place, road), align_road.stage
+    _, _, second, third = settings.questions
+    models = {"2": stage(road, base, place("2"), name="2")}
+    models["no_multi_scale"] = stage(
+        road, base, place("no_multi_scale"), name="1b", questions=second
+    )
+    models["3"] = stage(road, models["2"], place("3"), name="3")
+    models["no_global"] = stage(road, models["2"], place("no_global"), name="2", questions=third)
+    models["grpo"] = align_road.grpo(road, models["3"], place("grpo"))
+    for checkpoint in models.values():
+        align_road.evaluate(road, checkpoint, tuple(TASKS), settings.episodes)
+    return f"seed {seed} is done"
+
+
+def evaluations(settings: AlignExperiment, arm: str, task: str) -> np.ndarray:
+    """(runs, questions, 3) of one arm: right, said yes, yes is true; all 0 or 1."""
+    rows = []
+    for seed in settings.seeds:
+        path = settings.runs / f"seed{seed}" / arm / f"evaluation-{settings.episodes}.json"
+        answers = json.loads(path.read_text())["answers"][task]
+        rows.append([[right, read == "yes", truth is True] for _, right, read, truth in answers])
+    return np.array(rows, dtype=float)
+
+
+def compare(with_it: np.ndarray, without: np.ndarray) -> dict[str, list[float]]:
+    """[value, low, high] of each arm's numbers and of their differences, question by question."""
+    measures: dict[str, Callable[[np.ndarray], Any]] = {"accuracy": lambda sums: sums[..., 0]}
+    if with_it[..., 2].any():  # existence: yes is positive
+        measures |= {"f1": _f1, "yes_rate": lambda sums: sums[..., 1]}
+    result = {}
+    for name, measure in measures.items():
+        drawn = _resampled(np.stack([_sums(with_it), _sums(without)]))
+        values = [measure(part) for part in drawn]
+        pairs = {"with": values[0], "without": values[1], "gain": values[0] - values[1]}
+        result |= {f"{name} {key}": _interval(value) for key, value in pairs.items()}
+    return result
+
+
+def _sums(answers: np.ndarray) -> np.ndarray:
+    """(runs, questions, 4): right, said yes, yes is true, both."""
+    both = answers[..., 1] * answers[..., 2]
+    return np.concatenate([answers, both[..., None]], axis=-1)
+
+
+def _resampled(values: np.ndarray, seed: int = 0) -> np.ndarray:
+    """(arms, 1 + RESAMPLES, columns): means over runs and questions, then over such drawn anew."""
+    rng = np.random.default_rng(seed)
+    _, runs, questions, _ = values.shape
+    of_runs = rng.multinomial(runs, np.full(runs, 1 / runs), RESAMPLES) / runs
+    of_questions = rng.multinomial(questions, np.full(questions, 1 / questions), RESAMPLES)
+    drawn = np.einsum("kr,arqc,kq->akc", of_runs, values, of_questions / questions, optimize=True)
+    return np.concatenate([values.mean(axis=(1, 2))[:, None], drawn], axis=1)
+
+
+def _f1(sums: np.ndarray) -> np.ndarray:
+    return 2 * sums[..., 3] / np.maximum(sums[..., 1] + sums[..., 2], 1e-9)
+
+
+def _interval(values: np.ndarray) -> list[float]:
+    tail = 50 * (1 - CONFIDENCE)
+    low, high = np.percentile(values[1:], [tail, 100 - tail])
+    return [round(float(number), 4) for number in (values[0], low, high)]
+
+
+def compare_f1(
+    settings: AlignExperiment, stage: str, with_it: str, without: str
+) -> dict[str, list[float]]:
+    """The same of the F1 on pairs."""
+    scores = []
+    for arm in (with_it, without):
+        paths = [settings.runs / f"seed{s}" / arm for s in settings.seeds]
+        name = f"evaluation-{settings.episodes}.json"
+        scores.append([json.loads((path / name).read_text())["pairs"][stage] for path in paths])
+    drawn = _resampled(np.array(scores)[..., None])[..., 0]
+    pairs = {"with": drawn[0], "without": drawn[1], "gain": drawn[0] - drawn[1]}
+    return {f"F1 {key}": _interval(value) for key, value in pairs.items()}
+
+
+if __name__ == "__main__":
+    main(tyro.cli(AlignExperiment))
