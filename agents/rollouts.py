@@ -75,7 +75,6 @@ class PairStream:
 
     def rows(self) -> Iterator[dict[str, Any]]:
         """Rows for TRL: a conversational prompt, two images, and the truth for the reward."""
-        messages = pair_messages(instruction("norm1000"))
         settings = self._source.settings
         blank = Image.new("RGB", (settings.width, settings.height))
         while True:
@@ -85,7 +84,8 @@ class PairStream:
             planned = self._ahead.popleft()
             self._handed.append(planned)
             self.count += 1
-            row = {"prompt": messages, "images": [blank, blank], "truth": []}
+            prompt = instruction("norm1000", difficulty=STAGES[planned.stage])
+            row = {"prompt": pair_messages(prompt), "images": [blank, blank], "truth": []}
             if planned.pair is not None:
                 begun = time.monotonic()
                 pair = planned.pair.result()

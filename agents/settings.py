@@ -8,7 +8,7 @@ from typing import Any
 import tyro
 
 from dig_env import RewardConfig
-from scenes import STAGES
+from scenes import PAPER_STAGES, STAGES
 
 WANDB_MODES = ("disabled", "offline", "online")
 
@@ -57,7 +57,7 @@ class GRPORun:
     model: str = "tiny-start"
     thinking: bool | None = None
     lora: tyro.conf.Suppress[dict[str, Any] | None] = None
-    stages: tuple[str, ...] = tuple(STAGES)
+    stages: tuple[str, ...] = PAPER_STAGES
     promote_at: float = 0.7
     demote_below: float | None = None
     window: int = 128

@@ -25,8 +25,9 @@ import numpy as np
 import tyro
 
 from scenes import QUALITIES, STAGES, PairPlan, RenderSettings, available_cores, plan_pair
+from scenes.color import to_srgb8
 from scenes.files import write_whole
-from scenes.film import Darkroom, to_srgb8
+from scenes.film import Darkroom
 from scenes.imaging import photograph
 from scenes.process import Shot, WorkerProcess
 
@@ -165,7 +166,9 @@ def _references(scenes: list[PairPlan], folder: Path) -> list[np.ndarray]:
 
 
 def _expose(worker: WorkerProcess, plan: PairPlan) -> Any:
-    (exposure,) = worker.expose(plan.camera, plan.lights, [Shot(plan.scene_a)], timeout_s=3600)
+    (exposure,) = worker.expose(
+        plan.camera, plan.lights, plan.scenery, [Shot(plan.scene_a)], timeout_s=3600
+    )
     return exposure
 
 

@@ -24,7 +24,7 @@ from PIL import Image
 from scipy import ndimage
 
 import scenes.imaging as imaging
-from scenes import STAGES, RenderSettings, available_cores, plan_pair
+from scenes import PAPER_STAGES, STAGES, RenderSettings, available_cores, plan_pair
 from scenes.files import write_whole
 from scenes.film import Darkroom
 from scenes.influence import influence_mask
@@ -53,7 +53,7 @@ def main(
     worker, darkroom = WorkerProcess(settings, threads), Darkroom(threads)
     try:
         imaging.photograph_fully(plan_pair(0, STAGES["single"]), worker, darkroom, TIMEOUT_S)
-        rows = [_row(stage, pairs, worker, darkroom) for stage in STAGES]
+        rows = [_row(stage, pairs, worker, darkroom) for stage in PAPER_STAGES]
         _draw(picture, worker, darkroom)
     finally:
         worker.kill()

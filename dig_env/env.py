@@ -15,11 +15,11 @@ from gymnasium.utils import EzPickle, seeding
 
 from dig_env.drawing import draw_pair
 from dig_env.frames import COORDINATES
-from dig_env.observation import instruction, observe
+from dig_env.observation import instructions, observe
 from dig_env.pairs import PairSource, pair_source
 from dig_env.reward import score
 from dig_env.reward_config import resolve_reward
-from dig_env.spaces import ConstantText
+from dig_env.spaces import FixedTexts
 from scenes import SEEDS_PER_SPLIT, Difficulty, Pair, resolve_stage
 
 MAX_ANSWER_LENGTH = 16384
@@ -42,11 +42,15 @@ class DiGEnv(gym.Env[dict[str, Any], str], EzPickle):
 
     ## Observation Space
     - ``image_a``, ``image_b``: the images, (H, W, 3) uint8, sRGB.
-    - ``prompt``: a text that asks for the boxes and names the coordinate frame; always the same.
+    - ``prompt``: a text that asks for the boxes and names the coordinate frame. It says more where
+      the stage lets images be equal, has nuisances or moves the camera, and is the same for all
+      pairs of a stage.
 
     ## Rewards
     ``dig_env.score(answer, truth).total``, from 0 to 1: format, F1 and mean IoU after Hungarian
-    matching, by default as 0.1 format + 0.45 F1 + 0.45 IoU. ``reward`` sets the weights.
+    matching, by default as 0.1 format + 0.45 F1 + 0.45 IoU. ``reward`` sets the weights. Where
+    nothing differs, the empty list ``[]`` earns 1. Where the camera moves, the box of a difference
+    is that in image A, or in image B if only that one shows the object.
 
     ## Starting State
     A pair whose seed is drawn from ``split``'s range by the environment's own generator, or is
@@ -59,8 +63,9 @@ class DiGEnv(gym.Env[dict[str, Any], str], EzPickle):
     "truth": one {"change": name, "box": [x_min, y_min, x_max, y_max] in pixels} a difference.
 
     ## Arguments
-    - ``stage``: "single" (default), "dual", "mixed", or a dictionary of ``scenes.Difficulty``
-      fields, such as ``{"differences": (2, 3), "changes": ["color"]}``.
+    - ``stage``: "single" (default), "dual", "mixed", "subtle", "cluttered", "nuisance", "extreme",
+      or a dictionary of ``scenes.Difficulty`` fields, such as
+      ``{"differences": (2, 3), "changes": ["color"]}``.
     - ``width``, ``height``: image size in pixels (320, 240).
     - ``quality``: "draft", "standard" (default) or "high".
     - ``device``: "auto" (default), "cpu" or "gpu": where Cycles renders.
@@ -156,7 +161,7 @@ class DiGEnv(gym.Env[dict[str, Any], str], EzPickle):
         self.observation_space = spaces.Dict(
             image_a=spaces.Box(0, 255, (height, width, 3), np.uint8),
             image_b=spaces.Box(0, 255, (height, width, 3), np.uint8),
-            prompt=ConstantText(instruction(coordinates, self._size)),
+            prompt=FixedTexts(instructions(coordinates, self._size)),
         )
         self.action_space = spaces.Text(MAX_ANSWER_LENGTH, min_length=0, charset=string.printable)
 

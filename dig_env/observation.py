@@ -1,11 +1,15 @@
-"""What a policy sees and is asked. The count, the stage and the boxes are never in it."""
+"""What a policy sees and is asked. The count and the boxes are never in it.
+
+Of the stage the prompt tells what a player must know to answer: whether nothing may differ, whether
+nuisances may, and which image's boxes count where the camera moves.
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
 from dig_env.frames import frame_size
-from scenes import Pair
+from scenes import Difficulty, Pair
 
 _PIXELS = "pixels, the image being {width:.0f} wide and {height:.0f} high"
 _FRAMES = {
@@ -22,21 +26,53 @@ def frame_words(coordinates: str, size: tuple[int, int] | None = None) -> str:
     return _FRAMES[coordinates].format(width=width, height=height)
 
 
-def instruction(coordinates: str = "norm1000", size: tuple[int, int] | None = None) -> str:
+def instruction(
+    coordinates: str = "norm1000",
+    size: tuple[int, int] | None = None,
+    difficulty: Difficulty = Difficulty(),
+) -> str:
     """The instruction that accompanies the two images.
 
     Args:
         coordinates: the frame to answer in, one of ``dig_env.COORDINATES``.
         size: the image's (width, height); used for frames in pixels only.
+        difficulty: of the stage. The text differs for those where nothing may differ, for those
+            with nuisances, and for those where the camera moves.
 
     Raises:
         ValueError: unknown ``coordinates``, or a frame in pixels without a size.
     """
-    return (
-        "The two images show the same scene with one or more differences. Find every difference "
+    may_be_equal = difficulty.differences[0] == 0
+    text = (
+        "The two images show the same scene with "
+        f"{'any number of differences or none' if may_be_equal else 'one or more differences'}. "
+        "Find every difference "
         "and answer with a list of boxes [[x_min, y_min, x_max, y_max], ...], one box around each "
         f"difference, in {frame_words(coordinates, size)}."
     )
+    if may_be_equal:
+        text += " If nothing differs, answer with the empty list []."
+    if difficulty.disturbs:
+        text += " Camera, light and image quality may differ as well, which does not count."
+    if difficulty.camera_shift:
+        text += (
+            " Box each difference as the first image shows it, or as the second does if only that "
+            "one shows it."
+        )
+    return text
+
+
+def instructions(
+    coordinates: str = "norm1000", size: tuple[int, int] | None = None
+) -> tuple[str, ...]:
+    """Every text that ``instruction`` may give, whatever the difficulty; that of the paper's stages
+    first. Same arguments and errors."""
+    kinds = [
+        Difficulty(differences=(least, 1), noise=noise, camera_shift=shift)
+        for least in (1, 0)
+        for noise, shift in ((0.0, 0.0), (1.0, 0.0), (0.0, 1.0))
+    ]
+    return tuple(instruction(coordinates, size, kind) for kind in kinds)
 
 
 def observe(pair: Pair, coordinates: str = "norm1000") -> dict[str, Any]:
@@ -45,5 +81,5 @@ def observe(pair: Pair, coordinates: str = "norm1000") -> dict[str, Any]:
     return {
         "image_a": pair.image_a.copy(),
         "image_b": pair.image_b.copy(),
-        "prompt": instruction(coordinates, (width, height)),
+        "prompt": instruction(coordinates, (width, height), pair.plan.difficulty),
     }

@@ -20,8 +20,8 @@ from PIL import Image
 from dig_env.answers import format_boxes, parse_boxes
 from dig_env.boxes import Boxes
 from dig_env.env import DiGEnv
-from dig_env.observation import instruction, observe
-from dig_env.spaces import ConstantText
+from dig_env.observation import instructions, observe
+from dig_env.spaces import FixedTexts
 from scenes import PhotoPlan, Renderer
 
 MAX_FACTOR = 8
@@ -258,11 +258,11 @@ class DiGZoomEnv(DiGEnv):
         self._turns, self._turn_cost = turns, float(turn_cost)
         self._turns_left = turns
         self._renderer = Renderer(self.source.settings) if zoom == "render" else None
-        self._prompt = instruction(self.coordinates, self._size) + _offer(turns)
+        prompts = instructions(self.coordinates, self._size)
         self.observation_space = spaces.Dict(
             dict(self.observation_space)
             | {
-                "prompt": ConstantText(self._prompt),
+                "prompt": FixedTexts([prompt + _offer(turns) for prompt in prompts]),
                 "zoom": self.observation_space["image_a"],
                 "shown": spaces.Discrete(3),
                 "region": spaces.Box(0.0, 1.0, (4,), np.float64),
@@ -311,7 +311,7 @@ class DiGZoomEnv(DiGEnv):
             zoom, box = self._enlarged(asked.image, asked.region), asked.region.box
             shown = "AB".index(asked.image) + 1
         return seen | {
-            "prompt": self._prompt,
+            "prompt": seen["prompt"] + _offer(self._turns),
             "zoom": zoom,
             "shown": np.int64(shown),
             "region": box,

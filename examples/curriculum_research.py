@@ -47,7 +47,14 @@ from dig_env import (
     ScheduledCurriculum,
     StageCurriculum,
 )
-from scenes import STAGES, Pair, PairDataset, RenderSettings, available_cores, render_dataset
+from scenes import (
+    PAPER_STAGES,
+    Pair,
+    PairDataset,
+    RenderSettings,
+    available_cores,
+    render_dataset,
+)
 from scenes.files import write_whole
 
 REFERENCE = "mixed only"
@@ -135,9 +142,9 @@ def main(settings: Settings) -> None:
     results = summary(settings, outcomes)
     write_whole(settings.out, json.dumps(results, indent=1).encode() + b"\n")
     draw(outcomes, settings.plot)
-    print(f"| F1 | {' | '.join(STAGES)} | mixed, less {REFERENCE} |\n|---|{'---|' * 4}")
+    print(f"| F1 | {' | '.join(PAPER_STAGES)} | mixed, less {REFERENCE} |\n|---|{'---|' * 4}")
     for name, row in results["table"].items():
-        cells = [row[stage]["f1"] for stage in STAGES] + [row.get("gain_on_mixed")]
+        cells = [row[stage]["f1"] for stage in PAPER_STAGES] + [row.get("gain_on_mixed")]
         texts = ("{:.2f} [{:.2f}, {:.2f}]".format(*cell) if cell else "" for cell in cells)
         print(f"| {name} | {' | '.join(texts)} |")
     print(f"results: {settings.out}\nplot: {settings.plot}")
@@ -152,7 +159,7 @@ def render_missing(settings: Settings) -> None:
     }
     size = RenderSettings(width=64, height=48, quality="draft")
     for split, count in counts.items():
-        wanted = dict.fromkeys(STAGES, count)
+        wanted = dict.fromkeys(PAPER_STAGES, count)
         render_dataset(settings.pairs, wanted, split, size, pairs_per_file=500)
 
 
@@ -202,7 +209,7 @@ def train(settings: Settings, name: str, seed: int) -> str:
         "held_out": test(settings, SB3Policy(model, view)),
     }
     write_whole(path, json.dumps(outcome).encode() + b"\n")
-    f1 = [f"{stage} {curve.points[-1][f'{stage}_f1']:.2f}" for stage in STAGES]
+    f1 = [f"{stage} {curve.points[-1][f'{stage}_f1']:.2f}" for stage in PAPER_STAGES]
     return f"{name}, seed {seed}: {seconds:.0f} s, validation F1 {', '.join(f1)}"
 
 
@@ -248,14 +255,14 @@ def validation_pairs(settings: Settings) -> dict[str, list[Pair]]:
     """The pairs of the learning curve, by stage."""
     dataset = PairDataset(settings.pairs)
     count = settings.validation_pairs
-    seeds = {stage: dataset.pair_seeds(stage, "validation")[:count] for stage in STAGES}
+    seeds = {stage: dataset.pair_seeds(stage, "validation")[:count] for stage in PAPER_STAGES}
     return {stage: [dataset.pair(seed) for seed in of_stage] for stage, of_stage in seeds.items()}
 
 
 def test(settings: Settings, policy: SB3Policy) -> dict[str, list[list[float]]]:
     """[F1, reward] of the policy's answer to each test pair, under the default reward."""
     answered = {}
-    for stage in STAGES:
+    for stage in PAPER_STAGES:
         report = evaluate_stored(
             policy, settings.pairs, stage=stage, episodes=settings.test_pairs, batch_size=64
         )
@@ -278,13 +285,17 @@ def summary(settings: Settings, outcomes: dict[str, list[dict[str, Any]]]) -> di
                 "reward": runs_interval(values(name, stage)[..., 1]),
                 "f1_of_seeds": values(name, stage)[..., 0].mean(axis=1).round(4).tolist(),
             }
-            for stage in STAGES
+            for stage in PAPER_STAGES
         }
         if name != REFERENCE and REFERENCE in outcomes:
             more = values(name, "mixed")[..., 0] - values(REFERENCE, "mixed")[..., 0]
             table[name]["gain_on_mixed"] = runs_interval(more)
     kept = ("steps", "training_s", "changes")
-    curve = ("steps", *(f"{stage}_f1" for stage in STAGES), *(f"played_{s}" for s in STAGES))
+    curve = (
+        "steps",
+        *(f"{stage}_f1" for stage in PAPER_STAGES),
+        *(f"played_{s}" for s in PAPER_STAGES),
+    )
     return {
         "command": "python examples/curriculum_research.py",
         "machine": f"{available_cores()} cores, {platform.machine()}, {platform.system()}",
@@ -312,9 +323,9 @@ def draw(outcomes: dict[str, list[dict[str, Any]]], path: Path) -> None:
         f1 = curves(runs, "mixed_f1")
         axes["f1"].plot(steps, f1.T, color=f"C{number}", linewidth=0.5, alpha=0.6)
         axes["f1"].plot(steps, f1.mean(axis=0), color=f"C{number}", linewidth=2, label=name)
-        shares = [curves(runs, f"played_{stage}").mean(axis=0) for stage in STAGES]
-        grays = [str(shade) for shade in np.linspace(0.9, 0.3, len(STAGES))]
-        axes[name].stackplot(steps, shares, labels=list(STAGES), colors=grays)
+        shares = [curves(runs, f"played_{stage}").mean(axis=0) for stage in PAPER_STAGES]
+        grays = [str(shade) for shade in np.linspace(0.9, 0.3, len(PAPER_STAGES))]
+        axes[name].stackplot(steps, shares, labels=list(PAPER_STAGES), colors=grays)
         axes[name].set_title(name, fontsize="small", color=f"C{number}")
         axes[name].set(xlim=(0, steps[-1]), ylim=(0, 1), xticks=[], yticks=[])
     axes["f1"].set(ylabel="F1, mixed validation pairs", xlabel="answers learned from")

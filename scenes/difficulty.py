@@ -1,4 +1,4 @@
-"""How hard a pair is: one frozen, validated value, and the paper's three stages."""
+"""How hard a pair is: one frozen, validated value."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+from scenes.families import FamilyError, family_named
 from scenes.vocabulary import CHANGES, PAPER_CHANGES
 
 
@@ -20,11 +21,14 @@ class Difficulty:
 
     Attributes:
         differences: inclusive range of K, the number of changed objects; K is drawn uniformly.
-            At least 1.
+            0 is an identical pair, but for nuisances.
         objects: inclusive range of distinct objects over both images (an added object counts).
-            Drawn uniformly from what is left of the range once K objects must fit.
+            Drawn uniformly from what is left of the range once K objects must fit. About 12 fit at
+            full size, 20 at an ``object_scale`` of 0.9 or less.
         changes: change types to draw from, uniformly and independently for each changed object;
             a subset of ``scenes.CHANGES``. The default is the paper's six.
+        family: the world that the pair shows: "clevr", "tabletop", "shelf", a name given to
+            ``scenes.register_family``, or the path of a folder of .obj and .glb files.
         min_visible: the least part of the image, as a fraction of its pixels, that each object
             must show in every image it stands in. The default is CLEVR's 200 pixels of 320x240.
         min_contrast: the least mean CIE Lab distance (CIE76 Delta E) between the two images over
@@ -35,6 +39,30 @@ class Difficulty:
         max_detached_area: the largest patch, as a fraction of the image's pixels, that may change
             strongly (Delta E 10) without touching the box of a difference. The default is what
             makes an object.
+        color_distance: range of the CIE Lab distance (CIE76, 0 to 100) between the old and the new
+            colour of an object that changes it, before shading; met to within 1, as colours have 8
+            bits. Every object then has a shade of its own, as far from its palette colour, so that
+            a shade alone gives nothing away. None: another colour of the palette, 26 or more away.
+        size_ratio: range of the ratio of the larger to the smaller radius of an object that
+            changes its size, above 1 and below 2. None: from large to small or back, 2.
+        material_contrast: range of the ``contrast`` that an object must show which changes its
+            material, 0 to 100; what lies outside is drawn again. None: ``min_contrast`` or more.
+        object_scale: range of the factor of all radii, 0.25 to 1.5, drawn for each object. A small
+            object stays smaller than any large one: high / low times ``size_ratio`` is below 2.
+        occlusion: range of the part of each changed object's silhouette, 0 to 1, that other
+            objects cover, over both images together and measured on their masks.
+        camera_shift: image B's camera stands up to this far from A's along each axis, in world
+            units (0 to 2), and looks at the same point. A difference is then scored by its box in
+            image A, or in image B where it is only there.
+        light_shift: each light of image B stands up to this far from where it is for image A along
+            each axis, in world units (0 to 5).
+        exposure: image B's linear light is multiplied by a power of two up to this many stops (0 to
+            4) above or below 0.
+        noise: standard deviation of Gaussian noise in image B, in 8-bit levels (0 to 64).
+        jpeg: image B was compressed as JPEG of this quality, 1 to 95; None: not at all.
+
+    The last five are nuisances: they alter image B and are no difference. Each leaves the scene of
+    a pair seed as it is, and contrasts and certificates are those without it.
 
     Raises:
         DifficultyError: a field is out of its range; the message says what is allowed.
@@ -43,13 +71,24 @@ class Difficulty:
     differences: tuple[int, int] = (1, 1)
     objects: tuple[int, int] = (3, 6)
     changes: tuple[str, ...] = PAPER_CHANGES
+    family: str = "clevr"
     min_visible: float = 200 / (320 * 240)
     min_contrast: float = 5.0
     max_bystander_contrast: float = 5.0
     max_detached_area: float = 200 / (320 * 240)
+    color_distance: tuple[float, float] | None = None
+    size_ratio: tuple[float, float] | None = None
+    material_contrast: tuple[float, float] | None = None
+    object_scale: tuple[float, float] = (1.0, 1.0)
+    occlusion: tuple[float, float] = (0.0, 1.0)
+    camera_shift: float = 0.0
+    light_shift: float = 0.0
+    exposure: float = 0.0
+    noise: float = 0.0
+    jpeg: int | None = None
 
     def __post_init__(self) -> None:
-        for name, least in (("differences", 1), ("objects", 1)):
+        for name, least in (("differences", 0), ("objects", 1)):
             object.__setattr__(self, name, _int_range(name, getattr(self, name), least))
         if isinstance(self.changes, str):
             raise DifficultyError(
@@ -61,16 +100,54 @@ class Difficulty:
             raise DifficultyError(
                 f"changes={self.changes!r}: give one or more of {', '.join(CHANGES)}, each once"
             )
+        try:
+            cannot = family_named(self.family).cannot(self.changes)
+        except FamilyError as error:
+            raise DifficultyError(str(error)) from error
+        if cannot:
+            raise DifficultyError(
+                f"changes={self.changes!r} cannot all happen in family {self.family!r}: {cannot}"
+            )
         if self.differences[1] > self.objects[1]:
             raise DifficultyError(
                 f"differences={self.differences} cannot happen to at most {self.objects[1]} "
                 "objects, because each difference takes an object of its own: raise the upper "
                 "end of objects or lower that of differences"
             )
-        _check_number("min_visible", self.min_visible, 0.0, 1.0)
-        _check_number("min_contrast", self.min_contrast, 0.0, 100.0)
-        _check_number("max_bystander_contrast", self.max_bystander_contrast, 0.0, 100.0)
-        _check_number("max_detached_area", self.max_detached_area, 0.0, 1.0)
+        for name, (low, high) in _RANGES.items():
+            value = getattr(self, name)
+            if value is not None:
+                object.__setattr__(self, name, _float_range(name, value, low, high))
+        for name, high in _HIGHEST.items():
+            _check_number(name, getattr(self, name), 0.0, high)
+        if self.jpeg is not None and (type(self.jpeg) is not int or not 1 <= self.jpeg <= 95):
+            raise DifficultyError(f"jpeg={self.jpeg!r}: give a quality from 1 to 95, or None")
+        self._check_sizes()
+        if self.occlusion[0] > 0 and 2 * self.differences[1] > self.objects[1]:
+            raise DifficultyError(
+                f"occlusion={self.occlusion} asks for an object before each of up to "
+                f"{self.differences[1]} changed ones, and there are at most {self.objects[1]}: "
+                "raise the upper end of objects or lower that of differences"
+            )
+
+    def _check_sizes(self) -> None:
+        if self.size_ratio is not None and self.size_ratio[0] <= 1.0:
+            raise DifficultyError(
+                f"size_ratio={self.size_ratio!r}: 1 is no change; give a low end above it"
+            )
+        spread = self.object_scale[1] / self.object_scale[0] * (self.size_ratio or (1.0, 1.0))[1]
+        if spread >= 2.0:
+            raise DifficultyError(
+                f"object_scale={self.object_scale} with size_ratio={self.size_ratio} lets small "
+                f"objects be as large as large ones: high / low of the one times the high end of "
+                f"the other is {spread:g}; keep it below 2"
+            )
+
+    @property
+    def disturbs(self) -> bool:
+        """Is there a nuisance?"""
+        strengths = (self.camera_shift, self.light_shift, self.exposure, self.noise)
+        return any(strengths) or self.jpeg is not None
 
     def to_json(self) -> dict[str, Any]:
         """A dictionary of plain JSON values; ``from_json`` gives an equal Difficulty back."""
@@ -109,45 +186,44 @@ def _int_range(name: str, value: Any, least: int) -> tuple[int, int]:
     return (low, high)
 
 
+def _float_range(name: str, value: Any, least: float, most: float) -> tuple[float, float]:
+    """``value`` as (low, high) with least <= low <= high <= most, or a DifficultyError."""
+    try:
+        low, high = value
+        for end in (low, high):
+            _check_number(name, end, least, most)
+        if low <= high:
+            return (float(low), float(high))
+    except (TypeError, ValueError):
+        pass
+    raise DifficultyError(
+        f"{name}={value!r}: give two numbers (low, high) with {least:g} <= low <= high <= {most:g}"
+    )
+
+
 def _check_number(name: str, value: Any, low: float, high: float) -> None:
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
     if not is_number or not math.isfinite(value) or not low <= value <= high:
         raise DifficultyError(f"{name}={value!r}: give a number from {low:g} to {high:g}")
 
 
-STAGES: dict[str, Difficulty] = {
-    "single": Difficulty(differences=(1, 1)),
-    "dual": Difficulty(differences=(2, 2)),
-    "mixed": Difficulty(differences=(1, 4)),
+_RANGES: dict[str, tuple[float, float]] = {
+    "color_distance": (0.0, 100.0),
+    "size_ratio": (1.0, 2.0),
+    "material_contrast": (0.0, 100.0),
+    "object_scale": (0.25, 1.5),
+    "occlusion": (0.0, 1.0),
 }
-"""The paper's curriculum: one difference, two, then one to four."""
+"""What the ends of each range may be."""
 
-
-def resolve_stage(stage: str | Difficulty | dict[str, Any]) -> tuple[str, Difficulty]:
-    """The (name, Difficulty) that a user's ``stage`` argument means.
-
-    Args:
-        stage: a name from ``STAGES``, a Difficulty, or a dictionary of Difficulty fields. The
-            latter two are called "custom" unless they equal a named stage.
-
-    Raises:
-        DifficultyError: an unknown name or invalid fields.
-    """
-    if isinstance(stage, str):
-        if stage not in STAGES:
-            raise DifficultyError(
-                f"unknown stage {stage!r}; the stages are {', '.join(STAGES)}, or give a "
-                "dictionary of Difficulty fields such as {'differences': (1, 2)}"
-            )
-        return stage, STAGES[stage]
-    if isinstance(stage, dict):
-        stage = Difficulty.from_json(stage)
-    if not isinstance(stage, Difficulty):
-        raise DifficultyError(
-            f"stage={stage!r} is a {type(stage).__name__}; give a stage name "
-            f"({', '.join(STAGES)}), a Difficulty, or a dictionary of its fields"
-        )
-    for name, difficulty in STAGES.items():
-        if stage == difficulty:
-            return name, stage
-    return "custom", stage
+_HIGHEST: dict[str, float] = {
+    "min_visible": 1.0,
+    "min_contrast": 100.0,
+    "max_bystander_contrast": 100.0,
+    "max_detached_area": 1.0,
+    "camera_shift": 2.0,
+    "light_shift": 5.0,
+    "exposure": 4.0,
+    "noise": 64.0,
+}
+"""The largest value of each number; the least is 0."""

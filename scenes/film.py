@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import OpenEXR
 
+from scenes.color import to_srgb8
 from scenes.labels import mask_bounds
 
 _PASSES = {"color": ("Combined", "RGB"), "albedo": ("Denoising Albedo", "RGB")} | {
@@ -191,14 +192,3 @@ def _release(oidn_filter: Any, device: Any, owner: int) -> None:
         with _FORK_GUARD:
             oidn_filter.release()
             device.release()
-
-
-def to_srgb8(linear: np.ndarray) -> np.ndarray:
-    """Linear light to 8-bit sRGB by the curve of IEC 61966-2-1, rounded to nearest.
-
-    Args:
-        linear: float array of any shape; values outside [0, 1] are clipped.
-    """
-    linear = np.clip(linear, 0.0, 1.0)
-    curve = np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
-    return np.rint(curve * 255.0).astype(np.uint8)

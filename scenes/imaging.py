@@ -7,6 +7,7 @@ from scipy import ndimage
 
 from scenes.film import Darkroom, Window
 from scenes.influence import influence_mask
+from scenes.nuisance import disturbed
 from scenes.plan import PairPlan
 from scenes.process import Shot, WorkerProcess
 
@@ -27,15 +28,19 @@ about three standard deviations of the noise that "standard" leaves."""
 def photograph(
     plan: PairPlan, worker: WorkerProcess, darkroom: Darkroom, timeout_s: float
 ) -> Pictures:
-    """Both pictures of a plan, image B rendered only where it can differ from A.
+    """Both pictures of a plan, B without nuisance and rendered only where it can differ from A.
 
     If the rim of the rendered part differs from image A, the part was too small, and all of B is
     rendered. So the bytes depend on the plan alone.
     """
     height, width = worker.height, worker.width
-    view = (plan.camera, plan.lights)
+    view = (plan.camera, plan.lights, plan.scenery)
     # Blender is never left waiting: A is rendered while B's part is found, B while A is developed.
     asked_a = worker.ask(*view, Shot(plan.scene_a))
+    if not plan.changes:
+        exposure_a = worker.receive(asked_a, timeout_s)
+        image_a = darkroom.develop(exposure_a)
+        return image_a, exposure_a.ids, image_a.copy(), exposure_a.ids
     mask = _whole_tiles(influence_mask(plan, width, height))
     if not mask.any():
         mask[:] = True  # a change out of sight: label_pair will say so
@@ -60,8 +65,22 @@ def photograph_fully(
 ) -> Pictures:
     """Both pictures of a plan, each rendered as a whole."""
     shots = (Shot(plan.scene_a), Shot(plan.scene_b))
-    a, b = worker.expose(plan.camera, plan.lights, shots, timeout_s)
+    a, b = worker.expose(plan.camera, plan.lights, plan.scenery, shots, timeout_s)
     return darkroom.develop(a), a.ids, darkroom.develop(b), b.ids
+
+
+def photograph_again(
+    plan: PairPlan, worker: WorkerProcess, darkroom: Darkroom, timeout_s: float
+) -> tuple[np.ndarray, np.ndarray] | None:
+    """Image B and its ids by the camera and the lights of the plan's nuisance.
+
+    None when they are those of image A.
+    """
+    view = (plan.camera_b, plan.lights_b)
+    if view == (plan.camera, plan.lights):
+        return None
+    (exposure,) = worker.expose(*view, plan.scenery, [Shot(plan.scene_b)], timeout_s)
+    return darkroom.develop(exposure), exposure.ids
 
 
 def photograph_part(
@@ -73,13 +92,18 @@ def photograph_part(
     darkroom: Darkroom,
     timeout_s: float,
 ) -> np.ndarray:
-    """A part of image "A" or "B", from ``corner`` on, at ``scale`` times the resolution."""
+    """A part of image "A" or "B", from ``corner`` on, at ``scale`` times the resolution; that of B
+    with the plan's nuisance."""
     x, y = corner
     window = Window(x, y, x + worker.width, y + worker.height)
-    objects = plan.scene_a if image == "A" else plan.scene_b
-    shot = Shot(objects, window, scale=scale)
-    (exposure,) = worker.expose(plan.camera, plan.lights, [shot], timeout_s)
-    return darkroom.develop(exposure)
+    if image == "A":
+        scene, view = plan.scene_a, (plan.camera, plan.lights)
+    else:
+        scene, view = plan.scene_b, (plan.camera_b, plan.lights_b)
+    shot = Shot(scene, window, scale=scale)
+    (exposure,) = worker.expose(*view, plan.scenery, [shot], timeout_s)
+    part = darkroom.develop(exposure)
+    return part if image == "A" else disturbed(part, plan)
 
 
 def covers(mask: np.ndarray) -> tuple[tuple[float, float, float, float], ...]:

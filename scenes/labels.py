@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import numpy as np
 from scipy import ndimage
 
+from scenes.color import lab_distance
+from scenes.occlusion import hidden_share
 from scenes.pair import Box, Certificate, Difference, Pair
 from scenes.photos.plan import PhotoPlan
 from scenes.plan import PairPlan
@@ -29,13 +32,14 @@ def label_pair(
     It may when
     - every object covers at least ``min_visible`` of the image wherever it stands (unchanged
       objects too: one that a deletion reveals would read as a further difference),
-    - every changed object differs by ``min_contrast`` over its pixels,
+    - every changed object differs by ``min_contrast`` over its pixels, or as much as
+      ``material_contrast`` says, and is hidden as much as ``occlusion`` says,
     - the masks of the two images differ where a changed object is seen, and nowhere else,
     - no unchanged object differs by more than ``max_bystander_contrast`` over its pixels,
     - no strongly changed patch that touches no box covers more than ``max_detached_area``.
 
     Args:
-        plan: what was rendered.
+        plan: what was rendered, before its nuisance.
         image_a, image_b: (H, W, 3) uint8, sRGB.
         ids_a, ids_b: (H, W) uint8 object ids.
 
@@ -53,7 +57,39 @@ def label_pair(
     problem = _faint(plan, differences) or _unlabelled(plan, certificate, ids_a, ids_b)
     if problem:
         return None, problem
-    return Pair(image_a, image_b, differences, certificate, plan, ids_a, ids_b), ""
+    pair = Pair(image_a, image_b, differences, certificate, plan, ids_a, ids_b)
+    problem = _covered(pair)
+    return (None, problem) if problem else (pair, "")
+
+
+def label_again(pair: Pair, image_b: np.ndarray, ids_b: np.ndarray) -> tuple[Pair | None, str]:
+    """A certified pair with another image B of the same scene: the nuisance of its plan.
+
+    Boxes and visible pixels are measured anew, and every object must still show as much of itself
+    as ``min_visible`` says. Contrasts and the certificate stay those of the pair without nuisance.
+
+    Args:
+        pair: what ``label_pair`` gave.
+        image_b, ids_b: (H, W, 3) uint8, sRGB, and (H, W) uint8 object ids.
+
+    Returns:
+        (pair, "") when the rule holds, else (None, what broke it).
+    """
+    problem = _hidden(pair.plan, pair.ids_a, ids_b)
+    if problem:
+        return None, problem
+    moved = pair.plan.camera_b != pair.plan.camera
+    differences = []
+    for diff in pair.differences:
+        mask_b = ids_b == diff.object_id
+        box_b = mask_bounds(mask_b)
+        box = diff.box_a or box_b if moved else diff.box
+        assert box is not None, "its pixels have been counted"
+        differences.append(
+            dataclasses.replace(diff, box=box, box_b=box_b, visible_b=int(mask_b.sum()))
+        )
+    again = dataclasses.replace(pair, image_b=image_b, ids_b=ids_b, differences=tuple(differences))
+    return again, ""
 
 
 def _hidden(plan: PairPlan | PhotoPlan, ids_a: np.ndarray, ids_b: np.ndarray) -> str:
@@ -70,8 +106,29 @@ def _hidden(plan: PairPlan | PhotoPlan, ids_a: np.ndarray, ids_b: np.ndarray) ->
     return ""
 
 
+def _covered(pair: Pair) -> str:
+    low, high = pair.plan.difficulty.occlusion
+    if (low, high) == (0.0, 1.0):
+        return ""
+    clean = dataclasses.replace(pair, plan=dataclasses.replace(pair.plan, nuisance=None))
+    for diff in pair.differences:
+        share = hidden_share(clean, diff.object_id)
+        if not low <= share <= high:
+            return (
+                f"object {diff.object_id} changes and is hidden to {share:.0%}, and the difficulty "
+                f"asks for {low:.0%} to {high:.0%}"
+            )
+    return ""
+
+
 def _faint(plan: PairPlan | PhotoPlan, differences: tuple[Difference, ...]) -> str:
+    wanted = plan.difficulty.material_contrast
     for diff in differences:
+        if wanted and diff.change == "material" and not wanted[0] <= diff.contrast <= wanted[1]:
+            return (
+                f"object {diff.object_id} changes its material by Delta E {diff.contrast:.1f}, and "
+                f"the difficulty asks for {wanted[0]} to {wanted[1]}"
+            )
         if diff.contrast < plan.difficulty.min_contrast:
             return (
                 f"object {diff.object_id} changes its {diff.change} by Delta E "
@@ -168,70 +225,3 @@ def mask_bounds(mask: np.ndarray) -> Box | None:
         float(columns[-1] + 1),
         float(rows[-1] + 1),
     )
-
-
-# Linear sRGB to CIE XYZ, D65 (IEC 61966-2-1), and that white itself.
-_RGB_TO_XYZ = np.array(
-    [
-        [0.4124564, 0.3575761, 0.1804375],
-        [0.2126729, 0.7151522, 0.0721750],
-        [0.0193339, 0.1191920, 0.9503041],
-    ]
-)
-_WHITE_XYZ = _RGB_TO_XYZ.sum(axis=1)
-
-
-def lab_distance(image_a: np.ndarray, image_b: np.ndarray) -> np.ndarray:
-    """CIE76 Delta E of each pixel.
-
-    Args:
-        image_a, image_b: (H, W, 3) uint8, sRGB.
-
-    Returns:
-        (H, W) float64, 0 where the pixels are equal.
-    """
-    unequal = (image_a != image_b).any(axis=-1)
-    distance = np.zeros(unequal.shape)
-    lab_a, lab_b = srgb8_to_lab(image_a[unequal]), srgb8_to_lab(image_b[unequal])
-    distance[unequal] = np.linalg.norm(lab_a - lab_b, axis=-1)
-    return distance
-
-
-def srgb8_to_lab(image: np.ndarray) -> np.ndarray:
-    """8-bit sRGB to CIE L*a*b* under D65 (CIE 15).
-
-    Args:
-        image: (..., 3) uint8.
-
-    Returns:
-        (..., 3) float64: L* from 0 to 100, a* and b* about -128 to 127.
-    """
-    t = (srgb8_to_linear(image) @ _RGB_TO_XYZ.T) / _WHITE_XYZ
-    delta = 6 / 29
-    f = np.where(t > delta**3, np.cbrt(t), t / (3 * delta**2) + 4 / 29)
-    x, y, z = f[..., 0], f[..., 1], f[..., 2]
-    return np.stack([116 * y - 16, 500 * (x - y), 200 * (y - z)], axis=-1)
-
-
-def lab_to_srgb8(lab: np.ndarray) -> np.ndarray:
-    """CIE L*a*b* to the nearest 8-bit sRGB, each channel cut off at its ends.
-
-    Args:
-        lab: (..., 3) float64.
-
-    Returns:
-        (..., 3) uint8.
-    """
-    y = (lab[..., 0] + 16) / 116
-    f = np.stack([y + lab[..., 1] / 500, y, y - lab[..., 2] / 200], axis=-1)
-    delta = 6 / 29
-    xyz = np.where(f > delta, f**3, 3 * delta**2 * (f - 4 / 29)) * _WHITE_XYZ
-    linear = np.clip(xyz @ np.linalg.inv(_RGB_TO_XYZ).T, 0.0, 1.0)
-    curve = np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
-    return np.rint(255 * curve).astype(np.uint8)
-
-
-def srgb8_to_linear(values: np.ndarray) -> np.ndarray:
-    """8-bit sRGB values to linear light from 0 to 1 (IEC 61966-2-1)."""
-    curve = np.asarray(values, dtype=np.float64) / 255.0
-    return np.where(curve <= 0.04045, curve / 12.92, ((curve + 0.055) / 1.055) ** 2.4)

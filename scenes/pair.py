@@ -21,10 +21,13 @@ class Difference:
     Attributes:
         change: one of ``scenes.CHANGES``.
         object_id: the changed object's id in the plan and in the ID masks.
-        box: bounds of the object's pixels in either image (the union of box_a and box_b).
+        box: what is scored: bounds of the object's pixels in either image (the union of box_a and
+            box_b). Where the camera moved between the images, those are separate truths, and this
+            is box_a, or box_b where image A does not have the object.
         box_a, box_b: bounds of its pixels in that image; None where it is absent.
         visible_a, visible_b: its pixels in that image; 0 where it is absent.
-        contrast: mean CIE Lab distance (CIE76) between the two images over those pixels.
+        contrast: mean CIE Lab distance (CIE76) between the two images over those pixels, before
+            any nuisance.
     """
 
     change: str
@@ -41,7 +44,8 @@ class Difference:
 class Certificate:
     """What was measured where no label is: shadows, mirror images, reflected light.
 
-    All are CIE Lab distances (CIE76 Delta E) between the two images, or parts of the image.
+    All are CIE Lab distances (CIE76 Delta E) between the two images before any nuisance, or parts
+    of the image.
 
     Attributes:
         outside_mean: mean distance over the pixels outside every box.

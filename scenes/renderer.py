@@ -17,8 +17,9 @@ import numpy as np
 
 from scenes.difficulty import DifficultyError
 from scenes.film import Darkroom
-from scenes.imaging import photograph, photograph_part
-from scenes.labels import label_pair
+from scenes.imaging import photograph, photograph_again, photograph_part
+from scenes.labels import label_again, label_pair
+from scenes.nuisance import disturbed
 from scenes.pair import Pair
 from scenes.plan import PairPlan
 from scenes.planner import plan_pair
@@ -175,6 +176,10 @@ class Renderer:
             if attempt > plan.attempt:
                 plan = plan_pair(plan.seed, plan.difficulty, attempt)
             pair, problem = label_pair(plan, *self._with_worker(partial(photograph, plan)))
+            if pair is not None and plan.nuisance is not None:
+                again = self._with_worker(partial(photograph_again, plan))
+                image_b, ids_b = again or (pair.image_b, pair.ids_b)
+                pair, problem = label_again(pair, disturbed(image_b, plan), ids_b)
             if pair is not None:
                 return pair
         raise DifficultyError(

@@ -5,7 +5,7 @@ import os
 import pytest
 
 from agents.evaluation import pair_seeds
-from scenes import STAGES, Pair, Renderer, RenderSettings, available_cores, plan_pair
+from scenes import PAPER_STAGES, STAGES, Pair, Renderer, RenderSettings, available_cores, plan_pair
 
 # A window that no screen shows: render_mode="human" runs everywhere.
 os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
@@ -24,10 +24,10 @@ def renderer():
 
 @pytest.fixture(scope="session")
 def pairs(renderer) -> dict[str, list[Pair]]:
-    """200 pairs of each stage: the ones that evaluation with seed 0 on the test split plays."""
+    """200 pairs of each paper stage: those of evaluation with seed 0 on the test split."""
     rendered = {}
-    for stage, difficulty in STAGES.items():
+    for stage in PAPER_STAGES:
         seeds = pair_seeds(0, "test")
-        plans = (plan_pair(next(seeds), difficulty) for _ in range(PAIRS_PER_STAGE))
+        plans = (plan_pair(next(seeds), STAGES[stage]) for _ in range(PAIRS_PER_STAGE))
         rendered[stage] = list(renderer.imap(plans))
     return rendered

@@ -24,7 +24,7 @@ from agents.calibration.nuisance import NUISANCES, disturbed, exposure, jpeg, se
 from agents.calibration.page import TABLES, filled, plot_png, write_page
 from agents.calibration.yardsticks import JITTER_IOUS, RANKS, answers_of, jittered, yardsticks
 from dig_env import REWARDS, parse_boxes, score, score_batch
-from scenes import STAGES
+from scenes import PAPER_STAGES
 
 DOCS = Path(__file__).parent.parent / "docs"
 FEW = CalibrationSettings(pairs=40, resamples=200)
@@ -80,7 +80,7 @@ def test_the_oracle_and_the_jitter_answer_the_truth_box_by_box(pairs):
             assert list(overlaps) == pytest.approx([iou] * len(pair.differences))
 
 
-@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("stage", PAPER_STAGES)
 def test_better_answers_earn_more_on_every_stage(pairs, stage):
     answered = answer_all(yardsticks(), pairs[stage][: FEW.pairs])
     order = order_of(answered, FEW)

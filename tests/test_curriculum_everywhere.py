@@ -15,7 +15,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv
 import agents.grpo
 from agents import GRPORun, train_grpo
 from dig_env import CurriculumWrapper, NumericView, PrioritizedStageReplay
-from scenes import STAGES, RenderSettings, render_dataset
+from scenes import PAPER_STAGES, RenderSettings, render_dataset
 
 ANSWER = "[[300, 300, 700, 700]]"
 ENVS = 2
@@ -28,7 +28,7 @@ SEED = 5
 def folder(tmp_path_factory):
     path = tmp_path_factory.mktemp("pairs")
     size = RenderSettings(width=64, height=48, quality="draft")
-    render_dataset(path, dict.fromkeys(STAGES, 5), "train", size, workers=1)
+    render_dataset(path, dict.fromkeys(PAPER_STAGES, 5), "train", size, workers=1)
     return path
 
 
@@ -189,4 +189,4 @@ def test_one_object_that_is_never_saved_plays_the_same(folder, all_played, tmp_p
     for way, (played, _) in all_played.items():
         assert way(folder, curriculum, tmp_path / way.__name__) == played, way.__name__
     stages = {stage for played, _ in all_played.values() for env in played for stage, _ in env}
-    assert stages == set(STAGES)
+    assert stages == set(PAPER_STAGES)

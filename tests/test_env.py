@@ -14,7 +14,7 @@ from conftest import SMALL_ENV
 from gymnasium.utils.env_checker import check_env
 
 import dig_env
-from scenes import STAGES, DifficultyError, pair_seed_range
+from scenes import PAPER_STAGES, DifficultyError, pair_seed_range
 
 IDS = ("DiG-v0", "DiG-Single-v0", "DiG-Dual-v0", "DiG-Mixed-v0")
 
@@ -110,7 +110,7 @@ def test_splits_are_drawn_from_their_own_seeds():
 def test_nothing_before_the_answer_tells_the_truth(env):
     """Same scene, other truth: everything but the images must be the same."""
     prompts, infos, frames = set(), set(), []
-    for stage in STAGES:
+    for stage in PAPER_STAGES:
         observation, info = env.reset(options={"stage": stage, "pair_seed": 3})
         prompts.add(observation["prompt"])
         infos.add(tuple(sorted(info)))

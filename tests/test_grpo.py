@@ -21,7 +21,7 @@ from agents.report import write_report
 from agents.rollouts import GroupReward, PairStream
 from dig_env import REWARDS, Curriculum, RandomCurriculum, RewardConfig, score
 from dig_env.pairs import FreshPairs
-from scenes import STAGES, PairDataset, render_dataset
+from scenes import PAPER_STAGES, PairDataset, render_dataset
 from scenes.files import write_folder_whole, write_whole
 
 SHORT = {
@@ -57,7 +57,7 @@ def test_a_run_trains_promotes_and_leaves_a_policy_that_plays(result, pairs):
 
 
 def test_the_held_out_pairs_are_of_the_test_split_and_the_same_before_and_after(result):
-    for stage in STAGES:
+    for stage in PAPER_STAGES:
         before, after = result.before[stage], result.after[stage]
         assert [ep.pair.plan.seed for ep in before] == [ep.pair.plan.seed for ep in after]
         assert all(ep.pair.plan.seed >= 2 * 2**48 for ep in before)
@@ -245,7 +245,7 @@ def killed_after(step):
 def stored(tmp_path_factory):
     folder = tmp_path_factory.mktemp("stored")
     for split, count in (("train", 12), ("validation", 3), ("test", 3)):
-        render_dataset(folder, dict.fromkeys(STAGES, count), split, SMALL, workers=1)
+        render_dataset(folder, dict.fromkeys(PAPER_STAGES, count), split, SMALL, workers=1)
     return str(folder)
 
 
@@ -329,7 +329,7 @@ def test_a_run_on_a_dataset_trains_and_evaluates_on_its_pairs(stored, tmp_path):
         assert seeds == list(dataset.pair_seeds(stage, "test"))
     assert result.renderer_versions == dataset.manifest.made_with
     assert [step.held_out is None for step in result.steps] == [True, False]
-    assert set(result.steps[1].held_out) == set(STAGES)
+    assert set(result.steps[1].held_out) == set(PAPER_STAGES)
 
 
 def test_groups_that_say_nothing_are_left_out_of_the_loss(tmp_path, monkeypatch):

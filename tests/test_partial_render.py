@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 import scenes.imaging as imaging
-from scenes import MATERIALS, SHAPES, SIZES, STAGES, SceneObject, plan_pair
+from scenes import MATERIALS, PAPER_STAGES, SHAPES, SIZES, STAGES, SceneObject, plan_pair
 from scenes.film import Darkroom, Window
 from scenes.imaging import TILE_PX, covers, photograph, photograph_fully
 from scenes.influence import influence_mask, surface_hit
@@ -37,7 +37,7 @@ def psnr(image, reference):
     return math.inf if error == 0 else 10 * math.log10(255**2 / error)
 
 
-@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("stage", PAPER_STAGES)
 def test_a_pair_rendered_in_part_equals_two_full_renders(worker, darkroom, stage):
     for seed in range(8):
         plan = plan_pair(seed, STAGES[stage])
@@ -76,13 +76,15 @@ def test_a_window_is_rendered_to_the_pixel():
     process = WorkerProcess(settings, threads=2)
     rng = np.random.default_rng(0)
     try:
-        (full,) = process.expose(plan.camera, plan.lights, [Shot(plan.scene_a)], TIMEOUT_S)
+        (full,) = process.expose(
+            plan.camera, plan.lights, plan.scenery, [Shot(plan.scene_a)], TIMEOUT_S
+        )
         for _ in range(40):
             x0, x1 = sorted(rng.choice(102, 2, replace=False).tolist())
             y0, y1 = sorted(rng.choice(68, 2, replace=False).tolist())
             window = Window(x0, y0, x1, y1)
             shots = [Shot(plan.scene_a, window)]
-            (part,) = process.expose(plan.camera, plan.lights, shots, TIMEOUT_S)
+            (part,) = process.expose(plan.camera, plan.lights, plan.scenery, shots, TIMEOUT_S)
             np.testing.assert_array_equal(part.color, full.crop(window).color)
     finally:
         process.kill()
@@ -94,7 +96,7 @@ def test_what_is_not_covered_keeps_every_bit(worker):
     mask[16:64, 32:96] = mask[72:80, 8:20] = True
     window = Window.around(mask)
     shots = [Shot(plan.scene_b), Shot(plan.scene_b, window, covers(mask))]
-    full, part = worker.expose(plan.camera, plan.lights, shots, TIMEOUT_S)
+    full, part = worker.expose(plan.camera, plan.lights, plan.scenery, shots, TIMEOUT_S)
     assert part.color.shape[:2] == (window.y1 - window.y0, window.x1 - window.x0)
     seen = mask[window.slices]
     for name in ("color", "albedo", "normal", "ids"):
@@ -105,7 +107,7 @@ def test_what_is_not_covered_keeps_every_bit(worker):
 
 def test_away_from_the_part_both_images_are_the_same(pairs):
     shares = {}
-    for stage in STAGES:
+    for stage in PAPER_STAGES:
         for pair in pairs[stage]:
             mask = influence_mask(pair.plan, SMALL.width, SMALL.height)
             tiles = imaging._whole_tiles(mask)

@@ -42,7 +42,7 @@ from scenes import (
     render_dataset,
     views,
 )
-from scenes.labels import lab_to_srgb8, srgb8_to_lab
+from scenes.color import lab_to_linear, srgb8_to_lab, to_srgb8
 from scenes.photos.album import LARGEST, RIM_PX
 from scenes.photos.compose import FEATHER_PX
 from scenes.photos.inpaint import inpaint
@@ -188,6 +188,11 @@ def test_k_and_the_kinds_of_change_are_uniform(album):
     assert all(0.17 < count / len(plans) < 0.33 for count in counts.values())
 
 
+def test_a_pair_without_differences_is_one_photograph_twice(album):
+    pair = photo_pair(1, Difficulty((0, 0), (1, 255), PHOTO_CHANGES), album)
+    assert pair.differences == () and np.array_equal(pair.image_a, pair.image_b)
+
+
 def test_the_same_seed_gives_the_same_pair_in_every_process(scenes_folder):
     program = """
 import hashlib, sys
@@ -299,7 +304,7 @@ def test_a_ramp_is_filled_to_the_ramp(slope, corner, everywhere):
 @given(st.lists(st.tuples(*[st.integers(0, 255)] * 3), min_size=1, max_size=20))
 def test_lab_goes_back_to_the_same_pixels(pixels):
     image = np.array(pixels, np.uint8)
-    assert np.array_equal(lab_to_srgb8(srgb8_to_lab(image)), image)
+    assert np.array_equal(to_srgb8(lab_to_linear(srgb8_to_lab(image))), image)
 
 
 @pytest.mark.filterwarnings("ignore:Conversion from CIE-LAB")  # what it cuts off, is not compared
@@ -308,7 +313,7 @@ def test_lab_is_scikit_images():
     theirs = color.lab2rgb(lab) * 255
     inside = ((theirs > 1) & (theirs < 254)).all(axis=-1)
     assert inside.sum() > 100
-    assert np.abs(lab_to_srgb8(lab).astype(float) - theirs)[inside].max() < 1.0
+    assert np.abs(to_srgb8(lab_to_linear(lab)).astype(float) - theirs)[inside].max() < 1.0
 
 
 # The game
@@ -465,5 +470,7 @@ def test_a_folder_without_objects_is_one_clear_error(tmp_path):
 def test_changes_belong_to_scenes_or_to_photographs(album):
     with pytest.raises(DifficultyError, match="shape, size, material cannot be done"):
         photo_pair(1, STAGES["single"], album)
+    with pytest.raises(DifficultyError, match="noise, jpeg cannot be asked of photographs"):
+        photo_pair(1, only("color", noise=2.0, jpeg=80), album)
     with pytest.raises(DifficultyError, match="replace happens in photographs only"):
         plan_pair(1, only("replace"))

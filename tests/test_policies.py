@@ -8,16 +8,16 @@ from conftest import SMALL, SMALL_ENV
 from agents import OraclePolicy, PixelDiffPolicy, RandomPolicy, evaluate
 from agents.evaluation import held_out_pairs, mean_metrics, play
 from agents.mllm import named_policy
-from scenes import STAGES
+from scenes import PAPER_STAGES
 
 
-@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("stage", PAPER_STAGES)
 def test_the_oracle_earns_everything_on_200_pairs(pairs, stage):
     metrics = mean_metrics(play(OraclePolicy(), pairs[stage]))
     assert all(value == pytest.approx(1.0) for value in metrics.values())
 
 
-@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("stage", PAPER_STAGES)
 def test_random_boxes_find_nothing_and_subtracting_pixels_finds_much(pairs, stage):
     chance = mean_metrics(play(RandomPolicy(), pairs[stage]))
     pixels = mean_metrics(play(PixelDiffPolicy(), pairs[stage]))

@@ -21,6 +21,7 @@ from hypothesis.extra import numpy as hnp
 
 import scenes.renderer as renderer_module
 from scenes import (
+    PAPER_STAGES,
     SIZES,
     STAGES,
     BlenderNotFoundError,
@@ -31,13 +32,14 @@ from scenes import (
     RenderSettings,
     plan_pair,
 )
-from scenes.labels import label_pair, mask_bounds, srgb8_to_lab
+from scenes.color import srgb8_to_lab
+from scenes.labels import label_pair, mask_bounds
 
 TINY = RenderSettings(width=64, height=48, quality="draft", device="cpu")
 
 
 def all_pairs(pairs):
-    return [pair for stage in STAGES for pair in pairs[stage]]
+    return [pair for stage in PAPER_STAGES for pair in pairs[stage]]
 
 
 def test_boxes_are_the_bounds_of_the_id_masks(pairs):
@@ -165,7 +167,7 @@ def test_far_from_every_difference_nothing_changes(pairs):
 
 DIGEST = """
 import hashlib, sys
-from scenes import STAGES, Renderer, RenderSettings, plan_pair
+from scenes import PAPER_STAGES, STAGES, Renderer, RenderSettings, plan_pair
 settings = RenderSettings(width=64, height=48, quality="draft", device="cpu")
 digest = hashlib.sha256()
 with Renderer(settings, workers=int(sys.argv[1])) as renderer:

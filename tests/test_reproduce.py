@@ -9,7 +9,7 @@ import pytest
 
 from agents.compact.warmup import Warmup
 from agents.intervals import runs_interval
-from scenes import STAGES, PairDataset
+from scenes import PAPER_STAGES, PairDataset
 from scenes.dataset.manifest import stage_seeds
 
 FOLDER = Path(__file__).parents[1] / "examples" / "reproduce"
@@ -46,7 +46,7 @@ def test_every_run_is_evaluated_on_the_same_held_out_pairs_of_every_stage(arms, 
     assert list(table) == ["start", "mixed_only-f1", "random-full"]
     starts = [runs[0]["held_out"]["before"] for runs in outcomes.values()]
     assert starts[0] == starts[1]
-    for stage in STAGES:
+    for stage in PAPER_STAGES:
         assert len(starts[0][stage]) == 3
         assert table["random-full"][stage]["f1_gain"] == [0, 0, 0]
         mean, low, high = table["mixed_only-f1"][stage]["f1"]
@@ -64,7 +64,7 @@ def test_the_pairs_to_train_on_are_none_that_the_warm_up_saw(arms, settings, out
     """The warm-up takes the first pairs of each stage."""
     dataset = PairDataset(settings.pairs)
     most = max(Warmup.single, Warmup.dual, Warmup.mixed)
-    for stage in STAGES:
+    for stage in PAPER_STAGES:
         assert dataset.pair_seeds(stage, "train") == list(stage_seeds("train", stage)[12:16])
         assert len(dataset.pair_seeds(stage, "test")) == 3
     assert most <= 3 * arms.Settings.train_pairs

@@ -14,7 +14,7 @@ from gymnasium.vector import AsyncVectorEnv, AutoresetMode
 
 import dig_env
 from dig_env.pairs import StoredPairs
-from dig_env.spaces import ConstantText
+from dig_env.spaces import FixedTexts
 from dig_env.vector import DiGVectorEnv
 from scenes import RenderSettings, render_dataset
 
@@ -309,7 +309,7 @@ class Word(gym.Env):
 
 @pytest.mark.xfail(strict=True, reason="Gymnasium 1.4 decodes a Text once, before it is written")
 def test_gymnasiums_texts_arrive_through_shared_memory():
-    """When this passes, ``ConstantText`` need no longer stay out of shared memory."""
+    """When this passes, ``FixedTexts`` need no longer look texts up when they are read."""
     vector = AsyncVectorEnv([Word], shared_memory=True)
     try:
         assert vector.reset()[0] == ("hello",)
@@ -317,14 +317,14 @@ def test_gymnasiums_texts_arrive_through_shared_memory():
         vector.close()
 
 
-def test_the_prompts_space_holds_the_prompt_alone(folder):
+def test_the_prompts_space_holds_the_prompts_alone(folder):
     env = gym.make("DiG-v0", dataset=folder)
     space = env.observation_space["prompt"]
     prompt = env.reset(seed=0)[0]["prompt"]
-    assert isinstance(space, gym.spaces.Text) and isinstance(space, ConstantText)
+    assert isinstance(space, gym.spaces.Text) and isinstance(space, FixedTexts)
     assert prompt in space and prompt[:-1] not in space and 3 not in space
-    assert space.sample() == prompt
-    assert pickle.loads(pickle.dumps(space)) == space != ConstantText("Find it.")
+    assert space.sample() in space.texts and prompt == space.texts[0]
+    assert pickle.loads(pickle.dumps(space)) == space != FixedTexts(["Find it."])
     flat = gym.spaces.flatten(space, prompt)
     assert gym.spaces.flatten_space(space).contains(flat)
     assert gym.spaces.unflatten(space, flat) == prompt

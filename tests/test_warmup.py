@@ -13,7 +13,7 @@ from agents.compact.warmup import Trainer, Warmup, main
 from agents.evaluation import mean_metrics, play
 from agents.mllm import EMBEDDED, pair_messages
 from dig_env import instruction
-from scenes import STAGES, PairDataset, render_dataset
+from scenes import PAPER_STAGES, STAGES, PairDataset, render_dataset
 
 
 @pytest.mark.parametrize(("stage", "least"), [("single", 0.9), ("dual", 0.8), ("mixed", 0.7)])
@@ -43,12 +43,12 @@ def test_the_shipped_policies_know_every_word_of_the_instruction(name):
 @pytest.fixture(scope="module")
 def arrays(pairs):
     most = STAGES["mixed"].differences[1]
-    chosen = [pair for stage in STAGES for pair in pairs[stage][:8]]
+    chosen = [pair for stage in PAPER_STAGES for pair in pairs[stage][:8]]
     boxes = np.full((len(chosen), most, 4), np.nan, np.float32)
     for row, pair in zip(boxes, chosen, strict=True):
         row[: len(pair.differences)] = pair.boxes_unit
     images = np.array([(pair.image_a, pair.image_b) for pair in chosen])
-    return PairArrays(images, boxes, np.repeat([*STAGES], 8))
+    return PairArrays(images, boxes, np.repeat([*PAPER_STAGES], 8))
 
 
 def test_augmented_boxes_follow_what_is_in_the_images():

@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 
 from agents.calibration.nuisance import NUISANCES
 from agents.calibration.yardsticks import RANKS
-from scenes import STAGES
+from scenes import PAPER_STAGES
 from scenes.files import write_whole
 
 SHOWN_PRESETS = ("full", "paper", "dense", "strict")
@@ -26,7 +26,7 @@ _LOOKER_COLORS = dict(zip(LOOKERS, ("C0", "C4", "C1"), strict=True))
 
 def stages_table(card: dict[str, Any]) -> str:
     """F1 and reward ("full") of every policy on the paper's stages."""
-    stages = list(STAGES)
+    stages = list(PAPER_STAGES)
     header = ["policy", *(f"{stage}: {what}" for stage in stages for what in ("F1", "reward"))]
     rows = []
     for policy in _policies(card):

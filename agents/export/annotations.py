@@ -70,7 +70,7 @@ def write_llava(source: Source, folder: Path) -> None:
             for pair in source.pairs(split, stage):
                 answer = format_boxes(pair.boxes_unit, source.settings.coordinates, source.size)
                 turns = [
-                    {"from": "human", "value": f"<image>\n<image>\n{source.prompt}"},
+                    {"from": "human", "value": f"<image>\n<image>\n{source.prompt(pair)}"},
                     {"from": "gpt", "value": answer},
                 ]
                 names = _save_images(pair, split, stage, folder)

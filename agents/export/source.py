@@ -60,7 +60,7 @@ class Source:
     ) -> None:
         self.dataset, self.settings = dataset, settings
         self.size = (dataset.settings.width, dataset.settings.height)
-        self.prompt = instruction(settings.coordinates, self.size)
+        instruction(settings.coordinates, self.size)  # says which frames there are
         self._on_pair, self._done = on_pair, 0
         if not len(dataset):
             raise ValueError(f"{dataset.folder} holds no pairs: 'dig-env render' makes some")
@@ -89,6 +89,10 @@ class Source:
             for split, counts in there.items()
             if any(counts.values())
         }
+
+    def prompt(self, pair: Pair) -> str:
+        """The instruction of a pair."""
+        return instruction(self.settings.coordinates, self.size, pair.plan.difficulty)
 
     def pairs(self, split: str, stage: str) -> Iterator[Pair]:
         """The pairs of a stage in a split, by pair seed."""

@@ -37,7 +37,7 @@ def write_trl(source: Source, folder: Path) -> None:
 
     def row(pair: Pair, split: str, index: int) -> dict[str, Any]:
         return {
-            "prompt": [{"role": "user", "content": source.prompt}],
+            "prompt": [{"role": "user", "content": source.prompt(pair)}],
             "images": image_cells(pair),
             "truth": pair.boxes_unit.tolist(),
         }
@@ -52,7 +52,7 @@ def write_easyr1(source: Source, folder: Path) -> None:
 
     def row(pair: Pair, split: str, index: int) -> dict[str, Any]:
         return {
-            "problem": f"<image><image>{source.prompt}",
+            "problem": f"<image><image>{source.prompt(pair)}",
             "answer": format_boxes(pair.boxes_unit, exact=True),
             "images": image_cells(pair),
         }
@@ -68,7 +68,7 @@ def write_verl(source: Source, folder: Path) -> None:
     def row(pair: Pair, split: str, index: int) -> dict[str, Any]:
         return {
             "data_source": "dig",
-            "prompt": [{"role": "user", "content": f"<image><image>{source.prompt}"}],
+            "prompt": [{"role": "user", "content": f"<image><image>{source.prompt(pair)}"}],
             "images": image_cells(pair),
             "ability": "differential grounding",
             "reward_model": {

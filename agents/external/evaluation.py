@@ -15,9 +15,7 @@ from agents.external.pair import ExternalPair
 from agents.intervals import CONFIDENCE
 from agents.policies import OraclePolicy, Policy, answers_to
 from dig_env import RewardConfig, Score, instruction, score
-
-NOTHING_DIFFERS = " If nothing differs, answer with the empty list []."
-"""Added to every prompt of a set in which some pair has no difference."""
+from scenes import Difficulty
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,8 +87,8 @@ def evaluate_external(
 ) -> ExternalReport:
     """Let a policy answer every pair, and score the answers.
 
-    The prompt is the game's; where a pair of the set has no difference, all prompts end in
-    ``NOTHING_DIFFERS``, so that no prompt tells which.
+    The prompt is the game's; where a pair of the set has no difference, all prompts are those of a
+    stage where nothing may differ, so that no prompt tells which.
 
     Args:
         policy: answers batches of observations.
@@ -105,7 +103,8 @@ def evaluate_external(
     """
     if not pairs:
         raise ValueError("there are no pairs to play")
-    suffix = "" if all(len(pair.boxes_unit) for pair in pairs) else NOTHING_DIFFERS
+    fewest = min(1, *(len(pair.boxes_unit) for pair in pairs))
+    difficulty = Difficulty(differences=(fewest, 1))
     answers: list[str] = []
     scores: list[Score] = []
     stream = iter(pairs)
@@ -113,7 +112,7 @@ def evaluate_external(
         if isinstance(policy, OraclePolicy):
             for pair in batch:
                 policy.reveal(pair)
-        seen = [_observation(pair, coordinates, suffix) for pair in batch]
+        seen = [_observation(pair, coordinates, difficulty) for pair in batch]
         replies = answers_to(policy, seen)
         for pair, reply in zip(batch, replies, strict=True):
             answers.append(reply)
@@ -125,11 +124,11 @@ def evaluate_external(
     return ExternalReport(tuple(pairs), tuple(answers), tuple(scores), config.found_from)
 
 
-def _observation(pair: ExternalPair, coordinates: str, suffix: str) -> dict[str, Any]:
+def _observation(pair: ExternalPair, coordinates: str, difficulty: Difficulty) -> dict[str, Any]:
     return {
         "image_a": pair.image_a,
         "image_b": pair.image_b,
-        "prompt": instruction(coordinates, pair.size) + suffix,
+        "prompt": instruction(coordinates, pair.size, difficulty),
     }
 
 

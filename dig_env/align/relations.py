@@ -7,7 +7,7 @@ refer to something.
 
 from __future__ import annotations
 
-from scenes import SIZES, SeenObject
+from scenes import SeenObject
 
 SIDE_MARGIN = 0.5
 """Left and right: the centres of the boxes must be this part of the wider box apart. At a half,
@@ -55,7 +55,7 @@ def holds(relation: str, one: SeenObject, other: SeenObject) -> bool | None:
         apart = _center_x(other) - _center_x(one)
         return _sign(apart, SIDE_MARGIN * max(_width(one), _width(other)))
     if relation == "front":
-        radius = max(SIZES[one.object.size], SIZES[other.object.size])
+        radius = max(one.object.radius, other.object.radius)
         return _sign(other.depth - one.depth, DEPTH_MARGIN * radius)
     if relation == "larger":
         return _larger(one, other)
@@ -69,7 +69,7 @@ def _sign(difference: float, margin: float) -> bool | None:
 def _larger(one: SeenObject, other: SeenObject) -> bool | None:
     if one.object.size == other.object.size:
         return None
-    is_larger = SIZES[one.object.size] > SIZES[other.object.size]
+    is_larger = one.object.radius > other.object.radius
     large, small = (one, other) if is_larger else (other, one)
     return is_larger if _longer(large) >= SIZE_MARGIN * _longer(small) else None
 

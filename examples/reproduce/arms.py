@@ -28,7 +28,7 @@ from agents.intervals import runs_interval
 from agents.report import step_line
 from dig_env import REWARDS, Curriculum, RewardConfig, score
 from dig_env.curricula import RandomCurriculum, ScheduledCurriculum
-from scenes import STAGES, RenderSettings, available_cores, render_dataset
+from scenes import PAPER_STAGES, RenderSettings, available_cores, render_dataset
 from scenes.files import write_whole
 
 METRICS = ("f1", "reward", "iou", "format")
@@ -80,7 +80,7 @@ class Arm:
 
     def make_curriculum(self, settings: Settings, seed: int) -> Any:
         """The curriculum of one run."""
-        stages = tuple(STAGES)
+        stages = tuple(PAPER_STAGES)
         third = 16 * settings.steps // 3
         return {
             "automatic": lambda: Curriculum(stages, settings.promote_at, window=128),
@@ -99,7 +99,9 @@ def unseen_pairs(settings: Settings) -> None:
     """
     size = RenderSettings(width=128, height=96, quality="draft")
     in_file = settings.train_pairs // 2
-    train, test = (dict.fromkeys(STAGES, count) for count in (8 * in_file, settings.test_pairs))
+    train, test = (
+        dict.fromkeys(PAPER_STAGES, count) for count in (8 * in_file, settings.test_pairs)
+    )
     for shard in (7, 8):
         render_dataset(
             settings.pairs, train, "train", size, shard=(shard, 8), pairs_per_file=in_file
@@ -201,12 +203,12 @@ def compare(
     """
     start = next(iter(outcomes.values()))
     table: dict[str, Any] = {"start": {}}
-    for stage in STAGES:
+    for stage in PAPER_STAGES:
         before = {metric: values(start, "before", stage, metric)[:1] for metric in METRICS}
         table["start"][stage] = {name: runs_interval(sample) for name, sample in before.items()}
     for arm, runs in outcomes.items():
         table[arm] = {}
-        for stage in STAGES:
+        for stage in PAPER_STAGES:
             if reference is None:
                 base = values(runs, "before", stage, "f1")
             else:
@@ -238,7 +240,7 @@ def write_results(
         "runs": runs,
     }
     write_whole(path, json.dumps(results, indent=1).encode() + b"\n")
-    print(f"| F1 | {' | '.join(STAGES)} |\n|---|{'---|' * len(STAGES)}")
+    print(f"| F1 | {' | '.join(PAPER_STAGES)} |\n|---|{'---|' * len(PAPER_STAGES)}")
     for arm, stages in table.items():
         cells = ("{:.2f} [{:.2f}, {:.2f}]".format(*row["f1"]) for row in stages.values())
         print(f"| {arm} | {' | '.join(cells)} |")

@@ -17,7 +17,7 @@ import tyro
 from arms import Arm, Settings, compare, run_arms, write_results
 
 from agents.intervals import runs_interval
-from scenes import PAPER_CHANGES, STAGES
+from scenes import PAPER_CHANGES, PAPER_STAGES
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ def main(settings: GRPOExperiment) -> None:
     """Train, compare and write the table."""
     outcomes = run_arms(settings, [Arm("single only"), Arm("automatic")])
     table = compare(outcomes)
-    for stage in STAGES:
+    for stage in PAPER_STAGES:
         start = next(iter(outcomes.values()))[:1]
         table["start"][stage]["found"] = _found(start, "before", stage)
         for arm, runs in outcomes.items():

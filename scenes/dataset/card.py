@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from scenes.dataset.manifest import DATA, Manifest
-from scenes.difficulty import STAGES, Difficulty
+from scenes.difficulty import Difficulty
 from scenes.splits import SPLITS
+from scenes.stages import STAGES
 
 CARD = """\
 ---

@@ -10,7 +10,7 @@ from typing import Any
 
 from scenes.dataset.manifest import DataFile, Manifest, library_versions
 from scenes.dataset.rows import decode, pixels_sha256
-from scenes.labels import label_pair, mask_bounds
+from scenes.labels import label_again, label_pair, mask_bounds
 from scenes.pair import Box, Certificate, Difference, Pair
 from scenes.plan import PairPlan
 from scenes.planner import plan_pair
@@ -76,7 +76,10 @@ def _boxes(row: _Row) -> Iterator[Findings]:
     unequal, far = [], []
     for diff in pair.differences:
         mask_a, mask_b = pair.ids_a == diff.object_id, pair.ids_b == diff.object_id
-        for name, mask in (("box", mask_a | mask_b), ("box_a", mask_a), ("box_b", mask_b)):
+        # A camera that moved makes two truths, of which image A's is scored if there is one.
+        moved = pair.plan.nuisance is not None and pair.plan.camera_b != pair.plan.camera
+        scored = mask_a if moved and mask_a.any() else mask_a | mask_b
+        for name, mask in (("box", scored), ("box_a", mask_a), ("box_b", mask_b)):
             stored, true = getattr(diff, name), mask_bounds(mask)
             if stored != true:
                 overlap = _iou(stored, true)
@@ -103,9 +106,11 @@ def _iou(one: Box | None, other: Box | None) -> float:
 
 def _labels(row: _Row) -> Iterator[Findings]:
     stored = row.pair
-    measured, problem = label_pair(
-        stored.plan, stored.image_a, stored.ids_a, stored.image_b, stored.ids_b
-    )
+    if stored.plan.nuisance is None:
+        images = stored.image_a, stored.ids_a, stored.image_b, stored.ids_b
+        measured, problem = label_pair(stored.plan, *images)
+    else:  # image B before its nuisance is not kept: contrasts cannot be measured again
+        measured, problem = label_again(stored, stored.image_b, stored.ids_b)
     messages = [problem] if measured is None else []
     if measured is not None:
         if len(measured.differences) != len(stored.differences):

@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from scenes.difficulty import STAGES, Difficulty
+from scenes.difficulty import Difficulty
 from scenes.settings import RenderSettings
 from scenes.splits import pair_seed_range
+from scenes.stages import STAGES
 
 FORMAT_VERSION = 1
 """Rises when the columns or the layout of the folder change."""

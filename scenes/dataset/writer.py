@@ -20,7 +20,7 @@ from scenes.dataset.manifest import (
     stage_seeds,
 )
 from scenes.dataset.rows import encode, read_rows, to_parquet
-from scenes.difficulty import STAGES, Difficulty
+from scenes.difficulty import Difficulty
 from scenes.files import write_whole
 from scenes.pair import Pair
 from scenes.photos.album import Album
@@ -30,6 +30,7 @@ from scenes.planner import plan_pair
 from scenes.renderer import Renderer
 from scenes.settings import RenderSettings
 from scenes.splits import pair_seed_range
+from scenes.stages import STAGES
 
 PRESETS: dict[str, dict[str, int]] = {"paper": {"single": 1600, "dual": 1600, "mixed": 1600}}
 """Counts by stage. "paper" has the size of DiG's corpus (arXiv 2512.12633)."""

@@ -15,7 +15,8 @@ import numpy as np
 from PIL import Image, ImageOps
 from scipy import ndimage
 
-from scenes.labels import mask_bounds, srgb8_to_lab
+from scenes.color import srgb8_to_lab
+from scenes.labels import mask_bounds
 
 LARGEST = 0.25
 """What covers a larger part of the image is scenery, such as a table: it is never changed, and

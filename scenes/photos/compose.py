@@ -6,7 +6,7 @@ import numpy as np
 from PIL import Image
 from scipy import ndimage
 
-from scenes.labels import lab_to_srgb8, srgb8_to_lab
+from scenes.color import lab_to_linear, srgb8_to_lab, to_srgb8
 from scenes.photos.album import RIM_PX, Album, Photograph
 from scenes.photos.inpaint import inpaint
 from scenes.photos.plan import PhotoObject, PhotoPlan
@@ -115,7 +115,7 @@ def _recolored(image: np.ndarray, mask: np.ndarray, mean_ab: tuple[float, float]
     lab = srgb8_to_lab(image[mask])
     lab[:, 1:] += np.array(mean_ab) - lab[:, 1:].mean(axis=0)
     result = image.copy()
-    result[mask] = lab_to_srgb8(lab)
+    result[mask] = to_srgb8(lab_to_linear(lab))
     return result
 
 

@@ -7,14 +7,15 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from scenes.difficulty import STAGES, Difficulty
+from scenes.difficulty import Difficulty
+from scenes.stages import PAPER_STAGES, STAGES
 from scenes.vocabulary import PHOTO_CHANGES
 
 PHOTO_STAGES: dict[str, Difficulty] = {
-    name: dataclasses.replace(stage, objects=(1, 255), changes=PHOTO_CHANGES)
-    for name, stage in STAGES.items()
+    name: dataclasses.replace(STAGES[name], objects=(1, 255), changes=PHOTO_CHANGES)
+    for name in PAPER_STAGES
 }
-"""The stages of ``scenes.STAGES``, with what can be done to photographs."""
+"""The paper's stages, with what can be done to photographs."""
 
 
 @dataclass(frozen=True)
@@ -90,6 +91,11 @@ class PhotoPlan:
     photo: str
     objects: tuple[PhotoObject, ...]
     changes: tuple[PhotoChange, ...]
+
+    @property
+    def nuisance(self) -> None:
+        """None: nothing but the changes tells the two versions apart."""
+        return None
 
     @property
     def scene_a(self) -> tuple[PhotoObject, ...]:

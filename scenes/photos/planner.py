@@ -13,9 +13,15 @@ from scenes.difficulty import Difficulty, DifficultyError
 from scenes.photos.album import Album, Instance, Photograph
 from scenes.photos.compose import placed
 from scenes.photos.plan import PhotoChange, PhotoObject, PhotoPlan
-from scenes.planner import _choice, _integer, _shuffled, _uniform
+from scenes.placement import choice, uniform
+from scenes.planner import _integer, _shuffled
 from scenes.vocabulary import PHOTO_CHANGES
 
+FIELDS = (
+    *("differences", "objects", "changes", "min_visible", "min_contrast"),
+    *("max_bystander_contrast", "max_detached_area"),
+)
+"""What a difficulty may say of photographs."""
 PHOTO_TRIES = 20
 """Photographs that are looked at for one plan."""
 PASTE_TRIES = 20
@@ -58,15 +64,27 @@ def plan_photo_pair(
             f"changes={difficulty.changes!r}: {', '.join(foreign)} cannot be done to photographs; "
             f"give one or more of {', '.join(PHOTO_CHANGES)}"
         )
+    plain = Difficulty()
+    foreign = [
+        field.name
+        for field in dataclasses.fields(difficulty)
+        if field.name not in FIELDS
+        and getattr(difficulty, field.name) != getattr(plain, field.name)
+    ]
+    if foreign:
+        raise DifficultyError(
+            f"{', '.join(foreign)} cannot be asked of photographs; the fields are "
+            f"{', '.join(FIELDS)}"
+        )
     rng = random.Random(f"dig-env photo pair {seed} attempt {attempt}")
     # As in plan_pair, K belongs to the seed alone.
     count = _integer(random.Random(f"dig-env pair {seed} K"), *difficulty.differences)
     # Kinds are drawn before the photograph, so that they are as frequent as asked for.
-    kinds = [_choice(rng, difficulty.changes) for _ in range(count)]
+    kinds = [choice(rng, difficulty.changes) for _ in range(count)]
     # Half of the added and deleted objects are pasted into the photograph, half taken out of it.
     pasted = [kind in ("add", "delete") and rng.random() < 0.5 for kind in kinds]
     for _ in range(PHOTO_TRIES):
-        photo = album.photograph(_choice(rng, album.names))
+        photo = album.photograph(choice(rng, album.names))
         if photo is not None:
             layout = _try_photo(rng, difficulty, photo, album, [*zip(kinds, pasted, strict=True)])
             if layout is not None:
@@ -166,7 +184,7 @@ def _fitted(
 def _new_color(rng: random.Random, inst: Instance) -> tuple[float, float]:
     """A mean a* and b* far from the object's own; at most one in six hues is near it."""
     while True:
-        chroma, hue = _uniform(rng, *CHROMAS), _uniform(rng, 0.0, 2 * math.pi)
+        chroma, hue = uniform(rng, *CHROMAS), uniform(rng, 0.0, 2 * math.pi)
         color = round(chroma * math.cos(hue), 3), round(chroma * math.sin(hue), 3)
         if math.dist(color, inst.mean_ab) >= COLOR_DISTANCE:
             return color
@@ -203,11 +221,11 @@ def _liftable(
     rng: random.Random, album: Album, least_px: float
 ) -> tuple[Photograph, Instance] | None:
     """An object that can be cut out of a photograph, and the photograph."""
-    photo = album.photograph(_choice(rng, album.names))
+    photo = album.photograph(choice(rng, album.names))
     if photo is None:
         return None
     found = [inst for inst in photo.instances if inst.is_liftable and inst.area >= least_px]
-    return (photo, _choice(rng, found)) if found else None
+    return (photo, choice(rng, found)) if found else None
 
 
 def _with_gap(taken: np.ndarray) -> np.ndarray:
