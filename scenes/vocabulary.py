@@ -21,7 +21,7 @@ SHAPES: tuple[str, ...] = (
     "vase",
     "bowl",
 )
-"""What ``scenes/blender/meshes.py`` and ``studio.py`` can build; a family may add files."""
+"""What ``scenes/blender/shapes.py`` can build; a family may add files."""
 
 SIZES: dict[str, float] = {"large": 0.7, "small": 0.35}
 """Radius in world units: of the circle around an object's footprint. That is the radius of the

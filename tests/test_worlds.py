@@ -40,7 +40,8 @@ from scenes import (
     render_dataset,
     views,
 )
-from scenes.blender.meshes import SHAPE_MESHES, ModelError, read_model, shape_mesh
+from scenes.blender.meshes import SHAPE_MESHES, shape_mesh
+from scenes.blender.models import ModelError, read_model
 from scenes.film import Darkroom
 from scenes.imaging import photograph, photograph_fully
 from scenes.occlusion import silhouette

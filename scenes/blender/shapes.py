@@ -7,7 +7,8 @@ from typing import Any
 
 import bpy  # isort: skip - bmesh exists only once bpy is imported
 import bmesh
-from meshes import Mesh, find_model, read_model, shape_mesh
+from meshes import Mesh, shape_mesh
+from models import find_model, read_model
 
 CUBE_BEVEL = 0.08
 """Width of a cube's rounded edges, as a fraction of its half side."""

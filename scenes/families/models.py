@@ -1,6 +1,6 @@
 """Families of other people's objects: a folder of .obj and .glb files whose names are the words.
 
-Only geometry is read, by ``scenes/blender/meshes.py``, which knows positions and faces and nothing
+Only geometry is read, by ``scenes/blender/models.py``, which knows positions and faces and nothing
 else: nothing in a file is ever run, and no texture, material or script of it is looked at. The
 objects get colours and materials of the base family, so that every change has a name.
 """
@@ -12,7 +12,7 @@ import re
 import warnings
 from pathlib import Path
 
-from scenes.blender.meshes import MODEL_SUFFIXES, ModelError, read_model
+from scenes.blender.models import MODEL_SUFFIXES, ModelError, read_model
 from scenes.families.family import Family, FamilyError, family_named
 from scenes.vocabulary import COLORS, MATERIALS, SHAPES, SIZES
 
