@@ -11,7 +11,7 @@ from pathlib import Path
 import gymnasium as gym
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from pycocotools import mask as coco_mask
@@ -126,8 +126,8 @@ def real_album(tmp_path_factory) -> Path:
 def real_pairs(real_album, tmp_path_factory) -> Path:
     """20 mixed pairs of them, as a dataset."""
     folder = tmp_path_factory.mktemp("real") / "pairs"
-    settings, album = RenderSettings(160, 120), Album(real_album, size=(160, 120))
-    render_dataset(folder, {"mixed": 20}, settings=settings, album=album)
+    album = Album(real_album, size=(160, 120))
+    render_dataset(folder, {"mixed": 20}, settings=RenderSettings(160, 120), album=album)
     return folder
 
 
@@ -166,6 +166,7 @@ def test_labels_are_the_known_masks(change, album, known):
                     assert visible == coco_mask.area(known[obj.annotation])
 
 
+@settings(max_examples=25, deadline=None)
 @given(seed=st.integers(0, 10**6))
 def test_pixels_beyond_the_rim_of_what_changes_are_equal(seed, album):
     pair = photo_pair(seed, PHOTO_STAGES["mixed"], album)
@@ -224,6 +225,7 @@ print(digest.hexdigest())
     assert printed == [digest.hexdigest() + "\n"] * 2
 
 
+@settings(max_examples=50, deadline=None)
 @given(seed=st.integers(0, 10**6))
 def test_plans_survive_json(seed, album):
     plan = plan_photo_pair(seed, PHOTO_STAGES["mixed"], album)
@@ -284,6 +286,7 @@ def test_filled_holes_have_the_grain_of_their_surroundings(name):
     assert grain(smooth) < 0.6 * grain(texture)
 
 
+@settings(max_examples=40, deadline=None)
 @given(
     slope=st.tuples(*[st.floats(-1, 1)] * 2),
     corner=st.tuples(st.integers(0, 30), st.integers(0, 30)),
@@ -301,6 +304,7 @@ def test_a_ramp_is_filled_to_the_ramp(slope, corner, everywhere):
     assert np.allclose(filled, ramp, atol=1e-6)
 
 
+@settings(max_examples=60, deadline=None)
 @given(st.lists(st.tuples(*[st.integers(0, 255)] * 3), min_size=1, max_size=20))
 def test_lab_goes_back_to_the_same_pixels(pixels):
     image = np.array(pixels, np.uint8)
@@ -367,14 +371,14 @@ def test_the_command_makes_the_dataset(scenes_folder, tmp_path, capsys):
 
 
 def test_a_folder_holds_pairs_of_one_album(scenes_folder, real_album, tmp_path):
-    settings = RenderSettings(*SIZE)
+    small = RenderSettings(*SIZE)
     ours = Album(scenes_folder / "instances.json", size=SIZE)
-    render_dataset(tmp_path, {"single": 1}, settings=settings, album=ours)
+    render_dataset(tmp_path, {"single": 1}, settings=small, album=ours)
     with pytest.raises(ValueError, match="made with photographs .* another folder"):
         other = Album(real_album, size=SIZE)
-        render_dataset(tmp_path, {"single": 2}, settings=settings, album=other)
+        render_dataset(tmp_path, {"single": 2}, settings=small, album=other)
     with pytest.raises(ValueError, match="give stage single=Difficulty"):
-        render_dataset(tmp_path, {"single": 2}, settings=settings)
+        render_dataset(tmp_path, {"single": 2}, settings=small)
     with pytest.raises(ValueError, match=r"128x96.*320x240.*size=\(320, 240\)"):
         render_dataset(tmp_path, {"single": 2}, album=ours)
 
