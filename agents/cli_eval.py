@@ -68,7 +68,8 @@ def eval(
     Args:
         policy: tiny, tiny-start, random, oracle, pixeldiff, or a model's folder or hub name; with
             --base-url the model's name at that endpoint.
-        stage: single, dual or mixed; with --dataset any stage that it has.
+        stage: single, dual, mixed, subtle, cluttered, nuisance or extreme; with --dataset any
+            stage that it has.
         episodes: number of pairs; by default 200 rendered ones, or all that are stored.
         seed: of the draw of pairs to render, and of the resampling for the intervals.
         split: train, validation or test.

@@ -44,7 +44,7 @@ def render(
 
     Args:
         out: folder to fill; it may hold pairs of other stages and splits already.
-        stage: single, dual or mixed.
+        stage: single, dual, mixed, subtle, cluttered, nuisance or extreme.
         count: pairs that the folder is to hold of this stage and split; with --task, questions.
         preset: instead of stage and count; paper is 1600 pairs of each stage.
         split: train, validation or test.

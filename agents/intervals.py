@@ -37,6 +37,8 @@ def ratio_intervals(
         (k, 3): ratio, lower and upper end of the percentile bootstrap ``CONFIDENCE`` interval.
     """
     n = len(parts)
+    if not parts.shape[1]:
+        return np.empty((0, 3))
     # Drawing n pairs with replacement, as the number of times that each was drawn.
     counts = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=resamples)
     with np.errstate(invalid="ignore"):

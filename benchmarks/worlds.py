@@ -9,8 +9,10 @@ all cores. Also draws a sheet of pairs.
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import io
+import itertools
 import json
 import platform
 import time
@@ -28,7 +30,7 @@ from scenes import (
     CHANGES,
     PAPER_CHANGES,
     Difficulty,
-    Renderer,
+    Pair,
     RenderSettings,
     available_cores,
     plan_pair,
@@ -36,6 +38,7 @@ from scenes import (
 from scenes.files import write_whole
 from scenes.film import Darkroom
 from scenes.influence import influence_mask
+from scenes.labels import label_pair
 from scenes.process import WorkerProcess
 
 FAMILIES = {
@@ -63,12 +66,10 @@ def main(
     """
     threads = available_cores()
     print(f"{threads} cores, {settings.width}x{settings.height}, {settings.quality}")
-    with Renderer(settings) as renderer:
-        _draw(renderer, picture)
-        cost = _cost(renderer, pairs)
     worker, darkroom = WorkerProcess(settings, threads), Darkroom(threads)
     try:
-        rows = [cost[name] | _likeness(name, pairs, worker, darkroom) for name in FAMILIES]
+        _draw(worker, darkroom, picture)
+        rows = _measure(pairs, worker, darkroom)
     finally:
         worker.kill()
     for row in rows:
@@ -85,63 +86,64 @@ def main(
     print(f"picture: {picture}")
 
 
-def _cost(renderer: Renderer, pairs: int) -> dict[str, dict[str, Any]]:
-    """Wall and processor time of a certified pair, plans that were drawn again included."""
-    for difficulty in FAMILIES.values():
-        renderer.render(plan_pair(0, difficulty))
-    wall = dict.fromkeys(FAMILIES, 0.0)
-    cpu, plans = dict(wall), dict(wall)
+def _measure(pairs: int, worker: WorkerProcess, darkroom: Darkroom) -> list[dict[str, Any]]:
+    """Of each family: the time of a certified pair, and image B in part against all of it."""
+    found = {name: collections.defaultdict(list) for name in FAMILIES}
     for seed in range(pairs):
         for name, difficulty in FAMILIES.items():
-            begun, spent = time.perf_counter(), _cpu_s(renderer)
-            pair = renderer.render(plan_pair(seed, difficulty))
-            wall[name] += time.perf_counter() - begun
-            cpu[name] += _cpu_s(renderer) - spent
-            plans[name] += pair.plan.attempt + 1
-    return {
-        name: {
+            begun, spent = time.perf_counter(), _cpu_s(worker)
+            pair = _certified(seed, difficulty, worker, darkroom)
+            values = found[name]
+            values["wall"].append(time.perf_counter() - begun)
+            values["cpu"].append(_cpu_s(worker) - spent)
+            plan = pair.plan
+            values["plans"].append(plan.attempt + 1)
+            full = imaging.photograph_fully(plan, worker, darkroom, TIMEOUT_S)
+            assert (pair.image_a == full[0]).all() and (pair.ids_b == full[3]).all()
+            values["psnr"].append(min(psnr(pair.image_b, full[2]), 99.0))
+            values["error"].append(int(np.abs(pair.image_b.astype(int) - full[2]).max()))
+            mask = influence_mask(plan, worker.width, worker.height)
+            values["part"].append(float(mask.mean()))
+            values["full"].append(bool((pair.image_b == full[2]).all() and not mask.all()))
+    clevr = found["clevr"]
+    return [
+        {
             "family": name,
-            "pairs_per_s": round(pairs / wall[name], 2),
-            "time_over_clevr": round(wall[name] / wall["clevr"], 2),
-            "cpu_s_a_pair": round(cpu[name] / pairs, 3),
-            "cpu_over_clevr": round(cpu[name] / cpu["clevr"], 2),
-            "plans_a_pair": round(plans[name] / pairs, 2),
+            "pairs_per_s": round(1 / float(np.mean(values["wall"])), 2),
+            "time_over_clevr": round(sum(values["wall"]) / sum(clevr["wall"]), 2),
+            "cpu_s_a_pair": round(float(np.mean(values["cpu"])), 3),
+            "cpu_over_clevr": round(sum(values["cpu"]) / sum(clevr["cpu"]), 2),
+            "plans_a_pair": round(float(np.mean(values["plans"])), 2),
+            "part_rendered": round(float(np.mean(values["part"])), 3),
+            "psnr_mean_db": round(float(np.mean(values["psnr"])), 1),
+            "psnr_least_db": round(float(np.min(values["psnr"])), 1),
+            "error_largest_levels": max(values["error"]),
+            "full_renders_after_all": sum(values["full"]),
         }
-        for name in FAMILIES
-    }
+        for name, values in found.items()
+    ]
 
 
-def _cpu_s(renderer: Renderer) -> float:
-    """Processor time of this process and its workers so far, which other programs do not lengthen
+def _certified(
+    seed: int, difficulty: Difficulty, worker: WorkerProcess, darkroom: Darkroom
+) -> Pair:
+    """What ``Renderer`` hands out, by a worker that is never replaced."""
+    for attempt in itertools.count():
+        plan = plan_pair(seed, difficulty, attempt)
+        pair, _ = label_pair(plan, *imaging.photograph(plan, worker, darkroom, TIMEOUT_S))
+        if pair is not None:
+            return pair
+    raise AssertionError("unreachable")
+
+
+def _cpu_s(worker: WorkerProcess) -> float:
+    """Processor time of this process and the worker so far, which other programs do not lengthen
     as much as wall time."""
-    processes = [psutil.Process(), *map(psutil.Process, renderer.worker_pids)]
-    times = [process.cpu_times() for process in processes]
+    times = [process.cpu_times() for process in (psutil.Process(), psutil.Process(worker.pid))]
     return sum(one.user + one.system for one in times)
 
 
-def _likeness(name: str, pairs: int, worker: WorkerProcess, darkroom: Darkroom) -> dict[str, Any]:
-    """Image B rendered in part against all of it."""
-    decibels, largest, shares, after_all = [], [], [], 0
-    for seed in range(pairs):
-        plan = plan_pair(seed, FAMILIES[name])
-        image_a, _, image_b, ids_b = imaging.photograph(plan, worker, darkroom, TIMEOUT_S)
-        full_a, _, full_b, full_ids_b = imaging.photograph_fully(plan, worker, darkroom, TIMEOUT_S)
-        assert (image_a == full_a).all() and (ids_b == full_ids_b).all()
-        decibels.append(min(psnr(image_b, full_b), 99.0))
-        largest.append(int(np.abs(image_b.astype(int) - full_b).max()))
-        mask = influence_mask(plan, worker.width, worker.height)
-        shares.append(float(mask.mean()))
-        after_all += bool((image_b == full_b).all() and not mask.all())
-    return {
-        "part_rendered": round(float(np.mean(shares)), 3),
-        "psnr_mean_db": round(float(np.mean(decibels)), 1),
-        "psnr_least_db": round(float(np.min(decibels)), 1),
-        "error_largest_levels": max(largest),
-        "full_renders_after_all": after_all,
-    }
-
-
-def _draw(renderer: Renderer, path: Path) -> None:
+def _draw(worker: WorkerProcess, darkroom: Darkroom, path: Path) -> None:
     """Two pairs of each family, differences in boxes: with the paper's changes, with the others."""
     rows = []
     for family in FAMILIES:
@@ -151,7 +153,7 @@ def _draw(renderer: Renderer, path: Path) -> None:
         images = []
         for changes, seed in ((PAPER_CHANGES, 11), (own, 3)):
             difficulty = Difficulty((3, 3), (7, 8), changes, family)
-            pair = renderer.render(plan_pair(seed, difficulty))
+            pair = _certified(seed, difficulty, worker, darkroom)
             for image, side in ((pair.image_a, "box_a"), (pair.image_b, "box_b")):
                 shown = Image.fromarray(image)
                 for diff in pair.differences:

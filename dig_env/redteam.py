@@ -132,6 +132,8 @@ def _jittered(truth: Boxes, copies: int, rng: np.random.Generator) -> Boxes:
 
 
 def _hull(truth: Boxes) -> Boxes:
+    if not len(truth):
+        return truth
     return np.concatenate([truth[:, :2].min(axis=0), truth[:, 2:].max(axis=0)])[None]
 
 

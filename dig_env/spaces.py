@@ -48,7 +48,8 @@ class FixedTexts(Text):
         return isinstance(other, FixedTexts) and self.texts == other.texts
 
     def __repr__(self) -> str:
-        return f"FixedTexts({list(self.texts)!r})"
+        others = f", and {len(self.texts) - 1} more" if len(self.texts) > 1 else ""
+        return f"FixedTexts({self.texts[0]!r}{others})"
 
 
 class _SharedTexts(Sequence[str]):

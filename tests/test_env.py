@@ -214,7 +214,7 @@ def test_bad_reset_options_are_refused(env):
 
 
 def test_a_difficulty_without_room_is_refused_at_reset():
-    made = gym.make("DiG-v0", stage={"objects": (20, 20)}, **SMALL_ENV)
+    made = gym.make("DiG-v0", stage={"objects": (40, 40)}, **SMALL_ENV)
     with pytest.raises(DifficultyError, match="fewer objects"):
         made.reset(seed=0)
     made.close()

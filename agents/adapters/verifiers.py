@@ -98,7 +98,7 @@ class DiGConfig(vf.TasksetConfig):
     """Folder that ``dig-env render`` wrote: its pairs, in their order. None renders fresh pairs
     without end; bound a run with ``-n``."""
     stage: str = "single"
-    """"single", "dual" or "mixed"; of a dataset, any stage that it has."""
+    """A name from ``scenes.STAGES``; of a dataset, any stage that it has."""
     split: str = "train"
     """"train", "validation" or "test": disjoint ranges of pair seeds."""
     coordinates: str = "norm1000"

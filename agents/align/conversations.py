@@ -128,7 +128,7 @@ class Conversations:
         answer = format_boxes(pair.boxes_unit)
         said = {"role": "assistant", "content": [{"type": "text", "text": answer}]}
         return {
-            "messages": [*pair_messages(instruction()), said],
+            "messages": [*pair_messages(instruction(difficulty=pair.plan.difficulty)), said],
             "images": [Image.fromarray(image) for image in (pair.image_a, pair.image_b)],
         }
 

@@ -1,17 +1,18 @@
 """The calibration card: what the reward gives to answers of known worth, and where pixels mislead.
 
-Three things are measured on fixed test pairs, each with a confidence interval:
+Two things are measured on fixed test pairs, each with a confidence interval:
 
-- the yardsticks on every stage and along the axes of difficulty, under every reward preset: does a
-  better answer earn more?
-- policies that look at the images, on the same pairs,
-- the same policies on pairs whose image B got a nuisance.
+- the yardsticks on the paper's stages and on further difficulties, under every reward preset: does
+  a better answer earn more?
+- policies that look at the images, on the same pairs; ``benchmarks/axes.py`` plays them along each
+  axis of difficulty.
 
 Answers are given once and scored under each preset; ``page.py`` shows the card.
 """
 
 from __future__ import annotations
 
+import functools
 import json
 import platform
 from collections.abc import Callable, Iterator, Sequence
@@ -22,36 +23,15 @@ from typing import Any
 
 import numpy as np
 
-from agents.calibration.nuisance import NUISANCES, disturbed
+from agents.calibration.axes import DIFFICULTIES
 from agents.calibration.yardsticks import RANKS, Answerer, answers_of, yardsticks
 from agents.evaluation import held_out_pairs
 from agents.intervals import CONFIDENCE, mean_intervals
 from agents.mllm import load_tiny
-from agents.policies import PixelDiffPolicy
-from dig_env import REWARDS, score_batch
-from scenes import (
-    PAPER_CHANGES,
-    STAGES,
-    Difficulty,
-    Pair,
-    Renderer,
-    RenderSettings,
-    available_cores,
-)
+from agents.policies import PixelDiffPolicy, Policy
+from dig_env import REWARDS, instruction, observe, score_batch
+from scenes import Pair, Renderer, RenderSettings, available_cores
 from scenes.files import write_whole
-
-DIFFICULTIES: dict[str, Difficulty] = {
-    **{f"{change} only": Difficulty(changes=(change,)) for change in PAPER_CHANGES},
-    "crowded": Difficulty(objects=(8, 10)),
-    "crowded, 1 to 4": Difficulty(differences=(1, 4), objects=(8, 10)),
-    "small, 1 to 4": Difficulty(
-        differences=(1, 4), objects=(8, 10), min_visible=50 / (320 * 240), min_contrast=2.3
-    ),
-}
-"""Axes of difficulty beside ``STAGES``; one difference unless the name says otherwise."""
-
-NUISANCE_STAGE = "single"
-"""Where nuisances are added: the stage at which the policies that look do best without."""
 
 THRESHOLDS = (10, 15, 20, 25, 35, 50, 70, 100)
 """What the pixel difference "at its best" may choose from, in 8-bit levels."""
@@ -68,8 +48,7 @@ class CalibrationSettings:
 
     Attributes:
         pairs: test pairs of each stage and difficulty, at least 2.
-        seed: of the draw of pairs, the random answers, the jitter, the nuisances and the
-            resampling.
+        seed: of the draw of pairs, the random answers, the jitter and the resampling.
         width, height: image size in pixels.
         quality: draft, standard or high.
         workers: Blender processes; None for one a core. The card does not depend on it.
@@ -120,8 +99,7 @@ def calibrate(
     """
     render = RenderSettings(settings.width, settings.height, settings.quality, "cpu")
     rulers, lookers = yardsticks(settings.seed), looking_policies(render)
-    conditions = {**STAGES, **DIFFICULTIES}
-    total = len(conditions) + len(NUISANCES)
+    total = len(DIFFICULTIES)
     card: dict[str, Any] = {
         "command": settings.command,
         "machine": f"{available_cores()} cores, {platform.machine()}",
@@ -129,26 +107,18 @@ def calibrate(
         "split": "test",
         "confidence": CONFIDENCE,
         "presets": {name: asdict(config) for name, config in REWARDS.items()},
-        "difficulties": {name: value.to_json() for name, value in conditions.items()},
-        "nuisance_stage": NUISANCE_STAGE,
+        "difficulties": {name: value.to_json() for name, value in DIFFICULTIES.items()},
     }
     rows: list[dict[str, Any]] = []
     order: dict[str, Any] = {}
-    clean: list[Pair] = []
     with Renderer(render, settings.workers) as renderer:
-        for name, difficulty in conditions.items():
+        for done, (name, difficulty) in enumerate(DIFFICULTIES.items()):
+            on_condition(name, done, total)
             pairs = list(held_out_pairs(renderer, difficulty, settings.pairs, settings.seed))
-            on_condition(name, len(order), total)
             answered = answer_all(rulers | lookers, pairs)
             rows += table_rows(name, answered, settings)
             order[name] = order_of(answered, settings)
-            if name == NUISANCE_STAGE:
-                clean = pairs
         card["versions"] = renderer.versions
-    for done, (name, nuisance) in enumerate(NUISANCES.items(), start=len(order)):
-        on_condition(name, done, total)
-        pairs = [disturbed(pair, nuisance, settings.seed) for pair in clean]
-        rows += table_rows(name, answer_all(lookers, pairs), settings)
     on_condition("done", total, total)
     return card | {"rows": rows, "order": order}
 
@@ -157,8 +127,14 @@ def looking_policies(render: RenderSettings) -> dict[str, Answerer]:
     """Those that look at the images; the embedded one only at what it was trained on."""
     policies = {"pixel difference": answers_of(PixelDiffPolicy())}
     if (render.width, render.height, render.quality) == (128, 96, "draft"):
-        policies["embedded policy"] = answers_of(load_tiny())
+        policies["embedded policy"] = functools.partial(_as_it_was_trained, load_tiny())
     return policies
+
+
+def _as_it_was_trained(policy: Policy, pairs: Sequence[Pair]) -> list[str]:
+    """Answers to the paper stages' prompt at every stage: the embedded policy knows no other, and a
+    sentence that it has never seen would decide its answer more than the images do."""
+    return policy.act([observe(pair) | {"prompt": instruction()} for pair in pairs])
 
 
 @dataclass(frozen=True, eq=False)

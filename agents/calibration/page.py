@@ -11,7 +11,6 @@ from typing import Any
 import matplotlib.figure
 from matplotlib.axes import Axes
 
-from agents.calibration.nuisance import NUISANCES
 from agents.calibration.yardsticks import RANKS
 from scenes import PAPER_STAGES
 from scenes.files import write_whole
@@ -64,10 +63,10 @@ def order_table(card: dict[str, Any]) -> str:
 
 
 def looking_table(card: dict[str, Any]) -> str:
-    """F1 of the policies that look at the images, along the difficulties and the nuisances."""
+    """F1 of the policies that look at the images, on every difficulty."""
     lookers = [policy for policy in LOOKERS if policy in _policies(card)]
     rows = []
-    for condition in [*card["difficulties"], *NUISANCES]:
+    for condition in list(card["difficulties"]):
         cells = []
         for policy in lookers:
             row = _row(card, condition, policy)
@@ -120,7 +119,7 @@ def write_page(card: dict[str, Any], page: Path) -> Path:
 def plot_png(card: dict[str, Any]) -> bytes:
     """Left: the reward of answers of known worth. Right: F1 of those who look at the images."""
     # A figure of its own, not pyplot's: no global state and no display.
-    figure = matplotlib.figure.Figure(figsize=(12, 8), layout="constrained")
+    figure = matplotlib.figure.Figure(figsize=(12, 6), layout="constrained")
     left, right = figure.subplots(1, 2, width_ratios=(1, 1.15))
     _dots(
         left,
@@ -133,7 +132,7 @@ def plot_png(card: dict[str, Any]) -> bytes:
     )
     left.set_title("Reward of answers of known worth, stage mixed")
     left.set_xlabel("mean reward under each preset")
-    conditions = [*card["difficulties"], *NUISANCES]
+    conditions = list(card["difficulties"])
     _dots(
         right,
         conditions,
@@ -144,11 +143,8 @@ def plot_png(card: dict[str, Any]) -> bytes:
         },
         _LOOKER_COLORS,
     )
-    right.axhline(len(card["difficulties"]) - 0.5, color="black", linewidth=0.8)
     right.set_title("F1 of policies that look at the images")
-    right.set_xlabel(
-        f"mean F1 (IoU 0.5); below the line: stage {card['nuisance_stage']}, image B disturbed"
-    )
+    right.set_xlabel("mean F1 (IoU 0.5)")
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=110, metadata={"Software": None})
     return buffer.getvalue()

@@ -32,7 +32,7 @@ from align_road import Road
 
 from agents.intervals import CONFIDENCE
 from dig_env.align import TASKS
-from scenes import STAGES, available_cores
+from scenes import PAPER_STAGES, available_cores
 from scenes.files import write_whole
 
 COMPARED = {
@@ -76,7 +76,7 @@ def main(settings: AlignExperiment) -> None:
             task: compare(*(evaluations(settings, arm, task) for arm in with_and_without))
             for task in TASKS
         }
-        | {stage: compare_f1(settings, stage, *with_and_without) for stage in STAGES}
+        | {stage: compare_f1(settings, stage, *with_and_without) for stage in PAPER_STAGES}
         for question, with_and_without in COMPARED.items()
     }
     results = {

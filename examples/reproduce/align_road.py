@@ -27,7 +27,7 @@ from agents.align.evaluation import align_metrics, evaluate_align
 from agents.align.stages import GLOBAL, MULTI_SCALE, AlignRun, StageName
 from agents.align.training import train_align
 from dig_env.align import TASKS, AlignSettings
-from scenes import STAGES, available_cores
+from scenes import PAPER_STAGES, available_cores
 from scenes.files import write_whole
 
 SETTINGS = AlignSettings(crop_px=64, options=2)
@@ -145,7 +145,7 @@ def evaluate(road: Road, checkpoint: Path, tasks: tuple[str, ...], episodes: int
                 for graded, turn in zip(episode.grades, episode.question.turns, strict=True)
             ]
         player = MLLMPolicy(policy.model, policy.processor, max_new_tokens=24, batch_size=50)
-        for name in STAGES:
+        for name in PAPER_STAGES:
             report = evaluate_stored(player, road.pairs, stage=name, episodes=200)
             result["pairs"][name] = [episode.score.f1 for episode in report.episodes]
         write_whole(path, json.dumps(result).encode() + b"\n")

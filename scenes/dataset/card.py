@@ -46,10 +46,10 @@ one_stage = load_dataset("path/of/this/folder", "{stage}", split="{split}")
 | `stage` | name of the difficulty; `manifest.json` holds its fields |
 | `image_a`, `image_b` | the two images, lossless WebP |
 | `ids_a`, `ids_b` | the object id seen in each pixel, 0 for the background, 8-bit PNG |
-| `differences` | one entry a changed object: `change`, `object_id`, `box` (both images), `box_a`, \
-`box_b` (null where it is absent), `visible_a`, `visible_b` (pixels), `contrast` (CIE76) |
+| `differences` | one entry a changed object: `change`, `object_id`, `box` (what is scored), \
+`box_a`, `box_b` (null where it is absent), `visible_a`, `visible_b` (pixels), `contrast` (CIE76) |
 | `certificate` | how much the pair differs where no box is |
-| `plan` | JSON: objects and changes, every sampled value |
+| `plan` | JSON: objects, changes and all else that was drawn, every sampled value |
 | `pixels_sha256` | SHA-256 of the raw pixels of image_a, ids_a, image_b, ids_b |
 
 Boxes are `[x_min, y_min, x_max, y_max]` in pixels, measured on the masks; the right and lower edge
@@ -71,7 +71,8 @@ RENDERED = {
     "tags": "- synthetic\n- blender\n",
     "introduction": """\
 Each pair shows one scene twice. K objects differ, each in its colour, shape, size or material, or
-by being added or deleted; camera and lights stay. After the corpus of DiG (arXiv 2512.12633).
+by being added or deleted. Camera, lights and image quality stay, unless the difficulty of the stage
+(`manifest.json`) has nuisances. After the corpus of DiG (arXiv 2512.12633).
 
 - Renderer: Blender {made_with[blender]} (Cycles on {made_with[device]}, then denoised)
 - Quality: {quality} (samples a pixel: {samples})""",

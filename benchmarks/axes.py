@@ -1,0 +1,69 @@
+"""Policies that look at the images along each axis of difficulty: F1 with its interval.
+
+Brings the table of docs/difficulty.md up to date.
+
+    python benchmarks/axes.py
+"""
+
+from __future__ import annotations
+
+import platform
+from pathlib import Path
+from typing import Any
+
+import tyro
+
+from agents.calibration.axes import AXES
+from agents.calibration.card import (
+    CalibrationSettings,
+    answer_all,
+    looking_policies,
+    table_rows,
+    write_card,
+)
+from agents.calibration.page import filled
+from agents.evaluation import held_out_pairs
+from scenes import STAGES, Renderer, RenderSettings, available_cores
+from scenes.files import write_whole
+
+
+def main(
+    pairs: int = 50,
+    out: Path = Path("docs/results/axes.json"),
+    page: Path = Path("docs/difficulty.md"),
+) -> None:
+    """Render, play and print.
+
+    Args:
+        pairs: test pairs of each difficulty, of seed 0.
+        out: file for the results.
+        page: whose table "looking" is to be made anew.
+    """
+    settings = CalibrationSettings(pairs=pairs)
+    render = RenderSettings(settings.width, settings.height, settings.quality, "cpu")
+    lookers = looking_policies(render)
+    conditions = {"single": STAGES["single"]} | AXES
+    card: dict[str, Any] = {
+        "command": f"python benchmarks/axes.py --pairs {pairs}",
+        "machine": f"{available_cores()} cores, {platform.machine()}",
+        "pairs": pairs,
+        "difficulties": {name: value.to_json() for name, value in conditions.items()},
+        "rows": [],
+    }
+    with Renderer(render) as renderer:
+        for name, difficulty in conditions.items():
+            played = list(held_out_pairs(renderer, difficulty, pairs, settings.seed))
+            rows = list(table_rows(name, answer_all(lookers, played), settings))
+            card["rows"] += [
+                {key: row[key] for key in ("condition", "policy", "note", "f1") if key in row}
+                for row in rows
+            ]
+            print(name, *(f"{row['policy']}: {row['f1'][0]:.2f}" for row in rows), flush=True)
+    write_card(card, out)
+    text = filled(page.read_text(encoding="utf-8"), card)
+    write_whole(page, text.encode())
+    print(f"results: {out}\npage: {page}")
+
+
+if __name__ == "__main__":
+    tyro.cli(main)
