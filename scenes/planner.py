@@ -56,6 +56,10 @@ def plan_pair(seed: int, difficulty: Difficulty, attempt: int = 0) -> PairPlan:
     is_int = isinstance(seed, int) and not isinstance(seed, bool)
     if not is_int or not 0 <= seed <= MAX_SEED:
         raise ValueError(f"seed={seed!r}: give a whole number from 0 to {MAX_SEED}")
+    if "replace" in difficulty.changes:
+        raise DifficultyError(
+            f"changes={difficulty.changes!r}: replace happens in photographs only; leave it out"
+        )
     if attempt < 0:
         raise ValueError(f"attempt={attempt!r}: give 0 or more")
     # Seeding with a text hashes it with SHA-512, and random() is the one method whose stream
