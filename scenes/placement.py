@@ -16,7 +16,7 @@ MIN_MARGIN = 0.4
 MOST_AT_FULL_SPACING = 10
 """CLEVR's largest number of objects; with n of them, more than that, both distances shrink by
 (10 / n)^2."""
-MOST_COVERED = 0.5
+MOST_COVERED = 0.3
 """Among more objects than those, none is placed where another one covers more of it: pictures in
 which an object hardly shows are drawn again anyway."""
 PLACEMENT_TRIES = 50
@@ -37,6 +37,9 @@ def place(
         occlusion: the part of it to be covered.
     """
     right, behind = camera.floor_directions
+    # The middle of the range, since what is measured will differ from these balls.
+    quarter = (occlusion[1] - occlusion[0]) / 4
+    low, high = occlusion[0] + quarter, occlusion[1] - quarter
     spacing = min(1.0, (MOST_AT_FULL_SPACING / len(radii)) ** 2)
     places: dict[int, tuple[float, float]] = {}
     for object_id, radius in radii.items():
@@ -47,7 +50,7 @@ def place(
                 ball, screen = (*places[hidden], radii[hidden]), (x, y, radius)
                 share = covered_share(ball, screen, camera.location)
                 inside = max(abs(x), abs(y)) <= FLOOR_HALF_SIDE
-                if not inside or not occlusion[0] <= share <= occlusion[1]:
+                if not inside or not low <= share <= high:
                     continue
             else:
                 x = uniform(rng, -FLOOR_HALF_SIDE, FLOOR_HALF_SIDE)
