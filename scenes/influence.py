@@ -6,7 +6,7 @@ its light paths meets a changed object. Those that matter are
 
 - the object itself and, where its outline changes, its shadows: everything between it and the far
   edges of the penumbras,
-- the floor around it, whose share of sky and of reflected light it alters,
+- the floor around it, and near walls, whose share of sky and of reflected light it alters,
 - its mirror image in metal objects, and all of what is seen in or through other mirrors and glass.
 
 What remains, single paths that bounce off the floor far away and happen to meet the object, is of
@@ -25,7 +25,7 @@ from scipy.spatial import ConvexHull
 
 from scenes.blender.meshes import Mesh, shape_mesh
 from scenes.plan import Change, PairPlan, SceneObject
-from scenes.scenery import Camera, Light
+from scenes.scenery import Camera, Light, Scenery
 
 CONTACT_RADII = 1.4
 """The floor is rendered anew up to this distance from a changed object's axis, in its radii."""
@@ -67,8 +67,7 @@ def influence_mask(plan: PairPlan, width: int, height: int) -> np.ndarray:
         _fill(picture, view, hull)
         for corners in lights if new_shadow else ():
             _fill(picture, view, np.concatenate([hull, _shadow_points(hull, corners, bounds)]))
-        circle = _CIRCLE * CONTACT_RADII * obj.radius + (obj.x, obj.y)
-        _fill(picture, view, np.column_stack([circle, np.full(16, obj.z)]))
+        _fill(picture, view, _contact_points(obj, plan.scenery))
     for obj in plan.objects:
         if _is_mirror(obj) and not _can_trace(obj):
             _fill(picture, view, hull_points(obj))
@@ -84,6 +83,21 @@ def _alters_shadow(change: Change) -> bool:
     versions = [obj for obj in (change.before, change.after) if obj is not None]
     is_surface_only = change.change in ("color", "material", "texture")
     return not is_surface_only or any(obj.material == "glass" for obj in versions)
+
+
+def _contact_points(obj: SceneObject, scenery: Scenery) -> np.ndarray:
+    """(N, 3) points around what an object takes light from: the floor next to it, and walls and
+    boards beside and above it."""
+    reach = CONTACT_RADII * obj.radius
+    circle = _CIRCLE * reach + (obj.x, obj.y)
+    is_enclosed = any(
+        slab.high[2] > obj.z
+        and slab.low[0] - reach <= obj.x <= slab.high[0] + reach
+        and slab.low[1] - reach <= obj.y <= slab.high[1] + reach
+        for slab in scenery.slabs
+    )
+    heights = (obj.z, obj.z + 2 * reach) if is_enclosed else (obj.z,)
+    return np.concatenate([np.column_stack([circle, np.full(16, z)]) for z in heights])
 
 
 def _is_mirror(obj: SceneObject) -> bool:

@@ -80,11 +80,10 @@ class Sky:
     """Light from everywhere.
 
     Attributes:
-        strength: of its light; a clear sky at noon is about ten times as bright as a grey one of
-            the same strength.
+        strength: of its light; 0.4 of an even sky is about as bright as 3 of a clear one.
         color: linear red, green and blue of an even grey one.
-        sun_elevation_deg: 0 to 90, a clear sky instead (Nishita's model; the sun itself is left to
-            the lights); None for an even one.
+        sun_elevation_deg: 0 to 90, a clear sky instead (Hosek and Wilkie, 2012); None for an even
+            one. The sun itself is left to the lights.
     """
 
     strength: float

@@ -95,7 +95,7 @@ def _torus() -> Mesh:
 
 def _capsule() -> Mesh:
     """Lying along x."""
-    radius, half, quarter = 0.45, 0.55, 8
+    radius, half, quarter = 0.55, 0.45, 8
     angles = [math.pi / 2 * i / quarter for i in range(quarter + 1)]
     end = [(radius * math.sin(a), -half - radius * math.cos(a)) for a in angles]
     profile = [(0.0, -1.0), *end[1:], *[(s, -z) for s, z in reversed(end[1:])], (0.0, 1.0)]
@@ -122,7 +122,7 @@ def _star() -> Mesh:
 
 def _pyramid() -> Mesh:
     corners = [(1, 0), (0, 1), (-1, 0), (0, -1)]
-    profile = rounded([(0, 0), (1.0, 0), (0.04, 1.46), (0, 1.5)], 0.05)
+    profile = rounded([(0, 0), (1.0, 0), (0.04, 1.86), (0, 1.9)], 0.05)
     return swept(rounded(corners, 0.05, closed=True), profile)
 
 

@@ -17,6 +17,9 @@ from materials import make_world, material_named
 from mathutils import Vector
 from shapes import BASE_HEIGHT, make_shape, make_slab
 
+GLASS_GAP = 0.002
+"""World units between glass and what it stands on. Rays that leave through its bottom would meet
+both at once, and which first would depend on what else is in the scene."""
 GPU_BACKENDS = ("OPTIX", "CUDA", "HIP", "ONEAPI", "METAL")
 
 
@@ -188,6 +191,8 @@ class Studio:
         radius = fields["radius"]
         obj.scale = (radius, radius, radius)
         height = fields["z"] + radius * BASE_HEIGHT.get(fields["shape"], 0.0)
+        if fields["material"] == "glass":
+            height += GLASS_GAP
         obj.location = (fields["x"], fields["y"], height)
         obj.rotation_euler = (0.0, 0.0, math.radians(fields["rotation_deg"]))
         obj.color = (*fields["rgb"], 1.0)

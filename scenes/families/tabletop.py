@@ -10,7 +10,7 @@ _WALL = Slab((-30.0, 9.0, -12.0), (30.0, 9.2, 20.0), "plaster", (0.42, 0.38, 0.3
 _FLOOR = Slab((-30.0, -30.0, -6.2), (30.0, 9.0, -6.0), "planks", (0.16, 0.09, 0.05))
 _TERRACE = Slab((-60.0, -30.0, -6.2), (60.0, 90.0, -6.0), "tiles", (0.5, 0.44, 0.36))
 _ROOM = Sky(strength=0.4, color=(0.85, 0.75, 0.62))
-_GARDEN = Sky(strength=0.16, sun_elevation_deg=30.0)
+_GARDEN = Sky(strength=3.0, sun_elevation_deg=30.0)
 
 
 def _table(material: str, color: Vector, around: tuple[Slab, ...], sky: Sky) -> Scenery:
