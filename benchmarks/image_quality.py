@@ -166,7 +166,9 @@ def _references(scenes: list[PairPlan], folder: Path) -> list[np.ndarray]:
 
 
 def _expose(worker: WorkerProcess, plan: PairPlan) -> Any:
-    (exposure,) = worker.expose(plan.camera, plan.lights, [Shot(plan.scene_a)], timeout_s=3600)
+    (exposure,) = worker.expose(
+        plan.camera, plan.lights, plan.scenery, [Shot(plan.scene_a)], timeout_s=3600
+    )
     return exposure
 
 

@@ -143,7 +143,7 @@ class _BareDarkroom:
 
 def _expose(worker: WorkerProcess, plan: PairPlan) -> list[Exposure]:
     shots = (Shot(plan.scene_a), Shot(plan.scene_b))
-    return worker.expose(plan.camera, plan.lights, shots, TIMEOUT_S)
+    return worker.expose(plan.camera, plan.lights, plan.scenery, shots, TIMEOUT_S)
 
 
 def _timed(seconds: list[float], work: Callable[[], Any]) -> Any:

@@ -7,7 +7,8 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from scenes.vocabulary import CHANGES
+from scenes.families import FamilyError, family_named
+from scenes.vocabulary import CHANGES, PAPER_CHANGES
 
 
 class DifficultyError(ValueError):
@@ -25,7 +26,9 @@ class Difficulty:
             Drawn uniformly from what is left of the range once K objects must fit. About 12 fit at
             full size, 20 at an ``object_scale`` of 0.9 or less.
         changes: change types to draw from, uniformly and independently for each changed object;
-            a subset of ``scenes.CHANGES``.
+            a subset of ``scenes.CHANGES``. The default is the paper's six.
+        family: the world that the pair shows: "clevr", "tabletop", "shelf", a name given to
+            ``scenes.register_family``, or the path of a folder of .obj and .glb files.
         min_visible: the least part of the image, as a fraction of its pixels, that each object
             must show in every image it stands in. The default is CLEVR's 200 pixels of 320x240.
         min_contrast: the least mean CIE Lab distance (CIE76 Delta E) between the two images over
@@ -67,7 +70,8 @@ class Difficulty:
 
     differences: tuple[int, int] = (1, 1)
     objects: tuple[int, int] = (3, 6)
-    changes: tuple[str, ...] = CHANGES
+    changes: tuple[str, ...] = PAPER_CHANGES
+    family: str = "clevr"
     min_visible: float = 200 / (320 * 240)
     min_contrast: float = 5.0
     max_bystander_contrast: float = 5.0
@@ -95,6 +99,14 @@ class Difficulty:
         if unknown or not self.changes or len(set(self.changes)) != len(self.changes):
             raise DifficultyError(
                 f"changes={self.changes!r}: give one or more of {', '.join(CHANGES)}, each once"
+            )
+        try:
+            cannot = family_named(self.family).cannot(self.changes)
+        except FamilyError as error:
+            raise DifficultyError(str(error)) from error
+        if cannot:
+            raise DifficultyError(
+                f"changes={self.changes!r} cannot all happen in family {self.family!r}: {cannot}"
             )
         if self.differences[1] > self.objects[1]:
             raise DifficultyError(

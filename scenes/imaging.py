@@ -34,7 +34,7 @@ def photograph(
     rendered. So the bytes depend on the plan alone.
     """
     height, width = worker.height, worker.width
-    view = (plan.camera, plan.lights)
+    view = (plan.camera, plan.lights, plan.scenery)
     # Blender is never left waiting: A is rendered while B's part is found, B while A is developed.
     asked_a = worker.ask(*view, Shot(plan.scene_a))
     if not plan.changes:
@@ -65,7 +65,7 @@ def photograph_fully(
 ) -> Pictures:
     """Both pictures of a plan, each rendered as a whole."""
     shots = (Shot(plan.scene_a), Shot(plan.scene_b))
-    a, b = worker.expose(plan.camera, plan.lights, shots, timeout_s)
+    a, b = worker.expose(plan.camera, plan.lights, plan.scenery, shots, timeout_s)
     return darkroom.develop(a), a.ids, darkroom.develop(b), b.ids
 
 
@@ -79,7 +79,7 @@ def photograph_again(
     view = (plan.camera_b, plan.lights_b)
     if view == (plan.camera, plan.lights):
         return None
-    (exposure,) = worker.expose(*view, [Shot(plan.scene_b)], timeout_s)
+    (exposure,) = worker.expose(*view, plan.scenery, [Shot(plan.scene_b)], timeout_s)
     return darkroom.develop(exposure), exposure.ids
 
 
@@ -97,10 +97,11 @@ def photograph_part(
     x, y = corner
     window = Window(x, y, x + worker.width, y + worker.height)
     if image == "A":
-        shot, view = Shot(plan.scene_a, window, scale=scale), (plan.camera, plan.lights)
+        scene, view = plan.scene_a, (plan.camera, plan.lights)
     else:
-        shot, view = Shot(plan.scene_b, window, scale=scale), (plan.camera_b, plan.lights_b)
-    (exposure,) = worker.expose(*view, [shot], timeout_s)
+        scene, view = plan.scene_b, (plan.camera_b, plan.lights_b)
+    shot = Shot(scene, window, scale=scale)
+    (exposure,) = worker.expose(*view, plan.scenery, [shot], timeout_s)
     part = darkroom.develop(exposure)
     return part if image == "A" else disturbed(part, plan)
 

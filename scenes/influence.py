@@ -6,8 +6,8 @@ its light paths meets a changed object. Those that matter are
 
 - the object itself and, where its outline changes, its shadows: everything between it and the far
   edges of the penumbras,
-- the floor around it, whose share of sky and of reflected light it alters,
-- its mirror image in metal objects.
+- the floor around it, and near walls, whose share of sky and of reflected light it alters,
+- its mirror image in metal objects, and all of what is seen in or through other mirrors and glass.
 
 What remains, single paths that bounce off the floor far away and happen to meet the object, is of
 the size of the noise; ``benchmarks/partial_render.py`` measures it against full renders.
@@ -15,6 +15,7 @@ the size of the noise; ``benchmarks/partial_render.py`` measures it against full
 
 from __future__ import annotations
 
+import functools
 import math
 
 import numpy as np
@@ -22,7 +23,9 @@ from PIL import Image, ImageDraw
 from scipy import ndimage
 from scipy.spatial import ConvexHull
 
-from scenes.plan import Camera, Light, PairPlan, SceneObject
+from scenes.blender.meshes import Mesh, shape_mesh
+from scenes.plan import Change, PairPlan, SceneObject
+from scenes.scenery import Camera, Light, Scenery
 
 CONTACT_RADII = 1.4
 """The floor is rendered anew up to this distance from a changed object's axis, in its radii."""
@@ -52,24 +55,59 @@ def influence_mask(plan: PairPlan, width: int, height: int) -> np.ndarray:
     view = View(plan.camera, width, height)
     picture = Image.new("1", (width, height))
     changed = [
-        (obj, change.change not in ("color", "material"))
+        (obj, _alters_shadow(change))
         for change in plan.changes
         for obj in (change.before, change.after)
         if obj is not None
     ]
     lights = [_corners(light) for light in plan.lights]
-    for obj, new_outline in changed:
+    bounds = plan.scenery.bounds
+    for obj, new_shadow in changed:
         hull = hull_points(obj)
         _fill(picture, view, hull)
-        for corners in lights if new_outline else ():
-            _fill(picture, view, np.concatenate([hull, _shadow_points(hull, corners)]))
-        reach = CONTACT_RADII * obj.radius
-        _fill(picture, view, np.column_stack([_CIRCLE * reach + (obj.x, obj.y), np.zeros(16)]))
+        for corners in lights if new_shadow else ():
+            _fill(picture, view, np.concatenate([hull, _shadow_points(hull, corners, bounds)]))
+        _fill(picture, view, _contact_points(obj, plan.scenery))
+    for obj in plan.objects:
+        if _is_mirror(obj) and not _can_trace(obj):
+            _fill(picture, view, hull_points(obj))
     mask = np.array(picture)
     for obj in plan.objects:
-        if obj.material == "metal":
+        if _is_mirror(obj) and _can_trace(obj):
             _add_mirror_images(mask, view, obj, [other for other, _ in changed])
     return ndimage.binary_dilation(mask, np.ones((3, 3)), iterations=MARGIN_PX)
+
+
+def _alters_shadow(change: Change) -> bool:
+    """Can a change alter the object's shadow?"""
+    versions = [obj for obj in (change.before, change.after) if obj is not None]
+    is_surface_only = change.change in ("color", "material", "texture")
+    return not is_surface_only or any(obj.material == "glass" for obj in versions)
+
+
+def _contact_points(obj: SceneObject, scenery: Scenery) -> np.ndarray:
+    """(N, 3) points around what an object takes light from: the floor next to it, and walls and
+    boards beside and above it."""
+    reach = CONTACT_RADII * obj.radius
+    circle = _CIRCLE * reach + (obj.x, obj.y)
+    is_enclosed = any(
+        slab.high[2] > obj.z
+        and slab.low[0] - reach <= obj.x <= slab.high[0] + reach
+        and slab.low[1] - reach <= obj.y <= slab.high[1] + reach
+        for slab in scenery.slabs
+    )
+    heights = (obj.z, obj.z + 2 * reach) if is_enclosed else (obj.z,)
+    return np.concatenate([np.column_stack([circle, np.full(16, z)]) for z in heights])
+
+
+def _is_mirror(obj: SceneObject) -> bool:
+    """Can others be recognised in it, or through it?"""
+    return obj.material in ("metal", "steel", "glass")
+
+
+def _can_trace(obj: SceneObject) -> bool:
+    """Is there a formula for the rays that it reflects?"""
+    return obj.material != "glass" and obj.shape in ("cube", "sphere", "cylinder")
 
 
 class View:
@@ -100,15 +138,21 @@ class View:
 
 
 def hull_points(obj: SceneObject) -> np.ndarray:
-    """(N, 3) world points whose convex hull contains the object."""
+    """(N, 3) world points whose convex hull contains the object.
+
+    For the shapes of files that is a cylinder, which every object lies in.
+    """
     radius = obj.radius
+    corners = _mesh_hull(obj.shape)
+    if corners is not None:
+        return _placed(obj, corners)
     if obj.shape == "cube":
         angle = math.radians(obj.rotation_deg)
         axis = np.array([math.cos(angle), math.sin(angle)]) * radius / math.sqrt(2)
         side = np.array([-axis[1], axis[0]])
         outline = np.stack([axis + side, axis - side, -axis - side, side - axis])
         rings = [(outline, 0.0), (outline, math.sqrt(2) * radius)]
-    elif obj.shape == "cylinder":
+    elif obj.shape != "sphere":
         rings = [(_CIRCLE * radius, 0.0), (_CIRCLE * radius, 2 * radius)]
     else:
         # Between the rings the sphere bulges out of their hull by less than the margin.
@@ -118,10 +162,38 @@ def hull_points(obj: SceneObject) -> np.ndarray:
         ]
     return np.concatenate(
         [
-            np.column_stack([ring + np.array((obj.x, obj.y)), np.full(len(ring), z)])
+            np.column_stack([ring + np.array((obj.x, obj.y)), np.full(len(ring), obj.z + z)])
             for ring, z in rings
         ]
     )
+
+
+def mesh_of(obj: SceneObject) -> tuple[np.ndarray, list[tuple[int, ...]]] | None:
+    """(N, 3) world points and the faces between them; None for shapes that have formulas."""
+    mesh = _unit_mesh(obj.shape)
+    return mesh and (_placed(obj, np.array(mesh[0])), mesh[1])
+
+
+@functools.cache
+def _unit_mesh(shape: str) -> Mesh | None:
+    return shape_mesh(shape)
+
+
+@functools.cache
+def _mesh_hull(shape: str) -> np.ndarray | None:
+    mesh = _unit_mesh(shape)
+    if mesh is None:
+        return None
+    vertices = np.array(mesh[0])
+    return vertices[ConvexHull(vertices).vertices]
+
+
+def _placed(obj: SceneObject, points: np.ndarray) -> np.ndarray:
+    """Points of a shape of radius 1, where an object has them."""
+    angle = math.radians(obj.rotation_deg)
+    cosine, sine = math.cos(angle), math.sin(angle)
+    turn = np.array([[cosine, sine, 0], [-sine, cosine, 0], [0, 0, 1]])
+    return points @ turn * obj.radius + (obj.x, obj.y, obj.z)
 
 
 def _corners(light: Light) -> np.ndarray:
@@ -135,11 +207,19 @@ def _corners(light: Light) -> np.ndarray:
     return np.array([center + half * (i * across + j * along) for i in (-1, 1) for j in (-1, 1)])
 
 
-def _shadow_points(hull: np.ndarray, corners: np.ndarray) -> np.ndarray:
-    """Where the floor meets the lines from the (4, 3) corners through the points of the hull."""
+def _shadow_points(hull: np.ndarray, corners: np.ndarray, bounds: np.ndarray) -> np.ndarray:
+    """Where the lines from the (4, 3) corners through the points of the hull leave the scenery.
+
+    Every shadow falls between the hull and there: ``bounds`` are the (2, 3) corners of the box
+    around all that it could fall on.
+    """
     source, point = corners[:, None], hull[None]
-    drop = source[..., 2:] / (source[..., 2:] - point[..., 2:])
-    return (source + (point - source) * drop).reshape(-1, 3)
+    along = point - source
+    # How far from source to point, as 1, the line goes on until it leaves the box on each axis.
+    wall = np.where(along > 0, np.maximum(bounds[1], point), np.minimum(bounds[0], point))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        reach = np.where(along == 0, np.inf, (wall - source) / along)
+    return (source + along * reach.min(axis=-1, keepdims=True)).reshape(-1, 3)
 
 
 def _fill(picture: Image.Image, view: View, points: np.ndarray) -> None:
@@ -167,7 +247,7 @@ def _add_mirror_images(
     point = view.eye + distance[hit, None] * rays
     mirrored = rays - 2 * (rays * normal).sum(axis=1, keepdims=True) * normal
     for obj in changed:
-        center = np.array((obj.x, obj.y, obj.radius))
+        center = np.array((obj.x, obj.y, obj.z + obj.radius))
         to_center = center - point
         ahead = (to_center * mirrored).sum(axis=1)
         aside = np.linalg.norm(to_center - ahead[:, None] * mirrored, axis=1)
@@ -178,7 +258,9 @@ def _add_mirror_images(
 def surface_hit(
     obj: SceneObject, eye: np.ndarray, rays: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Where rays first meet an object (rounded edges left out).
+    """Where rays first meet a cube, sphere or cylinder (rounded edges left out).
+
+    Other shapes are taken for the cylinder that they lie in.
 
     Args:
         obj: what they may meet.
@@ -190,7 +272,7 @@ def surface_hit(
         normal: (N, 3) outward unit normals; anything where a ray misses.
     """
     radius = obj.radius
-    origin = eye - (obj.x, obj.y, 0.0)
+    origin = eye - (obj.x, obj.y, obj.z)
     with np.errstate(divide="ignore", invalid="ignore"):
         if obj.shape == "sphere":
             center = origin - (0.0, 0.0, radius)
@@ -198,10 +280,10 @@ def surface_hit(
                 (rays * rays).sum(1), rays @ center, center @ center - radius**2
             )
             normal = (center + distance[:, None] * rays) / radius
-        elif obj.shape == "cylinder":
-            distance, normal = _cylinder_hit(radius, origin, rays)
-        else:
+        elif obj.shape == "cube":
             distance, normal = _cube_hit(radius, math.radians(obj.rotation_deg), origin, rays)
+        else:
+            distance, normal = _cylinder_hit(radius, origin, rays)
     return np.where(np.isnan(distance) | (distance <= 0), np.inf, distance), normal
 
 

@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import numpy as np
+from PIL import Image, ImageDraw
 
-from scenes.influence import View, hull_points, surface_hit
+from scenes.influence import View, hull_points, mesh_of, surface_hit
 from scenes.pair import Pair
-from scenes.plan import Camera, SceneObject
+from scenes.photos.plan import PhotoPlan
+from scenes.plan import SceneObject
+from scenes.scenery import Camera
+
+FINER = 8
+"""Meshes are drawn at this many times the resolution, since lines are a pixel wide there."""
 
 
 def hidden_share(pair: Pair, object_id: int) -> float:
     """The part of an object's silhouette in which the images show other objects instead.
+
+    0.0 in a photograph, since only objects are changed that nothing is seen to stand before.
 
     The silhouette is every pixel inside the image in which the object would be seen if it stood
     alone, of both images taken together; an image in which it is absent has none.
@@ -22,6 +30,8 @@ def hidden_share(pair: Pair, object_id: int) -> float:
         ValueError: the pair has no such object.
     """
     height, width = pair.ids_a.shape
+    if isinstance(pair.plan, PhotoPlan):
+        return 0.0
     covered = hidden = 0
     plan = pair.plan
     for scene, ids, camera in (
@@ -40,7 +50,10 @@ def hidden_share(pair: Pair, object_id: int) -> float:
 
 
 def silhouette(obj: SceneObject, camera: Camera, width: int, height: int) -> np.ndarray:
-    """The pixels whose middle shows the object if it stands alone; (height, width) bool."""
+    """The pixels whose middle shows the object if it stands alone; (height, width) bool.
+
+    Objects from files are taken for the cylinder that they lie in.
+    """
     view = View(camera, width, height)
     corners = view.project(hull_points(obj))
     # The hull of a sphere's points is a little too narrow: a margin of a pixel and a hundredth.
@@ -49,7 +62,21 @@ def silhouette(obj: SceneObject, camera: Camera, width: int, height: int) -> np.
     x1, y1 = np.clip(np.ceil(corners.max(axis=0) + margin), 0, (width, height)).astype(int)
     mask = np.zeros((height, width), bool)
     if x0 < x1 and y0 < y1:
+        mesh = mesh_of(obj)
+        if mesh is not None:
+            mask[y0:y1, x0:x1] = _drawn(view.project(mesh[0]) - (x0, y0), mesh[1], x1 - x0, y1 - y0)
+            return mask
         grid = np.stack(np.meshgrid(np.arange(x0, x1), np.arange(y0, y1)), axis=-1) + 0.5
         distance, _ = surface_hit(obj, view.eye, view.rays(grid.reshape(-1, 2)))
         mask[y0:y1, x0:x1] = np.isfinite(distance).reshape(y1 - y0, x1 - x0)
     return mask
+
+
+def _drawn(points: np.ndarray, faces: list[tuple[int, ...]], width: int, height: int) -> np.ndarray:
+    """(height, width) bool: the pixels whose middle lies in one of the faces between points."""
+    picture = Image.new("1", (FINER * width, FINER * height))
+    draw = ImageDraw.Draw(picture)
+    corners = [tuple(point) for point in (points * FINER - 0.5).tolist()]
+    for face in faces:
+        draw.polygon([corners[i] for i in face], fill=1)
+    return np.array(picture)[FINER // 2 :: FINER, FINER // 2 :: FINER]

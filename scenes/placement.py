@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import math
 import random
+from collections.abc import Sequence
+from typing import TypeVar
 
-from scenes.plan import Camera, Vector
+from scenes.families import Family
+from scenes.scenery import Camera, Vector
 
-FLOOR_HALF_SIDE = 3.0
-"""Objects' centres lie in [-3, 3]^2 world units."""
-MIN_GAP = 0.25
-"""Least distance between two footprints, world units."""
-MIN_MARGIN = 0.4
-"""Least distance between two centres along left-right and front-behind, world units."""
+T = TypeVar("T")
+Ball = tuple[Vector, float]
+"""What an object is taken for: the place it stands on, and its radius."""
+
+MOVE = (1.4, 2.6)
+"""How far an object moves, world units: clear of where it stood, whatever its size, and near enough
+that one box around both places says something."""
 MOST_AT_FULL_SPACING = 10
 """CLEVR's largest number of objects; with n of them, more than that, both distances shrink by
 (10 / n)^2."""
@@ -25,14 +29,18 @@ PLACEMENT_TRIES = 50
 def place(
     rng: random.Random,
     radii: dict[int, float],
+    family: Family,
     camera: Camera,
     screened: dict[int, int],
     occlusion: tuple[float, float],
-) -> dict[int, tuple[float, float]] | None:
-    """A place (x, y) for each object id, or None after ``PLACEMENT_TRIES`` tries for one.
+) -> dict[int, Vector] | None:
+    """A place for each key, or None after ``PLACEMENT_TRIES`` tries for one.
 
     Args:
-        radii: of the footprints, in the order in which they are placed.
+        radii: of the footprints by object id, in the order in which they are placed; minus the id
+            is where the object moves to.
+        family: where objects may stand, and how far apart.
+        camera: image A's.
         screened: for each object that is to stand before another, placed earlier, that one's id.
         occlusion: the part of it to be covered.
     """
@@ -41,30 +49,37 @@ def place(
     span = occlusion[1] - occlusion[0]
     low, high = occlusion[0] + span / 8, occlusion[0] + span / 2
     spacing = min(1.0, (MOST_AT_FULL_SPACING / len(radii)) ** 2)
-    places: dict[int, tuple[float, float]] = {}
-    for object_id, radius in radii.items():
+    places: dict[int, Vector] = {}
+
+    def fits(key: int, here: Vector) -> bool:
+        if key < 0 and not MOVE[0] <= math.dist(here, places[-key]) <= MOVE[1]:
+            return False
+        for other, there in places.items():
+            x, y = here[0] - there[0], here[1] - there[1]
+            if other == -key or here[2] != there[2]:
+                continue
+            if (
+                math.hypot(x, y) - radii[key] - radii[other] < spacing * family.min_gap
+                or abs(x * right[0] + y * right[1]) < spacing * family.min_margin
+                or abs(x * behind[0] + y * behind[1]) < spacing * family.min_margin
+            ):
+                return False
+        return spacing == 1.0 or _in_sight(here, key, places, radii, screened, camera)
+
+    for key, radius in radii.items():
         for _ in range(PLACEMENT_TRIES):
-            if object_id in screened:
-                hidden = screened[object_id]
-                x, y = _before(rng, places[hidden], radii[hidden] + radius, right, behind)
-                ball, screen = (*places[hidden], radii[hidden]), (x, y, radius)
-                share = covered_share(ball, screen, camera.location)
-                inside = max(abs(x), abs(y)) <= FLOOR_HALF_SIDE
-                if not inside or not low <= share <= high:
+            if key in screened:
+                hidden = (places[screened[key]], radii[screened[key]])
+                here = _before(rng, hidden, radius, family.min_gap, camera)
+                share = covered_share(hidden, (here, radius), camera.location)
+                if not family.holds(here) or not low <= share <= high:
                     continue
             else:
-                x = uniform(rng, -FLOOR_HALF_SIDE, FLOOR_HALF_SIDE)
-                y = uniform(rng, -FLOOR_HALF_SIDE, FLOOR_HALF_SIDE)
-            fits = all(
-                math.hypot(x - ox, y - oy) - radius - radii[other] >= spacing * MIN_GAP
-                and abs((x - ox) * right[0] + (y - oy) * right[1]) >= spacing * MIN_MARGIN
-                and abs((x - ox) * behind[0] + (y - oy) * behind[1]) >= spacing * MIN_MARGIN
-                for other, (ox, oy) in places.items()
-            )
-            if fits and spacing < 1.0:
-                fits = _in_sight((x, y, radius), object_id, places, radii, screened, camera)
-            if fits:
-                places[object_id] = (x, y)
+                region = any_of(rng, family.regions)
+                x = uniform(rng, region.x_min, region.x_max)
+                here = (x, uniform(rng, region.y_min, region.y_max), region.z)
+            if fits(key, here):
+                places[key] = here
                 break
         else:
             return None
@@ -72,55 +87,53 @@ def place(
 
 
 def _in_sight(
-    ball: tuple[float, float, float],
-    object_id: int,
-    places: dict[int, tuple[float, float]],
+    here: Vector,
+    key: int,
+    places: dict[int, Vector],
     radii: dict[int, float],
     screened: dict[int, int],
     camera: Camera,
 ) -> bool:
     """Would an object at a new place leave in sight what is placed, and be so itself?"""
-    for other, (x, y) in places.items():
-        there = (x, y, radii[other])
+    ball = (here, radii[key])
+    for other, where in places.items():
+        there = (where, radii[other])
+        if other == -key:  # in the other image
+            continue
         if covered_share(ball, there, camera.location) > MOST_COVERED:
             return False
-        is_to_cover = screened.get(object_id) == other
+        is_to_cover = screened.get(key) == other
         if not is_to_cover and covered_share(there, ball, camera.location) > MOST_COVERED:
             return False
     return True
 
 
-def _before(
-    rng: random.Random,
-    place: tuple[float, float],
-    reach: float,
-    right: tuple[float, float],
-    behind: tuple[float, float],
-) -> tuple[float, float]:
-    """A place before another one as the camera sees it, where objects of radii that sum up to
-    ``reach`` can overlap in the picture without touching."""
-    nearer = uniform(rng, 0.0, reach + 2 * MIN_GAP)
+def _before(rng: random.Random, hidden: Ball, radius: float, gap: float, camera: Camera) -> Vector:
+    """A place before another object as the camera sees it, where one of this radius can overlap it
+    in the picture without touching it."""
+    right, behind = camera.floor_directions
+    (x, y, z), reach = hidden[0], hidden[1] + radius
+    nearer = uniform(rng, 0.0, reach + 2 * gap)
     aside = uniform(rng, -reach, reach)
     return (
-        place[0] + aside * right[0] - nearer * behind[0],
-        place[1] + aside * right[1] - nearer * behind[1],
+        x + aside * right[0] - nearer * behind[0],
+        y + aside * right[1] - nearer * behind[1],
+        z,
     )
 
 
-def covered_share(
-    ball: tuple[float, float, float], screen: tuple[float, float, float], eye: Vector
-) -> float:
+def covered_share(ball: Ball, screen: Ball, eye: Vector) -> float:
     """The part of a ball's disc in the picture that a nearer ball's disc covers, 0 to 1.
 
     Args:
-        ball, screen: (x, y, radius), both standing on the floor.
+        ball, screen: where they stand, and their radii.
         eye: where they are seen from.
     """
-    away = [(x - eye[0], y - eye[1], r - eye[2]) for x, y, r in (ball, screen)]
+    away = [(x - eye[0], y - eye[1], z + r - eye[2]) for (x, y, z), r in (ball, screen)]
     one, other = (math.hypot(*way) for way in away)
     if other >= one:
         return 0.0
-    a, b = math.asin(ball[2] / one), math.asin(screen[2] / other)
+    a, b = math.asin(ball[1] / one), math.asin(screen[1] / other)
     cosine = sum(p * q for p, q in zip(*away, strict=True)) / (one * other)
     d = math.acos(min(1.0, cosine))
     if d >= a + b:
@@ -138,3 +151,13 @@ def covered_share(
 def uniform(rng: random.Random, low: float, high: float) -> float:
     """A number between low and high, by ``random()`` alone."""
     return low + (high - low) * rng.random()
+
+
+def choice(rng: random.Random, items: Sequence[T]) -> T:
+    """One of some items, by ``random()`` alone."""
+    return items[int(rng.random() * len(items))]
+
+
+def any_of(rng: random.Random, items: Sequence[T]) -> T:
+    """One of some items; nothing is drawn where there is one only."""
+    return items[0] if len(items) == 1 else choice(rng, items)

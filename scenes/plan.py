@@ -4,28 +4,28 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
 from dataclasses import dataclass
 from typing import Any
 
 from scenes.difficulty import Difficulty
+from scenes.families import is_pattern_change
+from scenes.scenery import Camera, Light, Scenery, Sky, Slab
 from scenes.vocabulary import CHANGES, COLORS, SIZES
-
-Vector = tuple[float, float, float]
 
 
 @dataclass(frozen=True)
 class SceneObject:
-    """One object standing on the floor.
+    """One object standing on the floor, or on what the scenery has in its place.
 
     Attributes:
         id: 1, 2, ...: unique within the pair, and the index in the renderer's object-ID pass.
-        shape, size, material, color: words of ``scenes.vocabulary``.
-        x, y: where it stands, in world units; the floor is z = 0.
+        shape, size, material, color: words of the family.
+        x, y: where it stands, in world units.
         rotation_deg: turn about the vertical axis.
         scale: factor of the radius that ``size`` stands for.
         shade: (red, green, blue), 8-bit sRGB, where it is not the palette's; ``color`` is then the
             nearest colour of the palette.
+        z: height of what it stands on; CLEVR's floor is z = 0.
     """
 
     id: int
@@ -38,6 +38,7 @@ class SceneObject:
     rotation_deg: float
     scale: float = 1.0
     shade: tuple[int, int, int] | None = None
+    z: float = 0.0
 
     @property
     def radius(self) -> float:
@@ -48,40 +49,6 @@ class SceneObject:
     def rgb(self) -> tuple[int, int, int]:
         """Its colour, 8-bit sRGB."""
         return COLORS[self.color] if self.shade is None else self.shade
-
-
-@dataclass(frozen=True)
-class Camera:
-    """A pinhole camera at ``location`` (world units) that looks at ``target``."""
-
-    location: Vector
-    target: Vector
-    focal_mm: float
-    sensor_mm: float
-
-    @property
-    def floor_directions(self) -> tuple[tuple[float, float], tuple[float, float]]:
-        """Unit vectors on the floor that point right and away as the camera sees it."""
-        dx = self.target[0] - self.location[0]
-        dy = self.target[1] - self.location[1]
-        length = math.hypot(dx, dy)
-        behind = (dx / length, dy / length)
-        return (behind[1], -behind[0]), behind
-
-
-@dataclass(frozen=True)
-class Light:
-    """A square area light at ``location`` that points at the origin.
-
-    Attributes:
-        side: edge length in world units.
-        power_w: radiant power in watts, as Blender counts it.
-    """
-
-    name: str
-    location: Vector
-    side: float
-    power_w: float
 
 
 @dataclass(frozen=True)
@@ -102,11 +69,15 @@ class Nuisance:
     jpeg: int | None
 
 
-FIELDS_OF_CHANGE: dict[str, frozenset[str]] = {
-    "color": frozenset({"color", "shade"}),
-    "size": frozenset({"size", "scale"}),
+CHANGE_OF_FIELD: dict[str, str] = {
+    "shade": "color",
+    "scale": "size",
+    "x": "move",
+    "y": "move",
+    "z": "move",
+    "rotation_deg": "rotate",
 }
-"""The fields of ``SceneObject`` that a change may alter, where that is not the one of its name."""
+"""The change that alters a field of ``SceneObject``, where that is not the one of its name."""
 
 
 @dataclass(frozen=True)
@@ -114,8 +85,8 @@ class Change:
     """What one object is in image A and in image B; None where it is absent.
 
     ``change`` is "add" when ``before`` is None, "delete" when ``after`` is None, else the name
-    of the single attribute in which the two differ (``FIELDS_OF_CHANGE``): same place, same
-    rotation, same all else.
+    of the single thing in which the two differ: an attribute, the place ("move"), the rotation
+    ("rotate"), or the material among patterns ("texture").
 
     Raises:
         ValueError: the two differ in more, in less or in something else than ``change`` says.
@@ -131,13 +102,8 @@ class Change:
             if self.before is self.after:
                 raise ValueError("a change needs an object in image A or in image B")
         else:
-            found = [
-                field.name
-                for field in dataclasses.fields(SceneObject)
-                if getattr(self.before, field.name) != getattr(self.after, field.name)
-            ]
-        may = FIELDS_OF_CHANGE.get(self.change, {self.change})
-        if not found or not may.issuperset(found) or self.change not in CHANGES:
+            found = sorted(_changes_between(self.before, self.after))
+        if found != [self.change] or self.change not in CHANGES:
             raise ValueError(
                 f"object {self.object_id} is said to change its {self.change}, and changes "
                 f"{', '.join(found) or 'nothing'}; a change is one of {', '.join(CHANGES)}"
@@ -151,6 +117,17 @@ class Change:
         return present.id
 
 
+def _changes_between(before: SceneObject, after: SceneObject) -> set[str]:
+    unequal = {
+        field.name
+        for field in dataclasses.fields(SceneObject)
+        if getattr(before, field.name) != getattr(after, field.name)
+    }
+    texture = is_pattern_change(before.material, after.material)
+    names = CHANGE_OF_FIELD | ({"material": "texture"} if texture else {})
+    return {names.get(name, name) for name in unequal}
+
+
 @dataclass(frozen=True)
 class PairPlan:
     """A pair of scenes that differ in ``changes`` and in nothing else.
@@ -161,6 +138,7 @@ class PairPlan:
             rule is followed by the next attempt.
         difficulty: what was asked for.
         camera, lights: of both images, unless there is a nuisance.
+        scenery: of both images.
         objects: the objects that do not change.
         changes: one entry a changed object.
         nuisance: what alters image B without being a difference; None: nothing does.
@@ -171,6 +149,7 @@ class PairPlan:
     difficulty: Difficulty
     camera: Camera
     lights: tuple[Light, ...]
+    scenery: Scenery
     objects: tuple[SceneObject, ...]
     changes: tuple[Change, ...]
     nuisance: Nuisance | None = None
@@ -221,6 +200,7 @@ class PairPlan:
                 attempt=fields["attempt"],
                 difficulty=Difficulty.from_json(fields["difficulty"]),
                 **_view(fields),
+                scenery=_scenery(fields["scenery"]),
                 objects=tuple(_object(obj) for obj in fields["objects"]),
                 changes=tuple(
                     Change(
@@ -251,6 +231,11 @@ def _view(fields: dict[str, Any]) -> dict[str, Any]:
 
 def _nuisance(fields: dict[str, Any]) -> Nuisance:
     return Nuisance(**fields | _view(fields))
+
+
+def _scenery(fields: dict[str, Any]) -> Scenery:
+    slabs = tuple(Slab(**_tuples(slab)) for slab in fields["slabs"])
+    return Scenery(**fields | {"slabs": slabs, "sky": Sky(**_tuples(fields["sky"]))})
 
 
 def _tuples(fields: dict[str, Any]) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 Placement follows CLEVR's ``render_images.py``: positions uniform in [-3, 3]^2, footprints at
 least 0.25 apart, and centres at least 0.4 apart along each of the view's cardinal directions
 once they differ along it. Departures: objects are placed with the larger of their footprints
-before and after the change, so that a change never moves anything; a layout that finds no room is
+before and after the change, so that no other change moves anything; a layout that finds no room is
 started again from the same stream; both distances shrink where there are more objects than CLEVR's
 ten; and where changed objects are to be hidden in part, an object is placed before each.
 """
@@ -20,22 +20,17 @@ import numpy as np
 
 from scenes.color import lab_to_srgb8, srgb8_to_lab
 from scenes.difficulty import Difficulty, DifficultyError
-from scenes.placement import place, uniform
-from scenes.plan import Camera, Change, Light, Nuisance, PairPlan, SceneObject, Vector
-from scenes.vocabulary import COLORS, MATERIALS, SHAPES, SIZES
+from scenes.families import Family, family_named, is_pattern_change, turn_deg
+from scenes.placement import any_of, choice, place, uniform
+from scenes.plan import Change, Nuisance, PairPlan, SceneObject
+from scenes.scenery import Camera, Light
+from scenes.vocabulary import COLORS
 
 T = TypeVar("T")
+Placed = TypeVar("Placed", Camera, Light)
 
-CAMERA_JITTER = 0.5
-LIGHT_JITTER = 1.0
-"""Uniform in [-jitter, jitter] on each axis, world units."""
-
-CAMERA = Camera(location=(7.2, -7.0, 6.0), target=(0.0, 0.0, 0.15), focal_mm=39.0, sensor_mm=32.0)
-LIGHTS = (
-    Light("key", (7.5, -1.5, 9.0), side=1.5, power_w=900.0),
-    Light("fill", (-7.0, -6.0, 6.0), side=4.0, power_w=350.0),
-    Light("back", (-3.0, 6.0, 8.0), side=2.0, power_w=450.0),
-)
+TURN = (0.3, 0.7)
+"""How far an object turns, as a part of the angle after which it would look the same."""
 
 LAYOUT_TRIES = 100
 SHADE_TRIES = 200
@@ -61,6 +56,10 @@ def plan_pair(seed: int, difficulty: Difficulty, attempt: int = 0) -> PairPlan:
     is_int = isinstance(seed, int) and not isinstance(seed, bool)
     if not is_int or not 0 <= seed <= MAX_SEED:
         raise ValueError(f"seed={seed!r}: give a whole number from 0 to {MAX_SEED}")
+    if "replace" in difficulty.changes:
+        raise DifficultyError(
+            f"changes={difficulty.changes!r}: replace happens in photographs only; leave it out"
+        )
     if attempt < 0:
         raise ValueError(f"attempt={attempt!r}: give 0 or more")
     # Seeding with a text hashes it with SHA-512, and random() is the one method whose stream
@@ -69,18 +68,17 @@ def plan_pair(seed: int, difficulty: Difficulty, attempt: int = 0) -> PairPlan:
     # K belongs to the seed alone: crowded scenes fail more often, and redrawing K with each
     # attempt would make the larger K rarer.
     changed_count = _integer(random.Random(f"dig-env pair {seed} K"), *difficulty.differences)
-    camera = dataclasses.replace(CAMERA, location=_jitter(rng, CAMERA.location, CAMERA_JITTER))
-    lights = tuple(
-        dataclasses.replace(light, location=_jitter(rng, light.location, LIGHT_JITTER))
-        for light in LIGHTS
-    )
+    family = family_named(difficulty.family)
+    camera = _jittered(rng, family.camera, family.camera_jitter)
+    lights = tuple(_jittered(rng, light, family.light_jitter) for light in family.lights)
+    scenery = any_of(rng, family.sceneries)
     for _ in range(LAYOUT_TRIES):
-        layout = _try_layout(rng, difficulty, changed_count, camera)
+        layout = _try_layout(rng, difficulty, family, changed_count, camera)
         if layout is not None:
             # From a stream of its own, so that the scene is the same at every strength.
             taken = random.Random(f"dig-env pair {seed} attempt {attempt} nuisance")
             nuisance = _draw_nuisance(taken, difficulty, camera, lights)
-            return PairPlan(seed, attempt, difficulty, camera, lights, *layout, nuisance)
+            return PairPlan(seed, attempt, difficulty, camera, lights, scenery, *layout, nuisance)
     raise DifficultyError(
         f"found no layout of objects={difficulty.objects} in {LAYOUT_TRIES} tries for pair seed "
         f"{seed}: ask for fewer objects (about 12 fit at full size) or fewer size changes, or for "
@@ -89,20 +87,22 @@ def plan_pair(seed: int, difficulty: Difficulty, attempt: int = 0) -> PairPlan:
 
 
 def _try_layout(
-    rng: random.Random, difficulty: Difficulty, changed_count: int, camera: Camera
+    rng: random.Random, difficulty: Difficulty, family: Family, changed_count: int, camera: Camera
 ) -> tuple[tuple[SceneObject, ...], tuple[Change, ...]] | None:
     """Draw the objects, the changes and a place for each; None when there is no room."""
     low, high = difficulty.objects
     # Each changed object needs another one to hide behind, where it is to be hidden.
     needed = changed_count * (2 if difficulty.occlusion[0] > 0 else 1)
     count = _integer(rng, max(low, needed), high)
-    drawn = [_draw_object(rng, object_id, difficulty) for object_id in range(1, count + 1)]
+    drawn = [_draw_object(rng, i, family, difficulty) for i in range(1, count + 1)]
     order = _shuffled(rng, drawn)
-    changes = [_draw_change(rng, obj, difficulty) for obj in order[:changed_count]]
+    changed = [_draw_change(rng, obj, family, difficulty) for obj in order[:changed_count]]
     radii = {obj.id: obj.radius for obj in drawn}
-    for change in changes:
-        versions = [obj for obj in (change.before, change.after) if obj is not None]
-        radii[change.object_id] = max(obj.radius for obj in versions)
+    for change, before, after in changed:
+        versions = [obj for obj in (before, after) if obj is not None]
+        radii[versions[0].id] = max(obj.radius for obj in versions)
+        if change == "move":
+            radii[-versions[0].id] = radii[versions[0].id]
     screened: dict[int, int] = {}
     if difficulty.occlusion[0] > 0:
         # The largest of the others stand before the changed ones, and are placed next.
@@ -111,28 +111,32 @@ def _try_layout(
             screen.id: obj.id for obj, screen in zip(order[:changed_count], others, strict=False)
         }
         radii = {key: radii[key] for key in (*screened.values(), *screened, *radii)}
-    places = place(rng, radii, camera, screened, difficulty.occlusion)
+    places = place(rng, radii, family, camera, screened, difficulty.occlusion)
     if places is None:
         return None
 
-    def placed(obj: SceneObject | None) -> SceneObject | None:
-        return obj and dataclasses.replace(obj, x=places[obj.id][0], y=places[obj.id][1])
+    def placed(obj: SceneObject | None, moved: bool = False) -> SceneObject | None:
+        x, y, z = places[-obj.id if moved else obj.id] if obj else (0.0, 0.0, 0.0)
+        return obj and dataclasses.replace(obj, x=x, y=y, z=z)
 
+    changes = [
+        Change(change, placed(before), placed(after, change == "move"))
+        for change, before, after in changed
+    ]
     changed_ids = {change.object_id for change in changes}
     unchanged = tuple(placed(obj) for obj in drawn if obj.id not in changed_ids)
-    return unchanged, tuple(
-        Change(change.change, placed(change.before), placed(change.after))
-        for change in sorted(changes, key=lambda change: change.object_id)
-    )
+    return unchanged, tuple(sorted(changes, key=lambda change: change.object_id))
 
 
-def _draw_object(rng: random.Random, object_id: int, difficulty: Difficulty) -> SceneObject:
+def _draw_object(
+    rng: random.Random, object_id: int, family: Family, difficulty: Difficulty
+) -> SceneObject:
     obj = SceneObject(
         id=object_id,
-        shape=_choice(rng, SHAPES),
-        size=_choice(rng, tuple(SIZES)),
-        material=_choice(rng, MATERIALS),
-        color=_choice(rng, tuple(COLORS)),
+        shape=choice(rng, family.shapes),
+        size=choice(rng, family.sizes),
+        material=choice(rng, family.materials),
+        color=choice(rng, family.colors),
         x=0.0,
         y=0.0,
         rotation_deg=uniform(rng, 0.0, 360.0),
@@ -174,32 +178,53 @@ PALETTE = {name: srgb8_to_lab(np.array(rgb)) for name, rgb in COLORS.items()}
 """CIE Lab of each colour."""
 
 
-ATTRIBUTE_VALUES: dict[str, tuple[str, ...]] = {
-    "color": tuple(COLORS),
-    "shape": SHAPES,
-    "size": tuple(SIZES),
-    "material": MATERIALS,
-}
+def _draw_change(
+    rng: random.Random, obj: SceneObject, family: Family, difficulty: Difficulty
+) -> tuple[str, SceneObject | None, SceneObject | None]:
+    """A change and what the object is before and after it, places aside.
 
-
-def _draw_change(rng: random.Random, obj: SceneObject, difficulty: Difficulty) -> Change:
-    change = _choice(rng, difficulty.changes)
+    An object at which the change could not happen or be seen gets another shape or material.
+    """
+    change = choice(rng, difficulty.changes)
     if change == "add":
-        return Change(change, None, obj)
+        return change, None, obj
     if change == "delete":
-        return Change(change, obj, None)
+        return change, obj, None
+    if change == "move":
+        return change, obj, obj
+    if change == "rotate":
+        if not turn_deg(obj.shape):
+            obj = dataclasses.replace(obj, shape=choice(rng, family.turnable))
+        turn = uniform(rng, *TURN) * turn_deg(obj.shape)
+        return change, obj, dataclasses.replace(obj, rotation_deg=obj.rotation_deg + turn)
+    if change == "texture":
+        before, after = _shuffled(rng, family.patterns)[:2]
+        obj = dataclasses.replace(obj, material=before)
+        return change, obj, dataclasses.replace(obj, material=after)
     if change == "color" and difficulty.color_distance is not None:
-        versions = [obj, _shaded(rng, obj, difficulty.color_distance)]
-        return Change(change, *_shuffled(rng, versions))
+        before, after = _shuffled(rng, [obj, _shaded(rng, obj, difficulty.color_distance)])
+        return change, before, after
     if change == "size" and difficulty.size_ratio is not None:
         # Both are as far from the usual radius, so that neither image tells by itself.
         root = math.sqrt(uniform(rng, *difficulty.size_ratio))
-        versions = [
-            dataclasses.replace(obj, scale=scale) for scale in (obj.scale * root, obj.scale / root)
-        ]
-        return Change(change, *_shuffled(rng, versions))
-    others = [value for value in ATTRIBUTE_VALUES[change] if value != getattr(obj, change)]
-    return Change(change, obj, dataclasses.replace(obj, **{change: _choice(rng, others)}))
+        scales = _shuffled(rng, [obj.scale * root, obj.scale / root])
+        before, after = (dataclasses.replace(obj, scale=scale) for scale in scales)
+        return change, before, after
+    others = _others(family, change, getattr(obj, change))
+    if not others:  # a pattern, where there are patterns only beside one other material
+        plain = [one for one in family.materials if _others(family, change, one)]
+        obj = dataclasses.replace(obj, material=choice(rng, plain))
+        others = _others(family, change, obj.material)
+    return change, obj, dataclasses.replace(obj, **{change: choice(rng, others)})
+
+
+def _others(family: Family, attribute: str, value: str) -> list[str]:
+    """What an attribute of this value may change to."""
+    return [
+        other
+        for other in family.values(attribute)
+        if other != value and not is_pattern_change(value, other)
+    ]
 
 
 def _draw_nuisance(
@@ -208,15 +233,8 @@ def _draw_nuisance(
     if not difficulty.disturbs:
         return None
     return Nuisance(
-        camera=dataclasses.replace(
-            camera, location=_jitter(rng, camera.location, difficulty.camera_shift)
-        ),
-        lights=tuple(
-            dataclasses.replace(
-                light, location=_jitter(rng, light.location, difficulty.light_shift)
-            )
-            for light in lights
-        ),
+        camera=_jittered(rng, camera, difficulty.camera_shift),
+        lights=tuple(_jittered(rng, light, difficulty.light_shift) for light in lights),
         exposure_stops=uniform(rng, -difficulty.exposure, difficulty.exposure),
         noise=difficulty.noise,
         jpeg=difficulty.jpeg,
@@ -225,10 +243,6 @@ def _draw_nuisance(
 
 def _integer(rng: random.Random, low: int, high: int) -> int:
     return low + int(rng.random() * (high - low + 1))
-
-
-def _choice(rng: random.Random, items: Sequence[T]) -> T:
-    return items[int(rng.random() * len(items))]
 
 
 def _shuffled(rng: random.Random, items: Sequence[T]) -> list[T]:
@@ -240,10 +254,12 @@ def _shuffled(rng: random.Random, items: Sequence[T]) -> list[T]:
     return result
 
 
-def _jitter(rng: random.Random, point: Vector, amount: float) -> Vector:
-    x, y, z = point
-    return (
+def _jittered(rng: random.Random, thing: Placed, amount: float) -> Placed:
+    """A camera or light whose place is uniform in the cube of this half width around its own."""
+    x, y, z = thing.location
+    location = (
         x + uniform(rng, -amount, amount),
         y + uniform(rng, -amount, amount),
         z + uniform(rng, -amount, amount),
     )
+    return dataclasses.replace(thing, location=location)

@@ -21,7 +21,8 @@ import psutil
 from scenes.color import srgb8_to_linear
 from scenes.film import Exposure, Window
 from scenes.interpreter import REMEDY, blender_command
-from scenes.plan import Camera, Light, SceneObject
+from scenes.plan import SceneObject
+from scenes.scenery import Camera, Light, Scenery
 from scenes.settings import RenderSettings
 
 WORKER_SCRIPT = Path(__file__).parent / "blender" / "worker.py"
@@ -54,7 +55,7 @@ class Shot:
     """One picture to take.
 
     Attributes:
-        objects: what stands on the floor.
+        objects: what stands there.
         window: render this part of the picture only; None for all of it.
         covered: (x0, y0, x1, y1) rectangles in pixels that need not be rendered.
         scale: the picture is this many times as wide and high as the settings say, and ``window``
@@ -155,13 +156,18 @@ class WorkerProcess:
             return 0
 
     def expose(
-        self, camera: Camera, lights: Sequence[Light], shots: Sequence[Shot], timeout_s: float
+        self,
+        camera: Camera,
+        lights: Sequence[Light],
+        scenery: Scenery,
+        shots: Sequence[Shot],
+        timeout_s: float,
     ) -> list[Exposure]:
         """Take pictures from one camera under the same lights; see ``ask`` and ``receive``."""
-        asked = [self.ask(camera, lights, shot) for shot in shots]
+        asked = [self.ask(camera, lights, scenery, shot) for shot in shots]
         return [self.receive(number, timeout_s) for number in asked]
 
-    def ask(self, camera: Camera, lights: Sequence[Light], shot: Shot) -> int:
+    def ask(self, camera: Camera, lights: Sequence[Light], scenery: Scenery, shot: Shot) -> int:
         """Ask for a picture without waiting for it; pictures are taken in the order of asking.
 
         Returns:
@@ -175,6 +181,7 @@ class WorkerProcess:
             "number": self._asked,
             "camera": dataclasses.asdict(camera),
             "lights": [dataclasses.asdict(light) for light in lights],
+            "scenery": dataclasses.asdict(scenery),
             "objects": [_object_fields(obj) for obj in shot.objects],
             "path": str(self._path(self._asked)),
             "window": shot.window and dataclasses.astuple(shot.window),

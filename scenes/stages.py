@@ -1,7 +1,8 @@
-"""The stages that have a name: the paper's three, and four beyond them."""
+"""The stages that have a name: the paper's three, four beyond them, and those of other families."""
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 from scenes.difficulty import Difficulty, DifficultyError
@@ -50,10 +51,16 @@ STAGES: dict[str, Difficulty] = {
         jpeg=60,
     ),
 }
-"""The stages that have a name; docs/difficulty.md shows them."""
+"""The stages that have a name; docs/difficulty.md and docs/worlds.md show them."""
 
 PAPER_STAGES: tuple[str, ...] = ("single", "dual", "mixed")
 """The paper's curriculum: one difference, two, then one to four. Curricula walk it by default."""
+
+STAGES |= {
+    f"{family}_{stage}": dataclasses.replace(STAGES[stage], family=family)
+    for family in ("tabletop", "shelf")
+    for stage in PAPER_STAGES
+}
 
 
 def resolve_stage(stage: str | Difficulty | dict[str, Any]) -> tuple[str, Difficulty]:

@@ -10,7 +10,9 @@ import numpy as np
 from scenes.labels import mask_bounds
 from scenes.occlusion import silhouette
 from scenes.pair import Box, Pair
-from scenes.plan import Camera, SceneObject
+from scenes.photos.plan import PhotoPlan
+from scenes.plan import SceneObject
+from scenes.scenery import Camera
 
 
 @dataclass(frozen=True)
@@ -47,11 +49,13 @@ class View:
         image: (H, W, 3) uint8, sRGB.
         ids: (H, W) uint8, the object id seen in each pixel, 0 for the background.
         objects: those that show at least one pixel, by id.
+        family: name of the world that the image shows.
     """
 
     image: np.ndarray
     ids: np.ndarray
     objects: tuple[SeenObject, ...]
+    family: str = "clevr"
 
     @property
     def size(self) -> tuple[int, int]:
@@ -65,7 +69,11 @@ class View:
 
 
 def view_of(
-    image: np.ndarray, ids: np.ndarray, scene: Sequence[SceneObject], camera: Camera
+    image: np.ndarray,
+    ids: np.ndarray,
+    scene: Sequence[SceneObject],
+    camera: Camera,
+    family: str = "clevr",
 ) -> View:
     """What an image shows of a scene.
 
@@ -74,6 +82,7 @@ def view_of(
         ids: (H, W) uint8, the object id seen in each pixel, 0 for the background.
         scene: the objects in front of the camera, by id.
         camera: through which they are seen.
+        family: name of the world that they belong to.
     """
     _, away = camera.floor_directions
     objects = []
@@ -86,13 +95,23 @@ def view_of(
             visible = int(mask.sum())
             whole = int(silhouette(obj, camera, ids.shape[1], ids.shape[0]).sum())
             objects.append(SeenObject(obj, box, visible, visible / max(whole, visible), depth))
-    return View(image, ids, tuple(objects))
+    return View(image, ids, tuple(objects), family)
 
 
 def views(pair: Pair) -> tuple[View, View]:
-    """Both images of a pair, each a scene of its own."""
+    """Both images of a pair, each a scene of its own.
+
+    Raises:
+        ValueError: they are photographs, of which the scene is not known.
+    """
     plan = pair.plan
+    if isinstance(plan, PhotoPlan):
+        raise ValueError(
+            f"pair {plan.seed} is made of the photograph {plan.photo}, of which no scene is known: "
+            "give pairs that 'dig-env render' rendered"
+        )
+    family = plan.difficulty.family
     return (
-        view_of(pair.image_a, pair.ids_a, plan.scene_a, plan.camera),
-        view_of(pair.image_b, pair.ids_b, plan.scene_b, plan.camera_b),
+        view_of(pair.image_a, pair.ids_a, plan.scene_a, plan.camera, family),
+        view_of(pair.image_b, pair.ids_b, plan.scene_b, plan.camera_b, family),
     )

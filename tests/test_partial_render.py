@@ -11,7 +11,15 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 import scenes.imaging as imaging
-from scenes import MATERIALS, PAPER_STAGES, SHAPES, SIZES, STAGES, SceneObject, plan_pair
+from scenes import (
+    MATERIALS,
+    PAPER_STAGES,
+    SIZES,
+    STAGES,
+    SceneObject,
+    family_named,
+    plan_pair,
+)
 from scenes.film import Darkroom, Window
 from scenes.imaging import TILE_PX, covers, photograph, photograph_fully
 from scenes.influence import influence_mask, surface_hit
@@ -76,13 +84,15 @@ def test_a_window_is_rendered_to_the_pixel():
     process = WorkerProcess(settings, threads=2)
     rng = np.random.default_rng(0)
     try:
-        (full,) = process.expose(plan.camera, plan.lights, [Shot(plan.scene_a)], TIMEOUT_S)
+        (full,) = process.expose(
+            plan.camera, plan.lights, plan.scenery, [Shot(plan.scene_a)], TIMEOUT_S
+        )
         for _ in range(40):
             x0, x1 = sorted(rng.choice(102, 2, replace=False).tolist())
             y0, y1 = sorted(rng.choice(68, 2, replace=False).tolist())
             window = Window(x0, y0, x1, y1)
             shots = [Shot(plan.scene_a, window)]
-            (part,) = process.expose(plan.camera, plan.lights, shots, TIMEOUT_S)
+            (part,) = process.expose(plan.camera, plan.lights, plan.scenery, shots, TIMEOUT_S)
             np.testing.assert_array_equal(part.color, full.crop(window).color)
     finally:
         process.kill()
@@ -94,7 +104,7 @@ def test_what_is_not_covered_keeps_every_bit(worker):
     mask[16:64, 32:96] = mask[72:80, 8:20] = True
     window = Window.around(mask)
     shots = [Shot(plan.scene_b), Shot(plan.scene_b, window, covers(mask))]
-    full, part = worker.expose(plan.camera, plan.lights, shots, TIMEOUT_S)
+    full, part = worker.expose(plan.camera, plan.lights, plan.scenery, shots, TIMEOUT_S)
     assert part.color.shape[:2] == (window.y1 - window.y0, window.x1 - window.x0)
     seen = mask[window.slices]
     for name in ("color", "albedo", "normal", "ids"):
@@ -157,7 +167,7 @@ def test_covers_lie_over_all_that_is_not_rendered_and_nothing_else(tiles, cut_x,
 
 
 @given(
-    st.sampled_from(SHAPES),
+    st.sampled_from(family_named("clevr").shapes),
     st.sampled_from(sorted(SIZES)),
     st.floats(0, 360),
     st.integers(0, 2**32 - 1),

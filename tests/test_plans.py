@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scenes import (
-    CHANGES,
+    PAPER_CHANGES,
     SIZES,
     SPLITS,
     STAGES,
@@ -85,7 +85,7 @@ def test_k_and_change_types_are_drawn_uniformly():
     counts = [sum(len(plan.changes) == k for plan in plans) for k in (1, 2, 3, 4)]
     assert all(430 <= count <= 570 for count in counts), counts
     kinds = [change.change for plan in plans for change in plan.changes]
-    assert all(0.8 / 6 < kinds.count(kind) / len(kinds) < 1.2 / 6 for kind in CHANGES)
+    assert all(0.8 / 6 < kinds.count(kind) / len(kinds) < 1.2 / 6 for kind in PAPER_CHANGES)
 
 
 @given(seeds, st.integers(1, 20))

@@ -14,7 +14,7 @@ from dig_env import format_boxes
 from dig_env.align import AlignSettings, Question, write_answer
 from dig_env.align.env import observe_turn
 from dig_env.align.questions import LETTERS
-from dig_env.align.words import ATTRIBUTES, noun_phrase
+from dig_env.align.words import noun_phrase, values_in
 
 
 class AlignOracle:
@@ -58,7 +58,7 @@ class AlignOracle:
 class AlignBlind:
     """Answers in the form that is asked for, without a look at the image or the crops.
 
-    A box is the typical one, in the middle; letters, yes or no and words are drawn.
+    A box is the typical one, in the middle; letters, yes or no and words of CLEVR are drawn.
 
     Args:
         seed: of its own generator.
@@ -78,7 +78,8 @@ class AlignBlind:
         height, width = observation["image"].shape[:2]
         box = format_boxes([[0.45, 0.4, 0.57, 0.57]], self._coordinates, (width, height))
         drawn = {
-            name: values[self._rng.integers(len(values))] for name, values in ATTRIBUTES.items()
+            name: values[self._rng.integers(len(values))]
+            for name, values in values_in("clevr").items()
         }
         if "yes or no" in prompt:
             return ("yes", "no")[self._rng.integers(2)]

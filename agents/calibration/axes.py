@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from scenes import CHANGES, PAPER_STAGES, STAGES, Difficulty
+from scenes import PAPER_CHANGES, PAPER_STAGES, STAGES, Difficulty
 
 SMALLER = 60 / (320 * 240)
 """A ``min_visible`` that lets small or hidden objects pass."""
 
 DIFFICULTIES: dict[str, Difficulty] = {
     **{stage: STAGES[stage] for stage in PAPER_STAGES},
-    **{f"{change} only": Difficulty(changes=(change,)) for change in CHANGES},
+    **{f"{change} only": Difficulty(changes=(change,)) for change in PAPER_CHANGES},
     "crowded": Difficulty(objects=(8, 10)),
     "crowded, 1 to 4": Difficulty(differences=(1, 4), objects=(8, 10)),
     "small, 1 to 4": Difficulty(

@@ -17,6 +17,7 @@ from dig_env.align.tasks_objects import (
     text_to_crop,
 )
 from dig_env.align.tasks_scene import conversation, description, existence, relation
+from dig_env.align.words import values_in
 from scenes import View
 
 Task = Callable[[View, np.random.Generator, AlignSettings], Question | None]
@@ -52,7 +53,11 @@ def pose(
 
     Returns:
         ("a" or "b", the question), or None where neither image gives anything to ask.
+
+    Raises:
+        ValueError: the images' family has shapes without a word.
     """
+    values_in(images[0].family)
     for side in rng.permutation(2).tolist():
         question = TASKS[task](images[side], rng, settings)
         if question is not None:

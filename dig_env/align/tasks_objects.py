@@ -17,7 +17,7 @@ from dig_env.align.questions import (
     WordsTruth,
 )
 from dig_env.align.settings import AlignSettings
-from dig_env.align.words import ATTRIBUTES, Attributes, attributes_of
+from dig_env.align.words import ATTRIBUTES, Attributes, attributes_of, values_in
 from dig_env.answers import format_boxes
 from dig_env.boxes import iou_and_giou
 from dig_env.observation import frame_words
@@ -37,8 +37,8 @@ ASK: dict[str, tuple[str, ...]] = {
     "size": ("Is {it} large or small?", "Which size does {it} have, large or small?"),
     "color": ("What color is {it}?", "Which color does {it} have?"),
     "material": (
-        "What is {it} made of, rubber or metal?",
-        "What material is {it}, rubber or metal?",
+        "What is {it} made of, {materials}?",
+        "What material is {it}, {materials}?",
     ),
     "shape": ("What shape is {it}?", "Which shape does {it} have?"),
 }
@@ -67,7 +67,7 @@ def box_to_text(view: View, rng: np.random.Generator, settings: AlignSettings) -
         return None
     target = fit[rng.integers(len(fit))]
     it = f"the object in {box_text(view, target, settings)}"
-    asked, words = attribute_question(target, it, rng)
+    asked, words = attribute_question(view, target, it, rng)
     turn = Turn(f"{IMAGE}\n{words}{frame_note(view, settings)}", WordsTruth(asked))
     return Question("box_to_text", view.image, (turn,), _asked_info(asked))
 
@@ -114,7 +114,7 @@ def crop_to_text(view: View, rng: np.random.Generator, settings: AlignSettings) 
     if not single:
         return None
     target = single[rng.integers(len(single))]
-    asked, words = attribute_question(target, f"this object {OBJECT}", rng)
+    asked, words = attribute_question(view, target, f"this object {OBJECT}", rng)
     turn = Turn(f"{IMAGE}\n{words}", WordsTruth(asked), (cut_crop(view, target, settings),))
     return Question("crop_to_text", view.image, (turn,), _asked_info(asked))
 
@@ -164,7 +164,11 @@ def draw_options(
 
 
 def attribute_question(
-    target: SeenObject, it: str, rng: np.random.Generator, names: tuple[str, ...] = ()
+    view: View,
+    target: SeenObject,
+    it: str,
+    rng: np.random.Generator,
+    names: tuple[str, ...] = (),
 ) -> tuple[Attributes, str]:
     """The asked attributes and the question: about all four as often as about one of them.
 
@@ -173,7 +177,10 @@ def attribute_question(
     if not names and rng.random() < 0.5:
         return attributes_of(target.object), draw(DESCRIBE, rng).format(it=it)
     name = draw(names or tuple(ATTRIBUTES), rng)
-    return attributes_of(target.object, [name]), draw(ASK[name], rng).format(it=it)
+    *some, last = values_in(view.family)["material"]
+    materials = f"{', '.join(some)} or {last}" if some else last
+    words = draw(ASK[name], rng).format(it=it, materials=materials)
+    return attributes_of(target.object, [name]), words
 
 
 def box_text(view: View, seen: SeenObject, settings: AlignSettings) -> str:

@@ -37,7 +37,7 @@ from dig_env.align.tasks_objects import (
     frame_note,
     single_objects,
 )
-from dig_env.align.words import ATTRIBUTES, attributes_of, noun_phrase
+from dig_env.align.words import ATTRIBUTES, attributes_of, noun_phrase, values_in
 from dig_env.observation import frame_words
 from scenes import SeenObject, View
 
@@ -59,9 +59,9 @@ AXES = {"left": "side", "right": "side", "front": "depth", "behind": "depth"}
 KINDS = ("random", "popular", "adversarial")
 """Of questions after what is not there; see ``existence``."""
 
-POPULAR_SHARE = 1 / 6
-"""Probability of a description, for an object of this world, from which on it is popular: a shape,
-or a shape with a size or a material."""
+POPULAR_SHARE = 1 / 2
+"""A description is popular if it holds for an object of its world with at least this times the
+probability of a shape: in CLEVR, a shape, or a shape with a size or a material."""
 
 
 def relation(view: View, rng: np.random.Generator, settings: AlignSettings) -> Question | None:
@@ -115,7 +115,7 @@ def conversation(view: View, rng: np.random.Generator, settings: AlignSettings) 
     named = expression.attributes if not turn.crops else {}
     names = tuple(name for name in ATTRIBUTES if name not in named)
     if names:
-        asked, words = attribute_question(first, "it", rng, names)
+        asked, words = attribute_question(view, first, "it", rng, names)
         turns.append(Turn(words, WordsTruth(asked)))
     others = [seen for seen in fit_objects(view, settings) if seen.id != first.id]
     related = [
@@ -176,16 +176,17 @@ def existence(view: View, rng: np.random.Generator, settings: AlignSettings) -> 
 
     - random: from all absent descriptions by two to four attributes.
     - popular: from the absent ones that are most common in this world: those that hold for an
-      object with a probability of ``POPULAR_SHARE`` or more. (POPE: the most frequent objects.)
+      object with the probability that ``POPULAR_SHARE`` says. (POPE: the most frequent objects.)
     - adversarial: from absent ones by two or three attributes, each of which holds for some fit
       object, and all but one of them for one and the same: a red cube where a red ball and a blue
       cube stand. (POPE: what most often appears together with what is there.)
     """
     kind = draw(KINDS, rng)
     askable = []
-    for names in _forms(kind):
+    world = values_in(view.family)
+    for names in _forms(kind, world):
         present = {_values(seen, names) for seen in fit_objects(view, settings)}
-        absent = set(itertools.product(*(ATTRIBUTES[name] for name in names)))
+        absent = set(itertools.product(*(world[name] for name in names)))
         absent -= {_values(seen, names) for seen in view.objects}
         if kind == "adversarial" and present:
             absent = {values for values in absent if _is_near(values, present)}
@@ -225,13 +226,13 @@ def _opening(
     return first, expression, Turn(words, BoxTruth(view.box_unit(first)), crops)
 
 
-def _forms(kind: str) -> Iterator[tuple[str, ...]]:
-    """The sets of attributes that descriptions of a kind name."""
-    for count in range(1, len(ATTRIBUTES) + 1):
-        for names in itertools.combinations(ATTRIBUTES, count):
-            share = math.prod(1 / len(ATTRIBUTES[name]) for name in names)
+def _forms(kind: str, world: dict[str, tuple[str, ...]]) -> Iterator[tuple[str, ...]]:
+    """The sets of attributes that descriptions of a kind name, in a world of these values."""
+    for count in range(1, len(world) + 1):
+        for names in itertools.combinations(world, count):
+            share = math.prod(1 / len(world[name]) for name in names)
             if kind == "popular":
-                is_of_kind = "shape" in names and share >= POPULAR_SHARE
+                is_of_kind = "shape" in names and share >= POPULAR_SHARE / len(world["shape"])
             else:
                 is_of_kind = 2 <= count <= (3 if kind == "adversarial" else 4)
             if is_of_kind:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 
-from scenes import COLORS, MATERIALS, SHAPES, SIZES, SceneObject
+from scenes import COLORS, MATERIALS, SHAPES, SIZES, SceneObject, family_named
 
 ATTRIBUTES: dict[str, tuple[str, ...]] = {
     "size": tuple(SIZES),
@@ -18,7 +18,7 @@ ATTRIBUTES: dict[str, tuple[str, ...]] = {
     "material": MATERIALS,
     "shape": SHAPES,
 }
-"""The values of each attribute, in the order in which English says them."""
+"""The values of each attribute that are understood, in the order in which English says them."""
 
 SYNONYMS: dict[str, tuple[str, ...]] = {
     "large": ("big",),
@@ -26,8 +26,13 @@ SYNONYMS: dict[str, tuple[str, ...]] = {
     "gray": ("grey",),
     "metal": ("shiny", "metallic"),
     "rubber": ("matte",),
+    "steel": ("brushed",),
+    "wood": ("wooden",),
+    "checker": ("checkered",),
     "cube": ("block",),
     "sphere": ("ball",),
+    "torus": ("ring", "donut"),
+    "capsule": ("pill",),
 }
 """Further words of a value: accepted in every answer, and now and then used in a question."""
 
@@ -54,6 +59,22 @@ def attributes_of(obj: SceneObject, names: Iterable[str] = tuple(ATTRIBUTES)) ->
     """An object's values of some attributes, in the order of ``ATTRIBUTES``."""
     names = set(names)
     return {name: getattr(obj, name) for name in ATTRIBUTES if name in names}
+
+
+def values_in(family: str) -> dict[str, tuple[str, ...]]:
+    """The values of each attribute that a family's objects may have: those that questions name.
+
+    Raises:
+        ValueError: it has shapes that have no word here, from files.
+    """
+    values = {name: family_named(family).values(name) for name in ATTRIBUTES}
+    strange = [shape for shape in values["shape"] if shape not in SHAPES]
+    if strange:
+        raise ValueError(
+            f"there are no words to ask about {', '.join(strange)} of family {family!r}: alignment "
+            f"tasks need a family whose shapes are among {', '.join(SHAPES)}"
+        )
+    return values
 
 
 def noun_phrase(attributes: Attributes, rng: np.random.Generator | None = None) -> str:

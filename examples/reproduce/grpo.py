@@ -17,7 +17,7 @@ import tyro
 from arms import Arm, Settings, compare, run_arms, write_results
 
 from agents.intervals import runs_interval
-from scenes import CHANGES, PAPER_STAGES
+from scenes import PAPER_CHANGES, PAPER_STAGES
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ def main(settings: GRPOExperiment) -> None:
 def _found(runs: list[dict[str, Any]], when: str, stage: str) -> dict[str, list[float]]:
     """[share found, lower, upper end] by kind of change, over pairs that have such a change."""
     result = {}
-    for change in CHANGES:
+    for change in PAPER_CHANGES:
         rows = [
             [
                 np.mean(a["changes"][change])

@@ -2,27 +2,24 @@
 
 Blender has one global state a process, so this is a class with a single instance, living in the
 worker process. Geometry is procedural; meshes, materials and objects are made once and used again.
-The colour of an object travels in its object colour, so two shaders serve all.
+The colour of an object travels in its object colour, so one shader a material serves all.
 """
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-import bpy  # isort: skip - bmesh and mathutils exist only once bpy is imported
-import bmesh
+import bpy  # isort: skip - mathutils exists only once bpy is imported
+from materials import make_world, material_named
 from mathutils import Vector
+from shapes import BASE_HEIGHT, make_shape, make_slab
 
-CUBE_BEVEL = 0.08
-"""Width of a cube's rounded edges, as a fraction of its half side."""
-CYLINDER_BEVEL = 0.04
-CUBE_HALF_SIDE = 1 / math.sqrt(2)
-"""CLEVR: a cube of radius r has half side r / sqrt(2)."""
-BASE_HEIGHT = {"cube": CUBE_HALF_SIDE, "sphere": 1.0, "cylinder": 1.0}
-"""Height of an object's origin above the floor, as a multiple of its radius."""
-
+GLASS_GAP = 0.002
+"""World units between glass and what it stands on. Rays that leave through its bottom would meet
+both at once, and which first would depend on what else is in the scene."""
 GPU_BACKENDS = ("OPTIX", "CUDA", "HIP", "ONEAPI", "METAL")
 
 
@@ -31,7 +28,7 @@ class NoGPUError(RuntimeError):
 
 
 class Studio:
-    """An empty stage with floor, lights and camera, on which scenes are set and rendered."""
+    """An empty stage with a camera, on which scenes are set and rendered."""
 
     def __init__(
         self, width: int, height: int, cycles: dict[str, Any], device: str, threads: int
@@ -41,16 +38,10 @@ class Studio:
         self._size = (width, height)
         self._configure_cycles(cycles, device, threads)
         self._configure_output(width, height)
-        # One mesh a shape and material: Cycles shares a mesh among objects only when the material
-        # is the mesh's own.
-        materials = {"rubber": _rubber(), "metal": _metal()}
-        meshes = {"cube": _cube(), "sphere": _sphere(), "cylinder": _cylinder()}
-        self._meshes = {
-            (shape, material): _with_material(meshes[shape], materials[material])
-            for shape in meshes
-            for material in materials
-        }
-        self._add_world_and_floor()
+        self._shapes: dict[tuple[str, str], Any] = {}
+        self._meshes: dict[tuple[str, str, str], Any] = {}
+        self._sceneries: dict[str, tuple[Any, list[Any]]] = {}
+        self._slabs: list[Any] = []
         self._camera = bpy.data.objects.new("camera", bpy.data.cameras.new("camera"))
         self._scene.collection.objects.link(self._camera)
         self._scene.camera = self._camera
@@ -69,6 +60,8 @@ class Studio:
         self._camera.rotation_euler = _look_at(camera["location"], camera["target"])
         self._camera.data.lens = camera["focal_mm"]
         self._camera.data.sensor_width = camera["sensor_mm"]
+        for lamp in self._lights.values():
+            lamp.hide_render = True
         for light in lights:
             lamp = self._lights.get(light["name"])
             if lamp is None:
@@ -81,6 +74,32 @@ class Studio:
             lamp.rotation_euler = _look_at(light["location"], (0.0, 0.0, 0.0))
             lamp.data.size = light["side"]
             lamp.data.energy = light["power_w"]
+            lamp.data.color = light["color"]
+            lamp.hide_render = False
+
+    def set_scenery(self, scenery: dict[str, Any]) -> None:
+        """Show these slabs under this sky; the dictionary is the plan's Scenery fields."""
+        key = json.dumps(scenery)
+        if key not in self._sceneries:
+            slabs = [self._add_slab(slab) for slab in scenery["slabs"]]
+            self._sceneries[key] = (make_world(scenery["sky"]), slabs)
+        world, slabs = self._sceneries[key]
+        self._models = scenery["models"]
+        self._scene.cycles.transparent_max_bounces = scenery["glass_surfaces"]
+        if slabs is not self._slabs:
+            for slab in self._slabs:
+                slab.hide_render = True
+            for slab in slabs:
+                slab.hide_render = False
+            self._scene.world, self._slabs = world, slabs
+
+    def _add_slab(self, fields: dict[str, Any]) -> Any:
+        mesh = make_slab(fields["low"], fields["high"])
+        mesh.materials.append(material_named(fields["material"]))
+        slab = bpy.data.objects.new("slab", mesh)
+        slab.color = (*fields["color"], 1.0)
+        self._scene.collection.objects.link(slab)
+        return slab
 
     def set_objects(self, objects: Iterable[dict[str, Any]]) -> None:
         """Show these objects and no others.
@@ -92,7 +111,7 @@ class Studio:
         count = 0
         for count, fields in enumerate(objects, start=1):
             if count > len(self._objects):
-                self._objects.append(bpy.data.objects.new("object", self._meshes["cube", "rubber"]))
+                self._objects.append(bpy.data.objects.new("object", self._mesh("cube", "rubber")))
                 self._scene.collection.objects.link(self._objects[-1])
             self._shape(self._objects[count - 1], fields)
         for index, obj in enumerate(self._objects):
@@ -168,13 +187,27 @@ class Studio:
         mesh.from_pydata(corners, [], faces)
 
     def _shape(self, obj: Any, fields: dict[str, Any]) -> None:
-        obj.data = self._meshes[fields["shape"], fields["material"]]
+        obj.data = self._mesh(fields["shape"], fields["material"])
         radius = fields["radius"]
         obj.scale = (radius, radius, radius)
-        obj.location = (fields["x"], fields["y"], radius * BASE_HEIGHT[fields["shape"]])
+        height = fields["z"] + radius * BASE_HEIGHT.get(fields["shape"], 0.0)
+        if fields["material"] == "glass":
+            height += GLASS_GAP
+        obj.location = (fields["x"], fields["y"], height)
         obj.rotation_euler = (0.0, 0.0, math.radians(fields["rotation_deg"]))
         obj.color = (*fields["rgb"], 1.0)
         obj.pass_index = fields["id"]
+
+    def _mesh(self, shape: str, material: str) -> Any:
+        """One mesh a shape and material: Cycles shares a mesh among objects only when the material
+        is the mesh's own."""
+        key = (self._models, shape, material)
+        if key not in self._meshes:
+            if key[:2] not in self._shapes:
+                self._shapes[key[:2]] = make_shape(shape, self._models)
+            self._meshes[key] = self._shapes[key[:2]].copy()
+            self._meshes[key].materials.append(material_named(material))
+        return self._meshes[key]
 
     def _configure_cycles(self, overrides: dict[str, Any], device: str, threads: int) -> None:
         scene = self._scene
@@ -191,11 +224,11 @@ class Studio:
         cycles.use_adaptive_sampling = False
         cycles.time_limit = 0.0
         cycles.use_denoising = False
-        cycles.max_bounces = 4
+        cycles.max_bounces = 8
         cycles.diffuse_bounces = 1
         cycles.glossy_bounces = 2
-        cycles.transmission_bounces = 0
-        cycles.transparent_max_bounces = 0
+        cycles.transmission_bounces = 6  # through a piece of glass and back
+        cycles.transparent_max_bounces = 0  # see set_scenery
         cycles.caustics_reflective = False
         cycles.caustics_refractive = False
         cycles.blur_glossy = 0.5
@@ -217,25 +250,6 @@ class Studio:
         layer = self._scene.view_layers[0]
         layer.use_pass_object_index = True
         layer.cycles.denoising_store_passes = True
-
-    def _add_world_and_floor(self) -> None:
-        world = bpy.data.worlds.new("world")
-        self._scene.world = world
-        world.use_nodes = True
-        background = world.node_tree.nodes["Background"]
-        background.inputs["Color"].default_value = (0.5, 0.52, 0.55, 1.0)
-        background.inputs["Strength"].default_value = 0.45
-        mesh = bpy.data.meshes.new("floor")
-        half = 60.0
-        mesh.from_pydata(
-            [(-half, -half, 0), (half, -half, 0), (half, half, 0), (-half, half, 0)],
-            [],
-            [(0, 1, 2, 3)],
-        )
-        mesh.materials.append(
-            _principled("floor", roughness=0.9, specular=0.1, color=(0.42, 0.42, 0.43, 1.0))
-        )
-        self._scene.collection.objects.link(bpy.data.objects.new("floor", mesh))
 
 
 def _enable_gpu(device: str) -> str:
@@ -270,104 +284,3 @@ def _enable_gpu(device: str) -> str:
 def _look_at(location: Iterable[float], target: Iterable[float]) -> Any:
     direction = Vector(target) - Vector(location)
     return direction.to_track_quat("-Z", "Y").to_euler()
-
-
-def _principled(
-    name: str,
-    roughness: float,
-    specular: float = 0.5,
-    metallic: float = 0.0,
-    color: tuple[float, float, float, float] | None = None,
-) -> Any:
-    """A Principled material; with no ``color`` it takes the object's own colour."""
-    material = bpy.data.materials.new(name)
-    material.use_nodes = True
-    nodes, links = material.node_tree.nodes, material.node_tree.links
-    shader = nodes["Principled BSDF"]
-    shader.inputs["Roughness"].default_value = roughness
-    shader.inputs["Metallic"].default_value = metallic
-    shader.inputs["Specular IOR Level"].default_value = specular
-    if color is None:
-        info = nodes.new("ShaderNodeObjectInfo")
-        links.new(info.outputs["Color"], shader.inputs["Base Color"])
-    else:
-        shader.inputs["Base Color"].default_value = color
-    return material
-
-
-def _rubber() -> Any:
-    return _principled("rubber", roughness=0.75, specular=0.25)
-
-
-def _metal() -> Any:
-    return _principled("metal", roughness=0.18, metallic=1.0)
-
-
-def _with_material(mesh: Any, material: Any) -> Any:
-    copy = mesh.copy()
-    copy.materials.append(material)
-    return copy
-
-
-def _mesh_from(name: str, bm: bmesh.types.BMesh) -> Any:
-    mesh = bpy.data.meshes.new(name)
-    bm.to_mesh(mesh)
-    bm.free()
-    for polygon in mesh.polygons:
-        polygon.use_smooth = True
-    return mesh
-
-
-def _cube() -> Any:
-    bm = bmesh.new()
-    bmesh.ops.create_cube(bm, size=2 * CUBE_HALF_SIDE)
-    bmesh.ops.bevel(
-        bm,
-        geom=bm.edges[:],
-        offset=CUBE_BEVEL * CUBE_HALF_SIDE,
-        offset_type="OFFSET",
-        segments=4,
-        profile=0.5,
-        affect="EDGES",
-        clamp_overlap=True,
-    )
-    mesh = _mesh_from("cube", bm)
-    _keep_flat_faces_flat(mesh)
-    return mesh
-
-
-def _sphere() -> Any:
-    bm = bmesh.new()
-    bmesh.ops.create_icosphere(bm, subdivisions=5, radius=1.0)
-    return _mesh_from("sphere", bm)
-
-
-def _cylinder() -> Any:
-    bm = bmesh.new()
-    bmesh.ops.create_cone(bm, cap_ends=True, segments=96, radius1=1.0, radius2=1.0, depth=2.0)
-    rims = [edge for edge in bm.edges if abs(edge.verts[0].co.z - edge.verts[1].co.z) < 1e-6]
-    bmesh.ops.bevel(
-        bm,
-        geom=rims,
-        offset=CYLINDER_BEVEL,
-        offset_type="OFFSET",
-        segments=4,
-        profile=0.5,
-        affect="EDGES",
-        clamp_overlap=True,
-    )
-    mesh = _mesh_from("cylinder", bm)
-    _keep_flat_faces_flat(mesh)
-    return mesh
-
-
-def _keep_flat_faces_flat(mesh: Any) -> None:
-    """Weight vertex normals by face area, so that only the rounded edges shade as round."""
-    largest: dict[int, tuple[float, Any]] = {}
-    for polygon in mesh.polygons:
-        for vertex in polygon.vertices:
-            if polygon.area > largest.get(vertex, (0.0, None))[0]:
-                largest[vertex] = (polygon.area, polygon.normal.copy())
-    mesh.normals_split_custom_set_from_vertices(
-        [largest[index][1] for index in range(len(mesh.vertices))]
-    )

@@ -99,6 +99,7 @@ def _serve(studio: Any, request: dict[str, Any]) -> dict[str, Any]:
     reply = {"number": request["number"]}
     try:
         studio.set_view(request["camera"], request["lights"])
+        studio.set_scenery(request["scenery"])
         studio.set_objects(request["objects"])
         studio.render(request["path"], request["window"], request["covered"], request["scale"])
     except Exception as error:

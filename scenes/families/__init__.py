@@ -1,0 +1,24 @@
+"""Families: worlds of objects, each with its surroundings. Importing this registers them."""
+
+from scenes.families import clevr, shelf, tabletop  # noqa: F401 - they register themselves
+from scenes.families.family import (
+    Family,
+    FamilyError,
+    Region,
+    family_named,
+    is_pattern_change,
+    register_family,
+    turn_deg,
+)
+from scenes.families.models import object_family
+
+__all__ = [
+    "Family",
+    "FamilyError",
+    "Region",
+    "family_named",
+    "is_pattern_change",
+    "object_family",
+    "register_family",
+    "turn_deg",
+]

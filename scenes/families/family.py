@@ -1,0 +1,171 @@
+"""What a family is: the words its objects have, where they stand, and what surrounds them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from scenes.scenery import Camera, Light, Scenery, Vector
+from scenes.vocabulary import COLORS, MATERIALS, PATTERNS, SHAPES, SIZES, TURNS
+
+
+class FamilyError(ValueError):
+    """A family that is malformed or unknown."""
+
+
+@dataclass(frozen=True)
+class Region:
+    """A level rectangle in which the centres of objects may lie, world units."""
+
+    x_min: float
+    y_min: float
+    x_max: float
+    y_max: float
+    z: float = 0.0
+
+
+@dataclass(frozen=True)
+class Family:
+    """A world: plain values from which the planner draws uniformly.
+
+    Attributes:
+        name: what ``Difficulty.family`` says.
+        shapes: of ``scenes.SHAPES``, or names of files in its sceneries' ``models``.
+        materials, sizes, colors: words of ``scenes.MATERIALS``, ``SIZES`` and ``COLORS``.
+        regions: where objects stand; they must lie on slabs of every scenery, and farther apart in
+            height than 1.4, which is the largest object's.
+        sceneries: one is drawn for each pair.
+        camera, lights: their places are drawn around these.
+        camera_jitter, light_jitter: half widths of the cubes around them, world units.
+        min_gap: least distance between two footprints, world units.
+        min_margin: least distance between two centres along left-right and front-behind.
+
+    Raises:
+        FamilyError: a word is unknown, or there is nothing to draw from.
+    """
+
+    name: str
+    shapes: tuple[str, ...]
+    materials: tuple[str, ...]
+    regions: tuple[Region, ...]
+    sceneries: tuple[Scenery, ...]
+    camera: Camera
+    lights: tuple[Light, ...]
+    sizes: tuple[str, ...] = tuple(SIZES)
+    colors: tuple[str, ...] = tuple(COLORS)
+    camera_jitter: float = 0.5
+    light_jitter: float = 1.0
+    min_gap: float = 0.25
+    min_margin: float = 0.4
+
+    def __post_init__(self) -> None:
+        has_files = any(scenery.models for scenery in self.sceneries)
+        for field, known in (
+            ("shapes", self.shapes if has_files else SHAPES),
+            ("materials", MATERIALS),
+            ("sizes", tuple(SIZES)),
+            ("colors", tuple(COLORS)),
+        ):
+            words = getattr(self, field)
+            unknown = [word for word in words if word not in known]
+            if unknown or not words or len(set(words)) != len(words):
+                raise FamilyError(
+                    f"family {self.name!r} has {field}={words!r}: give one or more of "
+                    f"{', '.join(known)}, each once"
+                )
+        for field in ("regions", "sceneries", "lights"):
+            if not getattr(self, field):
+                raise FamilyError(f"family {self.name!r} has no {field}: give one or more")
+
+        if "glass" in self.materials and not all(one.glass_surfaces for one in self.sceneries):
+            raise FamilyError(
+                f"family {self.name!r} has glass: give each of its sceneries glass_surfaces=4"
+            )
+
+    @property
+    def turnable(self) -> tuple[str, ...]:
+        """The shapes at which a turn can be seen."""
+        return tuple(shape for shape in self.shapes if turn_deg(shape))
+
+    @property
+    def patterns(self) -> tuple[str, ...]:
+        """The materials with a pattern."""
+        return tuple(material for material in self.materials if material in PATTERNS)
+
+    def holds(self, place: Vector) -> bool:
+        """May an object's centre stand there?"""
+        x, y, z = place
+        return any(
+            region.x_min <= x <= region.x_max and region.y_min <= y <= region.y_max
+            for region in self.regions
+            if region.z == z
+        )
+
+    def values(self, attribute: str) -> tuple[str, ...]:
+        """The words that "shape", "size", "material" or "color" may have."""
+        return getattr(self, attribute + "s")
+
+    def cannot(self, changes: Sequence[str]) -> str:
+        """Why some of the changes cannot happen here; "" when all can."""
+        for change in changes:
+            if change in ("color", "shape", "size") and len(self.values(change)) < 2:
+                return f"its objects have one {change} only"
+            if change == "material" and not any(
+                other != one and not is_pattern_change(one, other)
+                for one in self.materials
+                for other in self.materials
+            ):
+                return "its objects have one material, or patterns only"
+            if change == "rotate" and not self.turnable:
+                return "its shapes look the same at any angle"
+            if change == "texture" and len(self.patterns) < 2:
+                return f"it has fewer than two of the materials {', '.join(PATTERNS)}"
+        return ""
+
+
+def turn_deg(shape: str) -> float:
+    """Degrees after which a turned shape looks the same again; 0 if it does at any angle.
+
+    What a file holds is taken to have no symmetry.
+    """
+    return TURNS.get(shape, 0.0) if shape in SHAPES else 360.0
+
+
+def is_pattern_change(before: str, after: str) -> bool:
+    """Is a change of material one of texture?"""
+    return before in PATTERNS and after in PATTERNS
+
+
+_FAMILIES: dict[str, Family] = {}
+
+
+def register_family(family: Family) -> Family:
+    """Let ``Difficulty(family=family.name)`` mean this family, in this process.
+
+    Processes that plan pairs of it must register it too; render workers need not.
+
+    Raises:
+        FamilyError: the name belongs to another one.
+    """
+    if _FAMILIES.setdefault(family.name, family) != family:
+        raise FamilyError(f"there is another family {family.name!r}: choose another name")
+    return family
+
+
+def family_named(name: str) -> Family:
+    """The family of a name, or the one of the object files in a folder.
+
+    Raises:
+        FamilyError: there is none; the message lists those that are.
+    """
+    if isinstance(name, str) and name not in _FAMILIES and Path(name).is_dir():
+        from scenes.families.models import object_family  # which needs the registered ones
+
+        return register_family(object_family(name))
+    if name not in _FAMILIES:
+        raise FamilyError(
+            f"unknown family {name!r}; there are {', '.join(_FAMILIES)}, the path of a folder of "
+            ".glb and .obj files, and what you give to scenes.register_family()"
+        )
+    return _FAMILIES[name]
