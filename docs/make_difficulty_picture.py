@@ -21,7 +21,7 @@ SHOWN: dict[str, tuple[int, Difficulty]] = {
     "differences=(0, 0), light_shift=2": (4, Difficulty(differences=(0, 0), light_shift=2.0)),
     "differences=(8, 8), objects=(10, 10)": (3, Difficulty(differences=(8, 8), objects=(10, 10))),
     "color_distance=(12, 15)": (
-        2,
+        1,
         Difficulty(changes=("color",), color_distance=(12.0, 15.0), min_contrast=3.0),
     ),
     "size_ratio=(1.15, 1.2)": (5, Difficulty(changes=("size",), size_ratio=(1.15, 1.2))),

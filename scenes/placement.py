@@ -45,9 +45,9 @@ def place(
         occlusion: the part of it to be covered.
     """
     right, behind = camera.floor_directions
-    # The middle of the range, since what is measured will differ from these balls.
-    quarter = (occlusion[1] - occlusion[0]) / 4
-    low, high = occlusion[0] + quarter, occlusion[1] - quarter
+    # Within the lower half: cubes and cylinders hide more than these balls, and others help.
+    span = occlusion[1] - occlusion[0]
+    low, high = occlusion[0] + span / 8, occlusion[0] + span / 2
     spacing = min(1.0, (MOST_AT_FULL_SPACING / len(radii)) ** 2)
     places: dict[int, Vector] = {}
 

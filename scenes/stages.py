@@ -25,7 +25,7 @@ STAGES: dict[str, Difficulty] = {
         objects=(12, 20),
         min_visible=60 / (320 * 240),
         object_scale=(0.6, 0.9),
-        occlusion=(0.1, 0.6),
+        occlusion=(0.05, 0.6),
     ),
     "nuisance": Difficulty(
         differences=(0, 4),

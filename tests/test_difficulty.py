@@ -184,7 +184,7 @@ def test_changed_objects_of_the_cluttered_stage_are_hidden_in_part(rendered):
         for pair in rendered["cluttered"]
         for diff in pair.differences
     ]
-    assert hidden and min(hidden) >= 0.1 and max(hidden) <= 0.6
+    assert hidden and min(hidden) >= 0.05 and max(hidden) <= 0.6
 
 
 def test_nothing_differs_where_k_is_0(renderer):
