@@ -14,7 +14,7 @@ import numpy as np
 
 from agents.episodes import METRICS, Episode, metric_values
 from agents.intervals import mean_intervals, ratio_intervals
-from scenes import CHANGES, Difference, Pair
+from scenes import CHANGES, Difference, Pair, PhotoPlan
 from scenes.occlusion import hidden_share
 
 
@@ -25,15 +25,17 @@ class Axis:
     Attributes:
         meaning: of its groups, in a sentence for people.
         groups: in the order in which they are shown.
-        group_of: the group that a pair's difference belongs to.
+        group_of: the group that a pair's difference belongs to; None where it is in none.
     """
 
     meaning: str
     groups: tuple[str, ...]
-    group_of: Callable[[Pair, Difference], str]
+    group_of: Callable[[Pair, Difference], str | None]
 
 
-def _size(pair: Pair, difference: Difference) -> str:
+def _size(pair: Pair, difference: Difference) -> str | None:
+    if isinstance(pair.plan, PhotoPlan):
+        return None
     (change,) = (c for c in pair.plan.changes if c.object_id == difference.object_id)
     sizes = {obj.size for obj in (change.before, change.after) if obj is not None}
     return sizes.pop() if len(sizes) == 1 else "both"
@@ -60,7 +62,7 @@ def _position(pair: Pair, difference: Difference) -> str:
 AXES: dict[str, Axis] = {
     "change": Axis("What changes.", CHANGES, lambda _, difference: difference.change),
     "size": Axis(
-        "The changed object's size; both where its size is what changes.",
+        "The changed object's size; both where its size is what changes. Not in photographs.",
         ("small", "large", "both"),
         _size,
     ),
@@ -93,7 +95,7 @@ def recall_by_axis(
         seed: of the resampling for the intervals, which draws pairs.
 
     Returns:
-        By axis and group, groups without differences left out: "differences", how many there are,
+        By axis and group, those without differences left out: "differences", how many there are,
         and "recall", [share found, lower, upper end of the interval].
     """
     result = {}
@@ -102,10 +104,14 @@ def recall_by_axis(
         found = np.zeros_like(there)
         for row, episode in enumerate(episodes):
             for difference in episode.pair.differences:
-                column = axis.groups.index(axis.group_of(episode.pair, difference))
-                there[row, column] += 1
-                found[row, column] += difference.object_id in episode.found
+                group = axis.group_of(episode.pair, difference)
+                if group is not None:
+                    column = axis.groups.index(group)
+                    there[row, column] += 1
+                    found[row, column] += difference.object_id in episode.found
         filled = there.any(axis=0)
+        if not filled.any():
+            continue
         intervals = iter(ratio_intervals(found[:, filled], there[:, filled], seed=seed).tolist())
         result[name] = {
             group: {"differences": int(there[:, column].sum()), "recall": next(intervals)}

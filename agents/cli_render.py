@@ -15,7 +15,7 @@ from rich.table import Table
 
 from agents.cli_align import TaskData, write_tasks
 from agents.cli_progress import progress_of
-from scenes import Renderer, RenderSettings, audit_dataset, render_dataset
+from scenes import Album, Renderer, RenderSettings, audit_dataset, render_dataset
 from scenes.dataset import CHECKS, PRESETS
 
 console = Console(highlight=False)
@@ -34,6 +34,8 @@ def render(
     device: str = "auto",
     workers: int | None = None,
     pairs_per_file: int = 100,
+    photos: Path | None = None,
+    images: Path | None = None,
     task: str | None = None,
     data: tyro.conf.OmitArgPrefixes[TaskData] = TaskData(),
     audit: Path | None = None,
@@ -53,6 +55,9 @@ def render(
         device: auto, cpu or gpu.
         workers: Blender processes; by default one a CPU core.
         pairs_per_file: rows of each Parquet file.
+        photos: make pairs of photographs instead: a COCO instances file of their objects' masks.
+            Quality, device and workers do not matter then.
+        images: with --photos, the folder that its file names begin at; by default the file's own.
         task: write questions and answers to learn from instead of pairs: a name in
             dig_env.align.TASKS, several with commas between, or all.
         data: how questions are written.
@@ -64,8 +69,8 @@ def render(
     if out is None:
         raise ValueError("say where to render to: --out DIR (or what to check: --audit DIR)")
     if task is not None:
-        if preset is not None or shard != "1/1":
-            raise ValueError("--task goes without --preset and --shard: give --count")
+        if preset is not None or shard != "1/1" or photos is not None:
+            raise ValueError("--task goes without --preset, --shard and --photos: give --count")
         settings = RenderSettings(width, height, quality, device)
         write_tasks(out, task, count, stage, split, settings, workers, data)
         return
@@ -73,8 +78,12 @@ def render(
     if match is None:
         raise ValueError(f"--shard {shard}: give a share of a number of shares, such as 3/16")
     settings = RenderSettings(width, height, quality, device)
-    with Renderer(settings, workers) as renderer:  # starts nothing before its first plan
-        console.print(str(renderer))
+    album = None if photos is None else Album(photos, images, (width, height))
+    if album is None:
+        with Renderer(settings, workers) as renderer:  # starts nothing before its first plan
+            console.print(str(renderer))
+    else:
+        console.print(f"{len(album.names)} photographs, {width}x{height}")
     with progress_of("pairs", every=pairs_per_file) as on_pair:
         try:
             manifest = render_dataset(
@@ -85,6 +94,7 @@ def render(
                 shard=(int(match[1]), int(match[2])),
                 pairs_per_file=pairs_per_file,
                 workers=workers,
+                album=album,
                 on_pair=on_pair,
             )
         except KeyboardInterrupt:

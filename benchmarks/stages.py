@@ -17,7 +17,15 @@ import numpy as np
 import psutil
 import tyro
 
-from scenes import STAGES, Difficulty, Renderer, RenderSettings, available_cores, plan_pair
+from scenes import (
+    STAGES,
+    Difficulty,
+    PairPlan,
+    Renderer,
+    RenderSettings,
+    available_cores,
+    plan_pair,
+)
 from scenes.files import write_whole
 
 REFERENCE = "mixed"
@@ -58,10 +66,9 @@ def measured(settings: RenderSettings, pairs: int) -> list[dict[str, Any]]:
         renderer.render(plan_pair(0, STAGES[REFERENCE]))
         for seed in range(pairs):
             for name, difficulty in stages.items():
-                before = _processor_s(renderer)
-                pair = renderer.render(plan_pair(seed, difficulty))
-                spent[name].append(_processor_s(renderer) - before)
-                plans[name].append(pair.plan.attempt + 1)
+                seconds, attempts = _cost(renderer, plan_pair(seed, difficulty))
+                spent[name].append(seconds)
+                plans[name].append(attempts)
     rows = []
     for name in stages:
         row = {
@@ -74,6 +81,15 @@ def measured(settings: RenderSettings, pairs: int) -> list[dict[str, Any]]:
         rows.append(row)
         print("| " + " | ".join(map(str, row.values())) + " |", flush=True)
     return rows
+
+
+def _cost(renderer: Renderer, plan: PairPlan) -> tuple[float, int]:
+    """Processor seconds of a pair, and plans that it took; again if a worker was replaced."""
+    while True:
+        workers, before = renderer.worker_pids, _processor_s(renderer)
+        pair = renderer.render(plan)
+        if renderer.worker_pids == workers:
+            return _processor_s(renderer) - before, pair.plan.attempt + 1
 
 
 def _processor_s(renderer: Renderer) -> float:

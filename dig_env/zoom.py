@@ -22,7 +22,7 @@ from dig_env.boxes import Boxes
 from dig_env.env import DiGEnv
 from dig_env.observation import instructions, observe
 from dig_env.spaces import FixedTexts
-from scenes import Renderer
+from scenes import PhotoPlan, Renderer
 
 MAX_FACTOR = 8
 """Largest enlargement along each axis."""
@@ -275,6 +275,8 @@ class DiGZoomEnv(DiGEnv):
     ) -> tuple[dict[str, Any], dict[str, Any]]:
         """As in ``DiG-v0``."""
         _, info = super().reset(seed=seed, options=options)
+        if self._renderer is not None and isinstance(self.pair.plan, PhotoPlan):
+            raise ValueError('zoom="render" cannot render a photograph: give zoom="resample"')
         self._turns_left = self._turns
         return self._observation(), info
 

@@ -14,6 +14,10 @@ from scenes.families import (
     register_family,
 )
 from scenes.pair import Certificate, Difference, Pair
+from scenes.photos.album import Album
+from scenes.photos.make import photo_pair
+from scenes.photos.plan import PHOTO_STAGES, PhotoChange, PhotoObject, PhotoPlan
+from scenes.photos.planner import plan_photo_pair
 from scenes.plan import Change, Nuisance, PairPlan, SceneObject
 from scenes.planner import plan_pair
 from scenes.process import BlenderNotFoundError, RenderError
@@ -23,7 +27,15 @@ from scenes.settings import QUALITIES, RenderSettings
 from scenes.splits import SEEDS_PER_SPLIT, SPLITS, pair_seed_range
 from scenes.stages import PAPER_STAGES, STAGES, resolve_stage
 from scenes.view import SeenObject, View, view_of, views
-from scenes.vocabulary import CHANGES, COLORS, MATERIALS, PAPER_CHANGES, SHAPES, SIZES
+from scenes.vocabulary import (
+    CHANGES,
+    COLORS,
+    MATERIALS,
+    PAPER_CHANGES,
+    PHOTO_CHANGES,
+    SHAPES,
+    SIZES,
+)
 
 __all__ = [
     "CHANGES",
@@ -31,12 +43,15 @@ __all__ = [
     "MATERIALS",
     "PAPER_CHANGES",
     "PAPER_STAGES",
+    "PHOTO_CHANGES",
+    "PHOTO_STAGES",
     "QUALITIES",
     "SEEDS_PER_SPLIT",
     "SHAPES",
     "SIZES",
     "SPLITS",
     "STAGES",
+    "Album",
     "BlenderNotFoundError",
     "Camera",
     "Certificate",
@@ -51,6 +66,9 @@ __all__ = [
     "Pair",
     "PairDataset",
     "PairPlan",
+    "PhotoChange",
+    "PhotoObject",
+    "PhotoPlan",
     "Region",
     "RenderError",
     "RenderSettings",
@@ -66,7 +84,9 @@ __all__ = [
     "family_named",
     "object_family",
     "pair_seed_range",
+    "photo_pair",
     "plan_pair",
+    "plan_photo_pair",
     "register_family",
     "render_dataset",
     "resolve_stage",

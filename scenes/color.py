@@ -65,6 +65,22 @@ def to_srgb8(linear: np.ndarray) -> np.ndarray:
     return np.rint(curve * 255.0).astype(np.uint8)
 
 
+def lab_to_linear(lab: np.ndarray) -> np.ndarray:
+    """CIE L*a*b* under D65 to linear light, outside [0, 1] where sRGB has no such colour.
+
+    Args:
+        lab: (..., 3) float.
+
+    Returns:
+        (..., 3) float64.
+    """
+    y = (lab[..., 0] + 16) / 116
+    f = np.stack([y + lab[..., 1] / 500, y, y - lab[..., 2] / 200], axis=-1)
+    delta = 6 / 29
+    t = np.where(f > delta, f**3, 3 * delta**2 * (f - 4 / 29))
+    return (t * _WHITE_XYZ) @ _XYZ_TO_RGB.T
+
+
 def lab_to_srgb8(lab: np.ndarray) -> np.ndarray | None:
     """CIE L*a*b* under D65 to the nearest 8-bit sRGB; None where sRGB has no such colour.
 
@@ -74,11 +90,6 @@ def lab_to_srgb8(lab: np.ndarray) -> np.ndarray | None:
     Returns:
         (3,) uint8.
     """
-    lightness, a, b = lab
-    y = (lightness + 16) / 116
-    f = np.array([y + a / 500, y, y - b / 200])
-    delta = 6 / 29
-    t = np.where(f > delta, f**3, 3 * delta**2 * (f - 4 / 29))
-    linear = _XYZ_TO_RGB @ (t * _WHITE_XYZ)
+    linear = lab_to_linear(lab)
     slack = 1e-4  # less than 8 bits can tell
     return to_srgb8(linear) if -slack <= linear.min() and linear.max() <= 1 + slack else None

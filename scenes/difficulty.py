@@ -39,7 +39,7 @@ class Difficulty:
         max_detached_area: the largest patch, as a fraction of the image's pixels, that may change
             strongly (Delta E 10) without touching the box of a difference. The default is what
             makes an object.
-        color_distance: range of the CIE Lab distance (CIE76, 0 to 100) between the old and the new
+        color_distance: range of the CIE Lab distance (CIE76, 3 to 80) between the old and the new
             colour of an object that changes it, before shading; met to within 1, as colours have 8
             bits. Every object then has a shade of its own, as far from its palette colour, so that
             a shade alone gives nothing away. None: another colour of the palette, 26 or more away.
@@ -208,7 +208,7 @@ def _check_number(name: str, value: Any, low: float, high: float) -> None:
 
 
 _RANGES: dict[str, tuple[float, float]] = {
-    "color_distance": (0.0, 100.0),
+    "color_distance": (3.0, 80.0),
     "size_ratio": (1.0, 2.0),
     "material_contrast": (0.0, 100.0),
     "object_scale": (0.25, 1.5),

@@ -11,6 +11,7 @@ from scipy import ndimage
 from scenes.color import lab_distance
 from scenes.occlusion import hidden_share
 from scenes.pair import Box, Certificate, Difference, Pair
+from scenes.photos.plan import PhotoPlan
 from scenes.plan import PairPlan
 
 JUST_NOTICEABLE = 2.3
@@ -20,7 +21,7 @@ STRONG = 10.0
 
 
 def label_pair(
-    plan: PairPlan,
+    plan: PairPlan | PhotoPlan,
     image_a: np.ndarray,
     ids_a: np.ndarray,
     image_b: np.ndarray,
@@ -91,7 +92,7 @@ def label_again(pair: Pair, image_b: np.ndarray, ids_b: np.ndarray) -> tuple[Pai
     return again, ""
 
 
-def _hidden(plan: PairPlan, ids_a: np.ndarray, ids_b: np.ndarray) -> str:
+def _hidden(plan: PairPlan | PhotoPlan, ids_a: np.ndarray, ids_b: np.ndarray) -> str:
     least_px = math.ceil(plan.difficulty.min_visible * ids_a.size)
     for name, ids, scene in (("A", ids_a, plan.scene_a), ("B", ids_b, plan.scene_b)):
         visible = np.bincount(ids.ravel(), minlength=256)
@@ -120,7 +121,7 @@ def _covered(pair: Pair) -> str:
     return ""
 
 
-def _faint(plan: PairPlan, differences: tuple[Difference, ...]) -> str:
+def _faint(plan: PairPlan | PhotoPlan, differences: tuple[Difference, ...]) -> str:
     wanted = plan.difficulty.material_contrast
     for diff in differences:
         if wanted and diff.change == "material" and not wanted[0] <= diff.contrast <= wanted[1]:
@@ -137,7 +138,7 @@ def _faint(plan: PairPlan, differences: tuple[Difference, ...]) -> str:
 
 
 def _unlabelled(
-    plan: PairPlan, certificate: Certificate, ids_a: np.ndarray, ids_b: np.ndarray
+    plan: PairPlan | PhotoPlan, certificate: Certificate, ids_a: np.ndarray, ids_b: np.ndarray
 ) -> str:
     changed = [change.object_id for change in plan.changes]
     seen = np.isin(ids_a, changed) | np.isin(ids_b, changed)
@@ -159,7 +160,7 @@ def _unlabelled(
 
 
 def _certify(
-    plan: PairPlan,
+    plan: PairPlan | PhotoPlan,
     differences: tuple[Difference, ...],
     ids_a: np.ndarray,
     ids_b: np.ndarray,

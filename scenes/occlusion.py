@@ -7,6 +7,7 @@ from PIL import Image, ImageDraw
 
 from scenes.influence import View, hull_points, mesh_of, surface_hit
 from scenes.pair import Pair
+from scenes.photos.plan import PhotoPlan
 from scenes.plan import SceneObject
 from scenes.scenery import Camera
 
@@ -16,6 +17,8 @@ FINER = 8
 
 def hidden_share(pair: Pair, object_id: int) -> float:
     """The part of an object's silhouette in which the images show other objects instead.
+
+    0.0 in a photograph, since only objects are changed that nothing is seen to stand before.
 
     The silhouette is every pixel inside the image in which the object would be seen if it stood
     alone, of both images taken together; an image in which it is absent has none.
@@ -27,6 +30,8 @@ def hidden_share(pair: Pair, object_id: int) -> float:
         ValueError: the pair has no such object.
     """
     height, width = pair.ids_a.shape
+    if isinstance(pair.plan, PhotoPlan):
+        return 0.0
     covered = hidden = 0
     plan = pair.plan
     for scene, ids, camera in (

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from scenes.photos.plan import PhotoPlan
 from scenes.plan import PairPlan
 
 Box = tuple[float, float, float, float]
@@ -18,7 +19,7 @@ class Difference:
     """One labelled difference, measured on the object-ID masks of the pair.
 
     Attributes:
-        change: "color", "shape", "size", "material", "add" or "delete".
+        change: one of ``scenes.CHANGES``.
         object_id: the changed object's id in the plan and in the ID masks.
         box: what is scored: bounds of the object's pixels in either image (the union of box_a and
             box_b). Where the camera moved between the images, those are separate truths, and this
@@ -72,8 +73,8 @@ class Pair:
         image_a, image_b: (H, W, 3) uint8, sRGB.
         differences: one entry a changed object, by object id.
         certificate: what the pair's side effects were measured to be.
-        plan: the plan that was rendered; its ``attempt`` says how often the rules of
-            ``label_pair`` asked for another plan of the same seed.
+        plan: the plan that was rendered, or what was done to a photograph; its ``attempt`` says
+            how often the rules of ``label_pair`` asked for another plan of the same seed.
         ids_a, ids_b: (H, W) uint8, the object id seen in each pixel, 0 for the background.
     """
 
@@ -81,7 +82,7 @@ class Pair:
     image_b: np.ndarray
     differences: tuple[Difference, ...]
     certificate: Certificate
-    plan: PairPlan
+    plan: PairPlan | PhotoPlan
     ids_a: np.ndarray
     ids_b: np.ndarray
 

@@ -20,7 +20,7 @@ that one box around both places says something."""
 MOST_AT_FULL_SPACING = 10
 """CLEVR's largest number of objects; with n of them, more than that, both distances shrink by
 (10 / n)^2."""
-MOST_COVERED = 0.5
+MOST_COVERED = 0.3
 """Among more objects than those, none is placed where another one covers more of it: pictures in
 which an object hardly shows are drawn again anyway."""
 PLACEMENT_TRIES = 50
@@ -45,6 +45,9 @@ def place(
         occlusion: the part of it to be covered.
     """
     right, behind = camera.floor_directions
+    # The middle of the range, since what is measured will differ from these balls.
+    quarter = (occlusion[1] - occlusion[0]) / 4
+    low, high = occlusion[0] + quarter, occlusion[1] - quarter
     spacing = min(1.0, (MOST_AT_FULL_SPACING / len(radii)) ** 2)
     places: dict[int, Vector] = {}
 
@@ -69,7 +72,7 @@ def place(
                 hidden = (places[screened[key]], radii[screened[key]])
                 here = _before(rng, hidden, radius, family.min_gap, camera)
                 share = covered_share(hidden, (here, radius), camera.location)
-                if not family.holds(here) or not occlusion[0] <= share <= occlusion[1]:
+                if not family.holds(here) or not low <= share <= high:
                     continue
             else:
                 region = any_of(rng, family.regions)

@@ -56,6 +56,10 @@ def plan_pair(seed: int, difficulty: Difficulty, attempt: int = 0) -> PairPlan:
     is_int = isinstance(seed, int) and not isinstance(seed, bool)
     if not is_int or not 0 <= seed <= MAX_SEED:
         raise ValueError(f"seed={seed!r}: give a whole number from 0 to {MAX_SEED}")
+    if "replace" in difficulty.changes:
+        raise DifficultyError(
+            f"changes={difficulty.changes!r}: replace happens in photographs only; leave it out"
+        )
     if attempt < 0:
         raise ValueError(f"attempt={attempt!r}: give 0 or more")
     # Seeding with a text hashes it with SHA-512, and random() is the one method whose stream
@@ -87,7 +91,9 @@ def _try_layout(
 ) -> tuple[tuple[SceneObject, ...], tuple[Change, ...]] | None:
     """Draw the objects, the changes and a place for each; None when there is no room."""
     low, high = difficulty.objects
-    count = _integer(rng, max(low, changed_count), high)
+    # Each changed object needs another one to hide behind, where it is to be hidden.
+    needed = changed_count * (2 if difficulty.occlusion[0] > 0 else 1)
+    count = _integer(rng, max(low, needed), high)
     drawn = [_draw_object(rng, i, family, difficulty) for i in range(1, count + 1)]
     order = _shuffled(rng, drawn)
     changed = [_draw_change(rng, obj, family, difficulty) for obj in order[:changed_count]]
@@ -99,15 +105,12 @@ def _try_layout(
             radii[-versions[0].id] = radii[versions[0].id]
     screened: dict[int, int] = {}
     if difficulty.occlusion[0] > 0:
-        # The largest of the others stand before the changed ones.
-        others = sorted(order[changed_count:], key=lambda obj: -obj.radius)[:changed_count]
-        if len(others) < changed_count:
-            return None
+        # The largest of the others stand before the changed ones, and are placed next.
+        others = sorted(order[changed_count:], key=lambda obj: -obj.radius)
         screened = {
-            screen.id: obj.id for screen, obj in zip(others, order[:changed_count], strict=True)
+            screen.id: obj.id for obj, screen in zip(order[:changed_count], others, strict=False)
         }
-        front = [obj.id for obj in order[:changed_count]] + list(screened)
-        radii = {key: radii[key] for key in dict.fromkeys(front + list(radii))}
+        radii = {key: radii[key] for key in (*screened.values(), *screened, *radii)}
     places = place(rng, radii, family, camera, screened, difficulty.occlusion)
     if places is None:
         return None

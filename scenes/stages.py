@@ -17,7 +17,7 @@ STAGES: dict[str, Difficulty] = {
         min_contrast=3.0,
         color_distance=(8.0, 20.0),
         size_ratio=(1.1, 1.3),
-        material_contrast=(3.0, 20.0),
+        material_contrast=(3.0, 30.0),
         object_scale=(0.85, 1.15),
     ),
     "cluttered": Difficulty(

@@ -10,6 +10,7 @@ import numpy as np
 from scenes.labels import mask_bounds
 from scenes.occlusion import silhouette
 from scenes.pair import Box, Pair
+from scenes.photos.plan import PhotoPlan
 from scenes.plan import SceneObject
 from scenes.scenery import Camera
 
@@ -98,8 +99,18 @@ def view_of(
 
 
 def views(pair: Pair) -> tuple[View, View]:
-    """Both images of a pair, each a scene of its own."""
-    plan, family = pair.plan, pair.plan.difficulty.family
+    """Both images of a pair, each a scene of its own.
+
+    Raises:
+        ValueError: they are photographs, of which the scene is not known.
+    """
+    plan = pair.plan
+    if isinstance(plan, PhotoPlan):
+        raise ValueError(
+            f"pair {plan.seed} is made of the photograph {plan.photo}, of which no scene is known: "
+            "give pairs that 'dig-env render' rendered"
+        )
+    family = plan.difficulty.family
     return (
         view_of(pair.image_a, pair.ids_a, plan.scene_a, plan.camera, family),
         view_of(pair.image_b, pair.ids_b, plan.scene_b, plan.camera_b, family),

@@ -54,6 +54,10 @@ PAPER_CHANGES: tuple[str, ...] = ("color", "shape", "size", "material", "add", "
 """What the paper lets happen to an object from image A to image B, and the default; the first four
 alter that attribute."""
 
-CHANGES: tuple[str, ...] = (*PAPER_CHANGES, "move", "rotate", "texture")
+CHANGES: tuple[str, ...] = (*PAPER_CHANGES, "move", "rotate", "texture", "replace")
 """All that may happen. "move" and "rotate" let an object stand elsewhere or turned; "texture" is
-the material, among ``PATTERNS``, and "material" any other change of it."""
+the material, among ``PATTERNS``, and "material" any other change of it; "replace" puts another
+object in the place, in photographs only."""
+
+PHOTO_CHANGES: tuple[str, ...] = ("color", "add", "delete", "replace")
+"""What may happen in photographs."""

@@ -144,7 +144,7 @@ def test_more_objects_than_fit_are_refused_with_advice():
         ({"min_contrast": math.nan}, "from 0 to 100"),
         ({"difference": (1, 1)}, "unknown difficulty field difference"),
         ({"color_distance": 10}, "two numbers"),
-        ({"color_distance": (0, 101)}, "high <= 100"),
+        ({"color_distance": (0, 10)}, "3 <= low <= high <= 80"),
         ({"color_distance": (20, 10)}, "low <= high"),
         ({"size_ratio": (1.0, 1.2)}, "1 is no change"),
         ({"size_ratio": (1.2, 2.5)}, "high <= 2"),

@@ -20,6 +20,9 @@ from scenes import PairDataset
 
 BATCHES_SORTED = 20
 """Batches among which conversations are sorted by length, as transformers groups by length."""
+WORDS_ALIKE = 25
+"""Lengths that differ by fewer words count as one. Sorted by every character, a batch had answers
+of one kind, all "metal" or all "rubber", and questions with such answers were not learnt."""
 
 
 class Conversations:
@@ -147,11 +150,12 @@ class Conversations:
         return ordered
 
     def _length(self, rows: tuple[int, ...]) -> tuple[int, int]:
-        """Images and characters of a conversation."""
+        """Images of a conversation, and about how many words."""
         if rows[0] < 0:
             return 2, 0
         crops = sum(len(self._images[row]) - 1 for row in rows)
-        return 1 + crops, sum(len(text) for row in rows for text in _said(self._messages[row]))
+        words = sum(len(text.split()) for row in rows for text in _said(self._messages[row]))
+        return 1 + crops, words // WORDS_ALIKE
 
 
 def _merged(

@@ -42,8 +42,8 @@ class PairEncoderConfig(PretrainedConfig):
 
     @property
     def hidden_size(self) -> int:
-        """Width of the features."""
-        return self.channels[-1]
+        """Width of the features: those of stride 16, and the means of those of stride 4."""
+        return self.channels[-1] + self.channels[1]
 
 
 class CompactConfig(PretrainedConfig):

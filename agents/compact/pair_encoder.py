@@ -1,7 +1,10 @@
 """The pair encoder: two images in, one grid of features out.
 
 Both images go through one convolutional stem; their features are fused at stride 4, where small
-objects still have several cells, and reduced together to stride 16.
+objects still have several cells, and reduced together to stride 16. The means of the fused features
+over each cell of that grid stand beside them: without those, what is learnt of places at stride 16
+crowds out colour and material, of which a linear probe then finds next to nothing (0.15 to 0.4 of
+the colours right, from 0.96 at stride 4).
 """
 
 from __future__ import annotations
@@ -41,7 +44,7 @@ def stage(before: int, after: int, blocks: int, stride: int = 2) -> nn.Sequentia
 
 
 class PairEncoder(PreTrainedModel):
-    """Two images to one grid of features: encode alike, fuse at stride 4, reduce to stride 16."""
+    """Two images to one grid: encode alike, fuse at stride 4, reduce to stride 16, keep means."""
 
     config_class = PairEncoderConfig
     main_input_name = "pixel_values"
@@ -60,6 +63,7 @@ class PairEncoder(PreTrainedModel):
         self.compare = nn.Sequential(
             stage(fine, middle, n_middle), stage(middle, coarse, n_coarse), norm(coarse), nn.ReLU()
         )
+        self.keep = nn.Sequential(norm(fine), nn.ReLU(), nn.AvgPool2d(config.patch_size // 4))
         self.post_init()
 
     def _init_weights(self, module: nn.Module) -> None:
@@ -75,7 +79,8 @@ class PairEncoder(PreTrainedModel):
         a, b = self.image_encoder(both).chunk(2)
         positions = coordinate_channels(a).expand(len(a), -1, -1, -1)
         fused = self.fuse(torch.cat([a + b, a - b, (a - b).abs(), positions], dim=1))
-        return BaseModelOutput(last_hidden_state=self.compare(fused).flatten(2).transpose(1, 2))
+        features = torch.cat([self.compare(fused), self.keep(fused)], dim=1)
+        return BaseModelOutput(last_hidden_state=features.flatten(2).transpose(1, 2))
 
 
 def coordinate_channels(like: Tensor) -> Tensor:

@@ -9,28 +9,22 @@ from scenes.stages import STAGES
 
 CARD = """\
 ---
-license: apache-2.0
-pretty_name: Spot the difference, rendered in Blender
+license: {license}
+pretty_name: Spot the difference, {made}
 task_categories:
 - image-text-to-text
 - object-detection
 tags:
 - spot-the-difference
-- synthetic
-- blender
-size_categories:
+{tags}size_categories:
 - {size}
 {configs}---
 
 # Spot the difference: {pairs:,} pairs of images with a box around every difference
 
-Each pair shows one scene twice. K objects differ, each in its colour, shape, size or material, or
-by being added or deleted. Camera, lights and image quality stay, unless the difficulty of the stage
-(`manifest.json`) has nuisances. After the corpus of DiG (arXiv 2512.12633).
+{introduction}
 
-- Renderer: Blender {made_with[blender]} (Cycles on {made_with[device]}, then denoised)
 - Size: {width}x{height} pixels
-- Quality: {quality} (samples a pixel: {samples})
 - Made by: dig-env {made_with[dig-env]}
 
 | split | stage | differences a pair | pairs |
@@ -54,8 +48,8 @@ one_stage = load_dataset("path/of/this/folder", "{stage}", split="{split}")
 | `ids_a`, `ids_b` | the object id seen in each pixel, 0 for the background, 8-bit PNG |
 | `differences` | one entry a changed object: `change`, `object_id`, `box` (what is scored), \
 `box_a`, `box_b` (null where it is absent), `visible_a`, `visible_b` (pixels), `contrast` (CIE76) |
-| `certificate` | how much the pair differs where no box is: shadows, reflections |
-| `plan` | JSON: camera, lights, objects, changes and nuisance, every sampled value |
+| `certificate` | how much the pair differs where no box is |
+| `plan` | JSON: objects, changes and all else that was drawn, every sampled value |
 | `pixels_sha256` | SHA-256 of the raw pixels of image_a, ids_a, image_b, ids_b |
 
 Boxes are `[x_min, y_min, x_max, y_max]` in pixels, measured on the masks; the right and lower edge
@@ -68,8 +62,35 @@ Train, validation and test take their pair seeds from disjoint ranges, so no pai
 
 ## Licence
 
-Apache-2.0.
+{licence}
 """
+
+RENDERED = {
+    "license": "apache-2.0",
+    "made": "rendered in Blender",
+    "tags": "- synthetic\n- blender\n",
+    "introduction": """\
+Each pair shows one scene twice. K objects differ, each in its colour, shape, size or material, or
+by being added or deleted. Camera, lights and image quality stay, unless the difficulty of the stage
+(`manifest.json`) has nuisances. After the corpus of DiG (arXiv 2512.12633).
+
+- Renderer: Blender {made_with[blender]} (Cycles on {made_with[device]}, then denoised)
+- Quality: {quality} (samples a pixel: {samples})""",
+    "licence": "Apache-2.0.",
+}
+PHOTOGRAPHED = {
+    "license": "other",
+    "made": "made of photographs",
+    "tags": "- photographs\n",
+    "introduction": """\
+Each pair shows one photograph twice. K of its objects differ: one has another colour, is added (or
+pasted in), deleted, or replaced by an object of another photograph. The masks are those of the
+photographs' COCO annotations.
+
+- Photographs: SHA-256 {made_with[photographs]}
+- Libraries: {made_with[image libraries]}""",
+    "licence": "That of the photographs, which this page does not know.",
+}
 
 
 def dataset_card(manifest: Manifest) -> str:
@@ -85,19 +106,21 @@ def dataset_card(manifest: Manifest) -> str:
         f"| {split} | {stage} | {_range(manifest.stages[stage])} | {counts[split, stage]:,} |"
         for split, stage in ordered
     ]
-    return CARD.format(
-        size=_size_category(sum(counts.values())),
-        configs=_configs(ordered),
-        pairs=sum(counts.values()),
-        made_with=manifest.made_with,
-        width=manifest.settings.width,
-        height=manifest.settings.height,
-        quality=manifest.settings.quality,
-        samples=manifest.settings.samples,
-        table="\n".join(table),
-        split=ordered[0][0],
-        stage=ordered[0][1],
-    )
+    values = {
+        "size": _size_category(sum(counts.values())),
+        "configs": _configs(ordered),
+        "pairs": sum(counts.values()),
+        "made_with": manifest.made_with,
+        "width": manifest.settings.width,
+        "height": manifest.settings.height,
+        "quality": manifest.settings.quality,
+        "samples": manifest.settings.samples,
+        "table": "\n".join(table),
+        "split": ordered[0][0],
+        "stage": ordered[0][1],
+    }
+    texts = PHOTOGRAPHED if "photographs" in manifest.made_with else RENDERED
+    return CARD.format(**values | {name: text.format(**values) for name, text in texts.items()})
 
 
 def _configs(present: list[tuple[str, str]]) -> str:

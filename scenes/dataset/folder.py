@@ -25,7 +25,10 @@ from scenes.dataset.rows import read_origin
 from scenes.difficulty import Difficulty
 from scenes.files import write_whole
 
-PIXEL_VERSIONS = ("dig-env", "blender", "device", "processor", "libc", "pyoidn")
+PIXEL_VERSIONS = (
+    *("dig-env", "blender", "device", "processor", "libc", "pyoidn"),
+    *("photographs", "image libraries"),
+)
 """Entries of ``made_with`` that decide plans and pixels, and are therefore one in a folder."""
 
 
@@ -130,11 +133,11 @@ def check_made_with(folder: Path, here: dict[str, str], there: dict[str, str]) -
         ValueError: they differ in what decides pixels.
     """
     for name in PIXEL_VERSIONS:
-        if there and here[name] != there[name]:
+        if there and here.get(name) != there.get(name):
             raise ValueError(
-                f"the pairs in {folder} were made with {name} {there[name]}, and others with "
-                f"{name} {here[name]} need not match them: use {name} {there[name]}, or another "
-                "folder"
+                f"the pairs in {folder} were made with {name} {there.get(name)}, and others with "
+                f"{name} {here.get(name)} need not match them: use {name} {there.get(name)}, or "
+                "another folder"
             )
 
 

@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from scenes.pair import Box, Certificate, Difference, Pair
+from scenes.photos.plan import PhotoPlan
 from scenes.plan import PairPlan
 
 IMAGES = ("image_a", "ids_a", "image_b", "ids_b")
@@ -89,7 +90,7 @@ def decode(row: dict[str, Any]) -> Pair:
     return Pair(
         differences=tuple(_difference(fields) for fields in row["differences"]),
         certificate=Certificate(**row["certificate"]),
-        plan=PairPlan.from_json(row["plan"]),
+        plan=_plan(row["plan"]),
         **pixels,
     )
 
@@ -150,6 +151,11 @@ def _difference(fields: dict[str, Any]) -> Difference:
     return Difference(
         **{key: tuple(val) if isinstance(val, list) else val for key, val in fields.items()}
     )
+
+
+def _plan(text: str) -> PairPlan | PhotoPlan:
+    kind = PhotoPlan if "photo" in json.loads(text) else PairPlan
+    return kind.from_json(text)
 
 
 def _to_webp(image: np.ndarray) -> dict[str, Any]:

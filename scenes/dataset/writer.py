@@ -1,10 +1,11 @@
-"""Render pairs into a folder, file by file: stop it, go on, grow it, share it among machines."""
+"""Write pairs into a folder, file by file: stop it, go on, grow it, share it among machines."""
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,10 @@ from scenes.dataset.manifest import (
 from scenes.dataset.rows import encode, read_rows, to_parquet
 from scenes.difficulty import Difficulty
 from scenes.files import write_whole
+from scenes.pair import Pair
+from scenes.photos.album import Album
+from scenes.photos.make import photo_pair, photo_versions
+from scenes.photos.plan import PHOTO_STAGES
 from scenes.planner import plan_pair
 from scenes.renderer import Renderer
 from scenes.settings import RenderSettings
@@ -55,6 +60,7 @@ def render_dataset(
     shard: tuple[int, int] = (1, 1),
     pairs_per_file: int = 100,
     workers: int | None = None,
+    album: Album | None = None,
     on_pair: Callable[[int, int], None] | None = None,
 ) -> Manifest:
     """Render what a folder lacks of the first ``counts`` pairs of each stage.
@@ -75,6 +81,8 @@ def render_dataset(
         pairs_per_file: rows of each Parquet file but a stage's last. A file is written when all
             its pairs are there; a killed call loses the pairs of an unfinished file only.
         workers: Blender processes; None for one a CPU core.
+        album: photographs of which pairs are made instead, in this process; of the size of
+            ``settings``, of which the rest does not matter. The stages are ``PHOTO_STAGES``.
         on_pair: called with (pairs there, pairs this call is to have there), first before any
             rendering and then after every pair.
 
@@ -86,7 +94,14 @@ def render_dataset(
         DifficultyError: no pair of a seed satisfies the difficulty.
         RenderError: Blender is missing or failed.
     """
-    stages = _stages(counts, difficulties or {})
+    named = STAGES if album is None else PHOTO_STAGES
+    stages = _stages(counts, named, difficulties or {})
+    if album is not None and album.size != (settings.width, settings.height):
+        raise ValueError(
+            f"the album's photographs are {album.size[0]}x{album.size[1]}, and the settings say "
+            f"{settings.width}x{settings.height}: make the album with size="
+            f"{(settings.width, settings.height)}"
+        )
     _check(counts, split, shard, pairs_per_file)
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -99,11 +114,11 @@ def render_dataset(
     report(there, total)
     if not gaps:
         return manifest
-    plans = (plan_pair(seed, stages[gap.stage]) for gap in gaps for seed in gap.missing)
-    with Renderer(settings, workers) as renderer, ThreadPoolExecutor() as encoders:
-        made_with = library_versions() | renderer.versions
+    asked = ((seed, stages[gap.stage]) for gap in gaps for seed in gap.missing)
+    source = _source(asked, settings, workers, album)
+    with source as (versions, pairs), ThreadPoolExecutor() as encoders:
+        made_with = library_versions() | versions
         check_made_with(folder, made_with, manifest.made_with)
-        pairs = renderer.imap(plans)
         for gap in gaps:
             rows = []
             for pair in itertools.islice(pairs, len(gap.missing)):
@@ -115,8 +130,25 @@ def render_dataset(
     return manifest
 
 
+@contextlib.contextmanager
+def _source(
+    asked: Iterator[tuple[int, Difficulty]],
+    settings: RenderSettings,
+    workers: int | None,
+    album: Album | None,
+) -> Iterator[tuple[dict[str, str], Iterator[Pair]]]:
+    """What decides the pixels, and the pairs that are asked for, in their order."""
+    if album is not None:
+        yield photo_versions(album), (photo_pair(seed, stage, album) for seed, stage in asked)
+        return
+    with Renderer(settings, workers) as renderer:
+        yield renderer.versions, renderer.imap(plan_pair(seed, stage) for seed, stage in asked)
+
+
 def _stages(
-    counts: Mapping[str, int], difficulties: Mapping[str, Difficulty | dict[str, Any]]
+    counts: Mapping[str, int],
+    named: dict[str, Difficulty],
+    difficulties: Mapping[str, Difficulty | dict[str, Any]],
 ) -> dict[str, Difficulty]:
     """The difficulty of each stage that ``counts`` names."""
     own = {
@@ -129,9 +161,9 @@ def _stages(
                 f"difficulties has a stage {name!r}: name it with lower-case letters, digits and "
                 "underscores, since files carry the name"
             )
-        if STAGES.get(name, stage) != stage or name == "default":
+        if named.get(name, stage) != stage or name == "default":
             raise ValueError(f"difficulties: {name!r} is taken; give your stage another name")
-    known = STAGES | own
+    known = named | own
     unknown = [name for name in counts if name not in known]
     if unknown or not counts:
         raise ValueError(

@@ -1,0 +1,154 @@
+"""Plans of pairs that are made of photographs."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from scenes.difficulty import Difficulty
+from scenes.stages import PAPER_STAGES, STAGES
+from scenes.vocabulary import PHOTO_CHANGES
+
+PHOTO_STAGES: dict[str, Difficulty] = {
+    name: dataclasses.replace(STAGES[name], objects=(1, 255), changes=PHOTO_CHANGES)
+    for name in PAPER_STAGES
+}
+"""The paper's stages, with what can be done to photographs."""
+
+
+@dataclass(frozen=True)
+class PhotoObject:
+    """An object of the photograph, or one that is pasted into it.
+
+    Attributes:
+        id: unique within the pair, and in its ID masks.
+        photo: file name of the photograph that it was cut from.
+        annotation: its id in the album's annotations file.
+        category: its word there.
+        box: (x_min, y_min, x_max, y_max) in whole pixels: where it stands. It is scaled to it.
+        color: mean CIE a* and b* that it is given; None for those it was photographed with.
+    """
+
+    id: int
+    photo: str
+    annotation: int
+    category: str
+    box: tuple[int, int, int, int]
+    color: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True)
+class PhotoChange:
+    """What one object is in image A and in image B; None where it is absent.
+
+    Raises:
+        ValueError: the two do not differ as ``change`` says: "color" alters the colour alone,
+            "replace" puts another object in the place.
+    """
+
+    change: str
+    before: PhotoObject | None
+    after: PhotoObject | None
+
+    def __post_init__(self) -> None:
+        before, after = self.before, self.after
+        if before is None or after is None:
+            found = "" if before is after else "delete" if after is None else "add"
+        elif dataclasses.replace(before, color=None) == dataclasses.replace(after, color=None):
+            found = "color" if before != after else ""
+        else:
+            found = "replace" if before.id == after.id and before.color == after.color else ""
+        if found != self.change:
+            raise ValueError(
+                f"{self.before} to {self.after} is said to be a change of kind {self.change!r}, "
+                f"and is {found or 'none'}; the kinds are {', '.join(PHOTO_CHANGES)}"
+            )
+
+    @property
+    def object_id(self) -> int:
+        """The id of the changed object."""
+        present = self.before or self.after
+        assert present is not None
+        return present.id
+
+
+@dataclass(frozen=True)
+class PhotoPlan:
+    """A photograph in two versions that differ in ``changes`` and in nothing else.
+
+    Attributes:
+        seed, attempt, difficulty: as in ``scenes.PairPlan``.
+        photo: file name of the photograph.
+        objects: its objects that do not change and are large enough to count (``min_visible``).
+        changes: one entry a changed object.
+    """
+
+    seed: int
+    attempt: int
+    difficulty: Difficulty
+    photo: str
+    objects: tuple[PhotoObject, ...]
+    changes: tuple[PhotoChange, ...]
+
+    @property
+    def nuisance(self) -> None:
+        """None: nothing but the changes tells the two versions apart."""
+        return None
+
+    @property
+    def scene_a(self) -> tuple[PhotoObject, ...]:
+        """The objects of image A, by id."""
+        return _by_id(self.objects, (change.before for change in self.changes))
+
+    @property
+    def scene_b(self) -> tuple[PhotoObject, ...]:
+        """The objects of image B, by id."""
+        return _by_id(self.objects, (change.after for change in self.changes))
+
+    def to_json(self) -> str:
+        """One line of JSON with every sampled value; floats round-trip exactly."""
+        fields = dataclasses.asdict(self)
+        fields["difficulty"] = self.difficulty.to_json()
+        return json.dumps(fields)
+
+    @classmethod
+    def from_json(cls, text: str) -> PhotoPlan:
+        """The plan that ``to_json`` wrote.
+
+        Raises:
+            ValueError: the text is not the JSON of such a plan.
+        """
+        try:
+            fields = json.loads(text)
+            changes = tuple(
+                PhotoChange(
+                    change["change"],
+                    change["before"] and _object(change["before"]),
+                    change["after"] and _object(change["after"]),
+                )
+                for change in fields["changes"]
+            )
+            objects = tuple(_object(obj) for obj in fields["objects"])
+            difficulty = Difficulty.from_json(fields["difficulty"])
+            read = {"difficulty": difficulty, "objects": objects, "changes": changes}
+            return cls(**fields | read)
+        except (KeyError, TypeError) as error:
+            raise ValueError(
+                f"this is not the JSON of a PhotoPlan ({error!r}); give what to_json() returned"
+            ) from error
+
+
+def _object(fields: dict) -> PhotoObject:
+    color = fields["color"]
+    return PhotoObject(
+        **fields | {"box": tuple(fields["box"]), "color": color and (color[0], color[1])}
+    )
+
+
+def _by_id(
+    objects: Iterable[PhotoObject], changed: Iterable[PhotoObject | None]
+) -> tuple[PhotoObject, ...]:
+    present = [obj for obj in changed if obj is not None]
+    return tuple(sorted([*objects, *present], key=lambda obj: obj.id))
