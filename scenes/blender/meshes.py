@@ -89,13 +89,13 @@ def _cone() -> Mesh:
 
 
 def _torus() -> Mesh:
-    ring = [(0.68 + 0.32 * x, 0.32 + 0.32 * y) for x, y in _circle(corners=24)]
+    ring = [(0.65 + 0.35 * x, 0.35 + 0.35 * y) for x, y in _circle(corners=24)]
     return swept(_circle(), ring, closed=True)
 
 
 def _capsule() -> Mesh:
     """Lying along x."""
-    radius, half, quarter = 0.55, 0.45, 8
+    radius, half, quarter = 0.6, 0.4, 8
     angles = [math.pi / 2 * i / quarter for i in range(quarter + 1)]
     end = [(radius * math.sin(a), -half - radius * math.cos(a)) for a in angles]
     profile = [(0.0, -1.0), *end[1:], *[(s, -z) for s, z in reversed(end[1:])], (0.0, 1.0)]
@@ -117,7 +117,7 @@ def _star() -> Mesh:
         (r * math.cos(math.pi * i / 5), r * math.sin(math.pi * i / 5))
         for i, r in enumerate((1.0, 0.5) * 5)
     ]
-    return swept(rounded(corners, 0.15, closed=True), _slab_profile(0.75, 0.12))
+    return swept(rounded(corners, 0.15, closed=True), _slab_profile(0.95, 0.12))
 
 
 def _pyramid() -> Mesh:

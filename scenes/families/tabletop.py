@@ -34,13 +34,13 @@ TABLETOP = register_family(
             "pyramid",
         ),
         materials=("rubber", "metal", "glass", "wood", "marble", "checker"),
-        regions=(Region(-3.0, -3.0, 3.0, 3.0),),
+        regions=(Region(-2.8, -2.8, 2.8, 2.8),),
         sceneries=(
             _table("planks", (0.46, 0.27, 0.13), (_WALL, _FLOOR), _ROOM),
             _table("cloth", (0.54, 0.51, 0.45), (_WALL, _FLOOR), _ROOM),
             _table("planks", (0.5, 0.47, 0.42), (_TERRACE,), _GARDEN),
         ),
-        camera=Camera((5.2, -6.9, 5.4), target=(0.1, 0.0, 0.0), focal_mm=37.0, sensor_mm=32.0),
+        camera=Camera((5.2, -6.9, 6.2), target=(0.1, 0.0, 0.0), focal_mm=39.0, sensor_mm=32.0),
         lights=(
             Light("lamp", (-5.5, -3.0, 8.5), side=1.8, power_w=1000.0, color=(1.0, 0.84, 0.63)),
             Light("window", (8.0, -4.0, 6.0), side=4.0, power_w=420.0, color=(0.85, 0.92, 1.0)),
