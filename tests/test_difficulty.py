@@ -6,7 +6,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 from gymnasium.vector import AsyncVectorEnv
-from hypothesis import given, settings
+from hypothesis import given, reject, settings
 from hypothesis import strategies as st
 
 import dig_env
@@ -21,6 +21,7 @@ from scenes import (
     SIZES,
     STAGES,
     Difficulty,
+    DifficultyError,
     PairDataset,
     PairPlan,
     Renderer,
@@ -81,11 +82,20 @@ difficulties = st.builds(
 )
 
 
+def planned(seed, difficulty):
+    """A plan; seeds for which there is no room are left out: three of ten, at the very worst."""
+    try:
+        return plan_pair(seed, difficulty)
+    except DifficultyError as error:
+        assert "found no layout" in str(error)
+        reject()
+
+
 @given(difficulties, seeds)
 @settings(max_examples=40, deadline=None)
 def test_every_field_and_plan_survives_json(difficulty, seed):
     assert Difficulty.from_json(difficulty.to_json()) == difficulty
-    plan = plan_pair(seed, difficulty)
+    plan = planned(seed, difficulty)
     assert PairPlan.from_json(plan.to_json()) == plan == plan_pair(seed, difficulty)
 
 
@@ -95,7 +105,7 @@ def test_nuisances_leave_the_scene_as_it_is(difficulty, seed):
     quiet = dataclasses.replace(
         difficulty, camera_shift=0.0, light_shift=0.0, exposure=0.0, noise=0.0, jpeg=None
     )
-    plan, clean = plan_pair(seed, difficulty), plan_pair(seed, quiet)
+    plan, clean = planned(seed, difficulty), planned(seed, quiet)
     assert clean.nuisance is None and not quiet.disturbs
     assert dataclasses.replace(plan, nuisance=None, difficulty=quiet) == clean
     for one, other, most in (

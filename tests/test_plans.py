@@ -62,7 +62,7 @@ def test_each_difference_is_one_attribute_of_one_object(seed, stage):
             }.get(change.change, {change.change})
 
 
-@given(seeds, stages)
+@given(seeds, st.sampled_from([name for name in STAGES if STAGES[name].family == "clevr"]))
 @settings(max_examples=100, deadline=None)
 def test_objects_keep_clevrs_gap_and_margin_before_and_after_the_change(seed, stage):
     plan = plan_pair(seed, STAGES[stage])
