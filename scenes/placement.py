@@ -23,6 +23,8 @@ MOST_AT_FULL_SPACING = 10
 MOST_COVERED = 0.3
 """Among more objects than those, none is placed where another one covers more of it: pictures in
 which an object hardly shows are drawn again anyway."""
+SPACING_OF_SCREENS = 0.3
+"""So much of both distances is kept where objects are to hide others: at full distance few do."""
 PLACEMENT_TRIES = 50
 
 
@@ -49,6 +51,8 @@ def place(
     span = occlusion[1] - occlusion[0]
     low, high = occlusion[0] + span / 8, occlusion[0] + span / 2
     spacing = min(1.0, (MOST_AT_FULL_SPACING / len(radii)) ** 2)
+    if screened:
+        spacing = min(spacing, SPACING_OF_SCREENS)
     places: dict[int, Vector] = {}
 
     def fits(key: int, here: Vector) -> bool:

@@ -105,12 +105,13 @@ def _try_layout(
             radii[-versions[0].id] = radii[versions[0].id]
     screened: dict[int, int] = {}
     if difficulty.occlusion[0] > 0:
-        # The largest of the others stand before the changed ones, and are placed next.
+        # The largest of the others stand before the changed ones, the larger before the larger,
+        # and each is placed right after the one that it hides.
+        hidden = sorted(order[:changed_count], key=lambda obj: -radii[obj.id])
         others = sorted(order[changed_count:], key=lambda obj: -obj.radius)
-        screened = {
-            screen.id: obj.id for obj, screen in zip(order[:changed_count], others, strict=False)
-        }
-        radii = {key: radii[key] for key in (*screened.values(), *screened, *radii)}
+        screened = {screen.id: obj.id for obj, screen in zip(hidden, others, strict=False)}
+        couples = [key for screen, obj in screened.items() for key in (obj, screen)]
+        radii = {key: radii[key] for key in (*couples, *radii)}
     places = place(rng, radii, family, camera, screened, difficulty.occlusion)
     if places is None:
         return None

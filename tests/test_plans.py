@@ -70,6 +70,8 @@ def test_objects_keep_clevrs_gap_and_margin_before_and_after_the_change(seed, st
     ahead = (dx / math.hypot(dx, dy), dy / math.hypot(dx, dy))
     count = len(plan.objects) + len(plan.changes)
     spacing = (10 / count) ** 2 if count > 10 else 1.0
+    if STAGES[stage].occlusion[0] > 0:
+        spacing = min(spacing, 0.3)
     for scene in (plan.scene_a, plan.scene_b):
         for one, other in itertools.combinations(scene, 2):
             x, y = one.x - other.x, one.y - other.y
