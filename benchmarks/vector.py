@@ -29,7 +29,7 @@ ANSWER = "[[0, 0, 500, 500], [500, 500, 1000, 1000]]"
 
 def main(
     environments: tuple[int, ...] = (1, 2, 4, 8, 16),
-    seconds: float = 20.0,
+    seconds: float = 8.0,
     width: int = 320,
     height: int = 240,
     quality: str = "standard",
