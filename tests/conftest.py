@@ -6,6 +6,8 @@ import pytest
 
 from agents.evaluation import pair_seeds
 from scenes import PAPER_STAGES, STAGES, Pair, Renderer, RenderSettings, available_cores, plan_pair
+from scenes.film import Darkroom
+from scenes.process import WorkerProcess
 
 # A window that no screen shows: render_mode="human" runs everywhere.
 os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
@@ -20,6 +22,19 @@ PAIRS_PER_STAGE = 200
 def renderer():
     with Renderer(SMALL, workers=available_cores()) as shared:
         yield shared
+
+
+@pytest.fixture(scope="module")
+def worker():
+    """One Blender at the small size, without a renderer around it."""
+    process = WorkerProcess(SMALL, threads=2)
+    yield process
+    process.kill()
+
+
+@pytest.fixture(scope="module")
+def darkroom():
+    return Darkroom(threads=2)
 
 
 @pytest.fixture(scope="session")

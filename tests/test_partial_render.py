@@ -20,24 +20,12 @@ from scenes import (
     family_named,
     plan_pair,
 )
-from scenes.film import Darkroom, Window
+from scenes.film import Window
 from scenes.imaging import TILE_PX, covers, photograph, photograph_fully
 from scenes.influence import influence_mask, surface_hit
 from scenes.process import Shot, WorkerProcess
 
 TIMEOUT_S = 60.0
-
-
-@pytest.fixture(scope="module")
-def worker():
-    process = WorkerProcess(SMALL, threads=2)
-    yield process
-    process.kill()
-
-
-@pytest.fixture(scope="module")
-def darkroom():
-    return Darkroom(threads=2)
 
 
 def psnr(image, reference):

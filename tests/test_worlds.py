@@ -42,10 +42,9 @@ from scenes import (
 )
 from scenes.blender.meshes import SHAPE_MESHES, shape_mesh
 from scenes.blender.models import ModelError, read_model
-from scenes.film import Darkroom
 from scenes.imaging import photograph, photograph_fully
 from scenes.occlusion import silhouette
-from scenes.process import Shot, WorkerProcess
+from scenes.process import Shot
 from scenes.vocabulary import PATTERNS, TURNS
 
 FAMILIES = ("clevr", "tabletop", "shelf")
@@ -58,18 +57,6 @@ def of(family, **fields):
     """The hardest difficulty of a family: up to four differences of every kind that it allows."""
     changes = [c for c in RENDERED_CHANGES if not family_named(family).cannot([c])]
     return Difficulty(**{"differences": (1, 4), "changes": changes, "family": family} | fields)
-
-
-@pytest.fixture(scope="module")
-def worker():
-    process = WorkerProcess(SMALL, threads=2)
-    yield process
-    process.kill()
-
-
-@pytest.fixture(scope="module")
-def darkroom():
-    return Darkroom(threads=2)
 
 
 # Plans

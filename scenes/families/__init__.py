@@ -7,10 +7,10 @@ from scenes.families.family import (
     Region,
     family_named,
     is_pattern_change,
+    object_family,
     register_family,
     turn_deg,
 )
-from scenes.families.models import object_family
 
 __all__ = [
     "Family",

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from scenes.families.models import usable_models
 from scenes.scenery import Camera, Light, Scenery, Vector
 from scenes.vocabulary import COLORS, MATERIALS, PATTERNS, SHAPES, SIZES, TURNS
 
@@ -160,8 +163,6 @@ def family_named(name: str) -> Family:
         FamilyError: there is none; the message lists those that are.
     """
     if isinstance(name, str) and name not in _FAMILIES and Path(name).is_dir():
-        from scenes.families.models import object_family  # which needs the registered ones
-
         return register_family(object_family(name))
     if name not in _FAMILIES:
         raise FamilyError(
@@ -169,3 +170,37 @@ def family_named(name: str) -> Family:
             ".glb and .obj files, and what you give to scenes.register_family()"
         )
     return _FAMILIES[name]
+
+
+def object_family(folder: str | Path, base: str = "tabletop", name: str | None = None) -> Family:
+    """The family of the objects in a folder, to be registered with ``register_family``.
+
+    ``Difficulty(family="path/of/the/folder")`` does that by itself. A model ``mug.glb`` is a shape
+    "mug". It is turned upright as its format says (+Y is up in both), scaled to the size that is
+    drawn for it, and set on the floor.
+
+    Args:
+        folder: of .obj and .glb files. A pair's bytes depend on their content too.
+        base: the family that gives the rest: materials, colours, table, light and camera.
+        name: of the new family; by default the folder as given.
+
+    Raises:
+        FamilyError: it is no folder, or no file in it can be used. Files that cannot are named in
+            a warning and skipped.
+    """
+    path = Path(folder)
+    if not path.is_dir():
+        raise FamilyError(f"{folder} is no folder: give one with .obj and .glb files")
+    words, skipped = usable_models(path)
+    if skipped:
+        warnings.warn(f"skipped in {folder}: {'; '.join(skipped)}", stacklevel=2)
+    if not words:
+        raise FamilyError(f"{folder} has no usable .obj or .glb file: {'; '.join(skipped)}")
+    family = family_named(base)
+    models = str(path.resolve())
+    return dataclasses.replace(
+        family,
+        name=str(folder) if name is None else name,
+        shapes=words,
+        sceneries=tuple(dataclasses.replace(one, models=models) for one in family.sceneries),
+    )
