@@ -57,11 +57,16 @@ def runs_interval(values: np.ndarray, resamples: int = 10_000, seed: int = 0) ->
     Returns:
         Mean, lower and upper end of the percentile ``CONFIDENCE`` interval, to four decimals.
     """
-    generator = np.random.default_rng(seed)
-    runs, pairs = values.shape
-    of_runs = generator.multinomial(runs, np.full(runs, 1 / runs), resamples) / runs
-    of_pairs = generator.multinomial(pairs, np.full(pairs, 1 / pairs), resamples) / pairs
-    means = np.einsum("kr,rp,kp->k", of_runs, values, of_pairs, optimize=True)
+    means = resampled_means(values, resamples, seed)
     tail = 50 * (1 - CONFIDENCE)
     low, high = np.percentile(means, [tail, 100 - tail])
     return [round(float(number), 4) for number in (values.mean(), low, high)]
+
+
+def resampled_means(values: np.ndarray, resamples: int = 10_000, seed: int = 0) -> np.ndarray:
+    """Means of (runs, pairs, ...) values over runs and pairs drawn anew: (resamples, ...)."""
+    generator = np.random.default_rng(seed)
+    runs, pairs = values.shape[:2]
+    of_runs = generator.multinomial(runs, np.full(runs, 1 / runs), resamples) / runs
+    of_pairs = generator.multinomial(pairs, np.full(pairs, 1 / pairs), resamples) / pairs
+    return np.einsum("kr,rp...,kp->k...", of_runs, values, of_pairs, optimize=True)

@@ -30,7 +30,7 @@ import torch
 import tyro
 from align_road import Road
 
-from agents.intervals import CONFIDENCE
+from agents.intervals import CONFIDENCE, resampled_means
 from dig_env.align import TASKS
 from scenes import PAPER_STAGES, available_cores
 from scenes.files import write_whole
@@ -41,8 +41,6 @@ COMPARED = {
     "GRPO on pairs": ("grpo", "3"),
 }
 """Each question's arms: with, and without."""
-
-RESAMPLES = 10_000
 
 
 @dataclass(frozen=True)
@@ -152,14 +150,11 @@ def _sums(answers: np.ndarray) -> np.ndarray:
     return np.concatenate([answers, both[..., None]], axis=-1)
 
 
-def _resampled(values: np.ndarray, seed: int = 0) -> np.ndarray:
-    """(arms, 1 + RESAMPLES, columns): means over runs and questions, then over such drawn anew."""
-    rng = np.random.default_rng(seed)
-    _, runs, questions, _ = values.shape
-    of_runs = rng.multinomial(runs, np.full(runs, 1 / runs), RESAMPLES) / runs
-    of_questions = rng.multinomial(questions, np.full(questions, 1 / questions), RESAMPLES)
-    drawn = np.einsum("kr,arqc,kq->akc", of_runs, values, of_questions / questions, optimize=True)
-    return np.concatenate([values.mean(axis=(1, 2))[:, None], drawn], axis=1)
+def _resampled(values: np.ndarray) -> np.ndarray:
+    """(arms, 1 + resamples, ...): means over runs and questions, then over such drawn anew."""
+    means = values.mean(axis=(1, 2))[:, None]
+    drawn = resampled_means(np.moveaxis(values, 0, 2))
+    return np.concatenate([means, np.moveaxis(drawn, 1, 0)], axis=1)
 
 
 def _f1(sums: np.ndarray) -> np.ndarray:
