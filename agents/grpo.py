@@ -43,6 +43,7 @@ from agents.rollouts import GroupReward, PairStream
 from agents.settings import GRPORun
 from agents.thinking import set_thinking
 from agents.tracking import wandb_run
+from agents.trainer_settings import common_settings, step_in_parts
 from dig_env import Curriculum, StageCurriculum
 from dig_env.pairs import FreshPairs, PairSource, StoredPairs
 from scenes import STAGES, Pair, PairDataset, RenderSettings, available_cores
@@ -324,7 +325,7 @@ def _trained(trainer: GRPOTrainer, run: GRPORun) -> tuple[Any, dict[str, torch.T
 
 
 def _trl_config(run: GRPORun, processes: int) -> GRPOConfig:
-    settings: dict[str, Any] = {
+    settings: dict[str, Any] = common_settings(run.save_every, run.wandb) | {
         "output_dir": str(Path(run.out, TRAINER)),
         "per_device_train_batch_size": run.pairs_per_step * run.rollouts // processes,
         "num_generations": run.rollouts,
@@ -337,26 +338,12 @@ def _trl_config(run: GRPORun, processes: int) -> GRPOConfig:
         "seed": run.seed,
         "shuffle_dataset": False,
         "dataloader_num_workers": 0,
-        "dataloader_pin_memory": False,
         "logging_steps": 1,
-        "save_strategy": "steps" if run.save_every else "no",
-        "save_steps": max(run.save_every, 1),
-        "save_total_limit": 2,
         # The stream goes on by itself: see Monitor.load.
         "ignore_data_skip": True,
-        "report_to": [] if run.wandb == "disabled" else ["wandb"],
-        "bf16": False,
         "gradient_checkpointing": False,
-        "remove_unused_columns": False,
     }
     settings |= run.trl
-    rollouts, at_once = run.pairs_per_step * run.rollouts, settings["per_device_train_batch_size"]
-    parts, left = divmod(rollouts, at_once * processes)
-    if left or settings.setdefault("gradient_accumulation_steps", parts) != parts:
-        raise ValueError(
-            f"pairs_per_step={run.pairs_per_step} x rollouts={run.rollouts} is not "
-            f"per_device_train_batch_size={at_once} x {processes} processes x "
-            f"gradient_accumulation_steps={settings.get('gradient_accumulation_steps', parts)}: "
-            "choose them so that it is"
-        )
+    name = f"pairs_per_step={run.pairs_per_step} x rollouts={run.rollouts}"
+    step_in_parts(settings, run.pairs_per_step * run.rollouts, name, processes)
     return GRPOConfig(**settings)

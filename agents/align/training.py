@@ -20,6 +20,7 @@ from agents.align.stages import AlignRun
 from agents.compact import CompactForConditionalGeneration, train_only, with_words_of
 from agents.mllm import EMBEDDED, MLLMPolicy
 from agents.tracking import wandb_run
+from agents.trainer_settings import common_settings, step_in_parts
 from scenes.files import write_folder_whole, write_whole
 
 TRAINER = "trainer"
@@ -164,7 +165,7 @@ def _load(run: AlignRun, texts: list[str]) -> tuple[CompactForConditionalGenerat
 
 
 def _sft_config(run: AlignRun, processes: int) -> SFTConfig:
-    settings: dict[str, Any] = {
+    settings: dict[str, Any] = common_settings(run.save_every, run.wandb) | {
         "output_dir": str(Path(run.out, TRAINER)),
         "per_device_train_batch_size": run.batch_size // processes,
         "num_train_epochs": 1,  # their order holds all epochs
@@ -177,23 +178,8 @@ def _sft_config(run: AlignRun, processes: int) -> SFTConfig:
         "max_length": None,
         "seed": run.seed,
         "logging_steps": LOGGED_EVERY,
-        "save_strategy": "steps" if run.save_every else "no",
-        "save_steps": max(run.save_every, 1),
-        "save_total_limit": 2,
-        "dataloader_pin_memory": False,
-        "report_to": [] if run.wandb == "disabled" else ["wandb"],
-        "bf16": False,
         "activation_checkpointing": False,
-        "remove_unused_columns": False,
     }
     settings |= run.trl
-    at_once = settings["per_device_train_batch_size"] * processes
-    parts, left = divmod(run.batch_size, at_once)
-    if left or settings.setdefault("gradient_accumulation_steps", parts) != parts:
-        raise ValueError(
-            f"batch_size={run.batch_size} is not per_device_train_batch_size="
-            f"{settings['per_device_train_batch_size']} x {processes} processes x "
-            f"gradient_accumulation_steps={settings.get('gradient_accumulation_steps', parts)}: "
-            "choose them so that it is"
-        )
+    step_in_parts(settings, run.batch_size, f"batch_size={run.batch_size}", processes)
     return SFTConfig(**settings)

@@ -1,0 +1,45 @@
+"""Settings that all runs on TRL's trainers share."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def common_settings(save_every: int, wandb: str) -> dict[str, Any]:
+    """Fields of ``transformers.TrainingArguments``.
+
+    Args:
+        save_every: steps between checkpoints; 0: none.
+        wandb: "disabled", "offline" or "online".
+    """
+    return {
+        "dataloader_pin_memory": False,
+        "save_strategy": "steps" if save_every else "no",
+        "save_steps": max(save_every, 1),
+        "save_total_limit": 2,
+        "report_to": [] if wandb == "disabled" else ["wandb"],
+        "bf16": False,
+        "remove_unused_columns": False,
+    }
+
+
+def step_in_parts(settings: dict[str, Any], samples: int, name: str, processes: int) -> None:
+    """Set how often gradients are accumulated, so that a step has as many samples as it shall.
+
+    Args:
+        settings: with per_device_train_batch_size; changed in place.
+        samples: of a step, over all processes.
+        name: how an error shall call them.
+        processes: number of them.
+
+    Raises:
+        ValueError: the samples are no whole number of parts, or another one was asked for.
+    """
+    at_once = settings["per_device_train_batch_size"]
+    parts, left = divmod(samples, at_once * processes)
+    if left or settings.setdefault("gradient_accumulation_steps", parts) != parts:
+        raise ValueError(
+            f"{name} is not per_device_train_batch_size={at_once} x {processes} processes x "
+            f"gradient_accumulation_steps={settings.get('gradient_accumulation_steps', parts)}: "
+            "choose them so that it is"
+        )
