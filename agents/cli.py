@@ -19,6 +19,7 @@ from agents.cli_eval import eval
 from agents.cli_export import export
 from agents.cli_external import eval_external
 from agents.cli_render import render
+from agents.cli_serve import serve
 from agents.settings import GRPORun
 from dig_env import resolve_reward
 from scenes import DifficultyError, RenderError
@@ -50,6 +51,7 @@ app.command(eval)
 app.command(eval_external)
 app.command(align)
 app.command(eval_align)
+app.command(serve)
 
 
 @app.command
