@@ -12,7 +12,7 @@ import dataclasses
 import io
 import json
 import os
-import time
+from time import sleep
 from typing import Any
 
 import gymnasium as gym
@@ -205,7 +205,7 @@ class DiGRemoteEnv(gym.Env[dict[str, Any], str], EzPickle):
                 return told
             if told["error"] != "TooManyRequests":
                 raise _ERRORS.get(told["error"], RemoteError)(told["message"])
-            time.sleep(float(response.headers["Retry-After"]))
+            sleep(float(response.headers["Retry-After"]))
 
 
 def _told(response: httpx.Response) -> dict[str, Any]:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import contextlib
 import secrets
 import threading
-import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 from dig_env.env import DiGEnv
@@ -78,7 +78,7 @@ class Rates:
 
     def count(self, client: str) -> None:
         """Count a request; raises Refusal where it comes too early."""
-        now, most = time.monotonic(), max(1.0, self._per_s)
+        now, most = monotonic(), max(1.0, self._per_s)
         if len(self._buckets) > 10_000:  # a second after its last request, a client's is full
             self._buckets = {
                 name: bucket for name, bucket in self._buckets.items() if now - bucket[1] < 1.0
@@ -161,7 +161,7 @@ class Sessions:
         with self._lock:
             self._forget_idle()
             self._check_room(client)
-            self._sessions[name] = _Session(env, client, time.monotonic())
+            self._sessions[name] = _Session(env, client, monotonic())
         return name, (source.settings.width, source.settings.height)
 
     @contextlib.contextmanager
@@ -177,7 +177,7 @@ class Sessions:
         try:
             yield session.env
         finally:
-            session.used = time.monotonic()
+            session.used = monotonic()
             session.lock.release()
 
     def checked_options(self, options: Any) -> dict[str, Any]:
@@ -256,7 +256,7 @@ class Sessions:
         return self._sessions[name]
 
     def _forget_idle(self) -> None:
-        oldest = time.monotonic() - self._limits.idle_s
+        oldest = monotonic() - self._limits.idle_s
         for name, session in list(self._sessions.items()):
             if session.used < oldest and not session.lock.locked():
                 self._sessions.pop(name).env.close()

@@ -52,6 +52,7 @@ class Renderer:
             most pairs a second, where one worker gives the next pair soonest. The cores that this
             process may use (``os.sched_getaffinity``) are shared out among them as threads;
             ``str(renderer)`` says how. The pairs do not depend on it.
+        threads: of each process, where others share the cores; None shares all cores out.
 
     Example:
         >>> with Renderer(RenderSettings(width=64, height=48, quality="draft")) as renderer:
@@ -59,7 +60,10 @@ class Renderer:
     """
 
     def __init__(
-        self, settings: RenderSettings = RenderSettings(), workers: int | None = 1
+        self,
+        settings: RenderSettings = RenderSettings(),
+        workers: int | None = 1,
+        threads: int | None = None,
     ) -> None:
         if workers is None:
             workers = available_cores()
@@ -67,7 +71,7 @@ class Renderer:
             raise ValueError(f"workers={workers!r}: give a whole number of processes, 1 or more")
         self.settings = settings
         self.workers = workers
-        self.threads = max(1, available_cores() // workers)
+        self.threads = threads or max(1, available_cores() // workers)
         self._executor = ThreadPoolExecutor(workers, thread_name_prefix="dig-env-render")
         self._slots: queue.SimpleQueue[_Slot] = queue.SimpleQueue()
         for _ in range(workers):

@@ -4,6 +4,7 @@ import dataclasses
 import fcntl
 import itertools
 import json
+import os
 import re
 import shutil
 import signal
@@ -15,6 +16,7 @@ from pathlib import Path
 
 import datasets
 import numpy as np
+import psutil
 import pytest
 
 from agents.cli_render import render
@@ -277,6 +279,36 @@ def test_shards_of_several_machines_are_completed_where_they_are_copied_together
     assert content(tmp_path / "3") == content(twelve)
 
 
+def test_a_slurm_arrays_jobs_together_are_one_run(twelve, tmp_path):
+    script = Path(__file__).parent.parent / "examples" / "slurm_render.sh"
+    slurm = {"SLURM_ARRAY_TASK_COUNT": "2", "SLURM_CPUS_PER_TASK": "1"}
+    slurm |= {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    for task in ("2", "1"):
+        subprocess.run(
+            ["bash", str(script), f"--out={tmp_path}", *CLI_SINGLE],
+            env=os.environ | slurm | {"SLURM_ARRAY_TASK_ID": task},
+            check=True,
+        )
+    assert content(tmp_path) == content(twelve)
+
+
+def test_ray_gives_the_same_bytes_though_its_worker_is_killed(twelve, tmp_path):
+    killed = []
+
+    def strike(there, total):
+        if there == 2:
+            working = [
+                process
+                for process in psutil.Process().children(recursive=True)
+                if "ray::" in " ".join(process.cmdline()) and "IDLE" not in process.cmdline()[0]
+            ]
+            killed.append(working[0].pid)
+            os.kill(working[0].pid, signal.SIGKILL)
+
+    make(tmp_path, {"single": 12}, engine="ray", workers=1, on_pair=strike)
+    assert killed and content(tmp_path) == content(twelve)
+
+
 def test_a_larger_count_adds_pairs_and_keeps_the_whole_files(twelve, tmp_path):
     make(tmp_path, {"single": 5})
     first = tmp_path / "data" / "train-single-00000.parquet"
@@ -381,6 +413,7 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path):
         ({"counts": {"triple": 1}}, "single, dual, mixed"),
         ({"counts": {"single": 0}}, r"counts\['single'\]=0"),
         ({"split": "dev"}, "train, validation, test"),
+        ({"engine": "spark"}, "engine='spark': give one of local, ray"),
         ({"shard": (17, 16)}, r"shard=\(17, 16\)"),
         ({"pairs_per_file": 0}, "pairs_per_file=0"),
         ({"difficulties": {"My Own": {}}}, "lower-case"),
