@@ -58,11 +58,12 @@ def serve(
         ) from error
     sessions = Sessions(workers, device, datasets, limits)
     config = uvicorn.Config(
-        make_app(sessions, token, limits),
+        make_app(sessions, token),
         log_level="warning",
         access_log=False,
         proxy_headers=False,  # or a client could give itself any address, and so escape its limits
         server_header=False,
+        timeout_keep_alive=75,  # longer than clients do: one that finds it closed gets no answer
         timeout_graceful_shutdown=2,
     )
     address = f"[{host}]" if family == socket.AF_INET6 else host

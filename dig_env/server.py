@@ -18,7 +18,7 @@ import contextlib
 import hmac
 import json
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
 from typing import Any
 
@@ -26,7 +26,7 @@ import anyio.to_thread
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
@@ -37,39 +37,39 @@ from scenes import RenderError
 log = logging.getLogger("dig_env.server")
 
 
-def make_app(sessions: Sessions, token: str, limits: Limits = Limits()) -> Starlette:
+def make_app(sessions: Sessions, token: str) -> Starlette:
     """The server's application, for any ASGI server.
 
     Args:
-        sessions: the environments; the caller's to close.
+        sessions: the environments and the limits; the caller's to close.
         token: what every request must carry.
-        limits: of requests; ``sessions`` has its own.
     """
+    limits = sessions.limits
     rates = Rates(limits.requests_per_s)
 
-    async def answer(request: Request, work: Callable[..., tuple[int, Any]]) -> Response:
+    async def answer(
+        request: Request, work: Callable[[dict[str, Any]], tuple[int, dict[str, Any] | None]]
+    ) -> Response:
         """What ``work`` makes of the request's JSON object; it runs in a thread."""
-        client = request.client.host if request.client else ""
         try:
-            rates.count(client)
+            rates.count(_client(request))
             _check_token(request, token)
             body = await _body(request, limits)
-            status, told = await run_in_threadpool(work, client, body)
+            status, told = await run_in_threadpool(work, body)
             return Response(status_code=status) if told is None else _json(told, status)
         except Exception as error:
             return _refused(error, sessions)
 
     async def open_session(request: Request) -> Response:
-        return await answer(request, partial(_open, sessions))
+        return await answer(request, partial(_open, sessions, _client(request)))
 
-    async def reset(request: Request) -> Response:
-        return await answer(request, partial(_reset, sessions, request.path_params["session"]))
+    def in_session(
+        work: Callable[[Sessions, str, dict[str, Any]], tuple[int, dict[str, Any] | None]],
+    ) -> Callable[[Request], Awaitable[Response]]:
+        async def endpoint(request: Request) -> Response:
+            return await answer(request, partial(work, sessions, request.path_params["session"]))
 
-    async def step(request: Request) -> Response:
-        return await answer(request, partial(_step, sessions, request.path_params["session"]))
-
-    async def close(request: Request) -> Response:
-        return await answer(request, partial(_close, sessions, request.path_params["session"]))
+        return endpoint
 
     @contextlib.asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
@@ -79,9 +79,9 @@ def make_app(sessions: Sessions, token: str, limits: Limits = Limits()) -> Starl
 
     routes = [
         Route("/sessions", open_session, methods=["POST"]),
-        Route("/sessions/{session}/reset", reset, methods=["POST"]),
-        Route("/sessions/{session}/step", step, methods=["POST"]),
-        Route("/sessions/{session}", close, methods=["DELETE"]),
+        Route("/sessions/{session}/reset", in_session(_reset), methods=["POST"]),
+        Route("/sessions/{session}/step", in_session(_step), methods=["POST"]),
+        Route("/sessions/{session}", in_session(_close), methods=["DELETE"]),
     ]
     return Starlette(
         routes=routes, lifespan=lifespan, exception_handlers={HTTPException: _no_such_page}
@@ -96,7 +96,7 @@ def _open(
 
 
 def _reset(
-    sessions: Sessions, name: str, client: str, body: dict[str, Any]
+    sessions: Sessions, name: str, body: dict[str, Any]
 ) -> tuple[int, dict[str, Any] | None]:
     _check_fields(body, {"seed", "options"})
     with sessions.using(name) as env:
@@ -110,9 +110,7 @@ def _reset(
     return 200, {"observation": images | {"prompt": seen["prompt"]}, "info": info}
 
 
-def _step(
-    sessions: Sessions, name: str, client: str, body: dict[str, Any]
-) -> tuple[int, dict[str, Any] | None]:
+def _step(sessions: Sessions, name: str, body: dict[str, Any]) -> tuple[int, dict[str, Any] | None]:
     _check_fields(body, {"action"})
     with sessions.using(name) as env:
         _, reward, terminated, truncated, info = env.step(body.get("action"))
@@ -125,10 +123,14 @@ def _step(
 
 
 def _close(
-    sessions: Sessions, name: str, client: str, body: dict[str, Any]
+    sessions: Sessions, name: str, body: dict[str, Any]
 ) -> tuple[int, dict[str, Any] | None]:
     sessions.close_one(name)
     return 204, None
+
+
+def _client(request: Request) -> str:
+    return request.client.host if request.client else ""
 
 
 def _check_fields(body: dict[str, Any], known: set[str]) -> None:
@@ -162,6 +164,8 @@ async def _body(request: Request, limits: Limits) -> dict[str, Any]:
                     raise Refusal(
                         413, f"a request has at most {limits.body_bytes} bytes: send less"
                     )
+    except ClientDisconnect:
+        raise Refusal(400, "the request was cut off: send it again") from None
     except TimeoutError:
         raise Refusal(
             408, f"the request did not arrive within {limits.body_s:g} s: send it again"

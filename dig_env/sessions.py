@@ -125,7 +125,7 @@ class Sessions:
         datasets: Mapping[str, Path] | None = None,
         limits: Limits = Limits(),
     ) -> None:
-        self._limits = limits
+        self.limits = limits
         self._renderers = {
             quality: Renderer(RenderSettings(quality=quality, device=device), workers)
             for quality in QUALITIES
@@ -212,9 +212,9 @@ class Sessions:
             renderer = self._renderers[quality]
             size = {side: options[side] for side in ("width", "height") if side in options}
             settings = RenderSettings(**size, quality=quality, device=renderer.settings.device)
-            if settings.width * settings.height > self._limits.pixels:
+            if settings.width * settings.height > self.limits.pixels:
                 raise ValueError(
-                    f"{settings.width}x{settings.height} is more than the {self._limits.pixels} "
+                    f"{settings.width}x{settings.height} is more than the {self.limits.pixels} "
                     "pixels that this server renders: ask for smaller images"
                 )
             return SharedPairs(FreshPairs(settings, split, renderer), self._cache)
@@ -229,7 +229,7 @@ class Sessions:
         return SharedPairs(self._stored[name, split], self._cache, name)
 
     def _check_room(self, client: str) -> None:
-        limits = self._limits
+        limits = self.limits
         own = sum(session.client == client for session in self._sessions.values())
         if own >= limits.sessions_per_client:
             raise Refusal(
@@ -249,14 +249,14 @@ class Sessions:
             raise Refusal(
                 404,
                 f"there is no session {name[:40]!r}: it was closed, or idle for more than "
-                f"{self._limits.idle_s:g} s, or the server was started anew; make a new "
+                f"{self.limits.idle_s:g} s, or the server was started anew; make a new "
                 "environment",
                 "NoSession",
             )
         return self._sessions[name]
 
     def _forget_idle(self) -> None:
-        oldest = monotonic() - self._limits.idle_s
+        oldest = monotonic() - self.limits.idle_s
         for name, session in list(self._sessions.items()):
             if session.used < oldest and not session.lock.locked():
                 self._sessions.pop(name).env.close()

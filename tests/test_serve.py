@@ -233,7 +233,7 @@ def test_an_address_where_something_else_answers_is_named():
 def test_a_client_that_is_too_fast_is_told_when_to_come_again_and_does(folder, clock, monkeypatch):
     limits = Limits(requests_per_s=4)
     sessions = Sessions(datasets={"pairs": folder}, limits=limits)
-    client = TestClient(make_app(sessions, TOKEN, limits), headers=BEARER)
+    client = TestClient(make_app(sessions, TOKEN), headers=BEARER)
     replies = [client.delete("/sessions/none") for _ in range(6)]
     assert [reply.status_code for reply in replies] == [404] * 4 + [429] * 2
     assert int(replies[-1].headers["Retry-After"]) >= 1
@@ -244,7 +244,7 @@ def test_a_client_that_is_too_fast_is_told_when_to_come_again_and_does(folder, c
         clock[0] += seconds
 
     monkeypatch.setattr("dig_env.remote.sleep", wait)
-    with serving(make_app(sessions, TOKEN, limits)) as address:
+    with serving(make_app(sessions, TOKEN)) as address:
         env = remote(address, dataset="pairs")
         assert len(play(env, ["[]"] * 3)) == 12
     assert waits == [1.0], "of eight requests, four at once, and four a second later"
