@@ -14,6 +14,8 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
+from scenes.dataset.folder import PIXEL_VERSIONS
+from scenes.dataset.manifest import library_versions
 from scenes.difficulty import Difficulty
 from scenes.pair import Pair
 from scenes.planner import plan_pair
@@ -25,6 +27,8 @@ PAIRS_PER_TASK = 4
 """Few, since a worker that dies takes them along."""
 MAX_DEATHS = 5
 """Ray workers that one task may cost before it is an error."""
+ENVIRONMENT = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_raylet_start_wait_time_s": "300"}
+"""Of a cluster that is started here: it tells nobody, and may take its time on a busy machine."""
 STORE_BYTES = 256 * 2**20
 """Of the object store of a cluster that is started here: 100 times what a task gives at 320x240."""
 
@@ -45,9 +49,11 @@ def ray_pairs(
             is there, and then it does not matter.
 
     Raises:
-        ImportError: there is no Ray.
+        ValueError: there is no Ray.
         RenderError: Blender failed, or the cluster did.
     """
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
     try:
         import ray
     except ImportError as error:
@@ -90,12 +96,12 @@ class _Tasks:
 
     def _checked(self, task: Any) -> list[Pair]:
         versions, pairs = self._fetched(task)
-        for name, here in self.versions.items():
-            if versions.get(name) != here:
+        for name in PIXEL_VERSIONS:
+            here, there = self.versions.get(name), versions.get(name)
+            if here != there:
                 raise RenderError(
-                    f"one machine of the cluster has {name} {here} and another one "
-                    f"{versions.get(name)}, and their pairs need not match: render on machines "
-                    "of one kind"
+                    f"one machine of the cluster has {name} {here} and another one {there}, and "
+                    "their pairs need not match: render on machines of one kind"
                 )
         return pairs
 
@@ -116,7 +122,7 @@ def _rendered(
     """The task: pairs, and what decided their pixels."""
     renderer = _renderer(settings)
     pairs = [renderer.render(plan_pair(seed, difficulty)) for seed, difficulty in part]
-    return renderer.versions, pairs
+    return library_versions() | renderer.versions, pairs
 
 
 @functools.cache
