@@ -219,6 +219,15 @@ class DiGEnv(gym.Env[dict[str, Any], str], EzPickle):
             raise gym.error.ResetNeeded("there is no pair yet: call reset() first")
         return self._pair
 
+    @property
+    def boxes_drawn(self) -> tuple[np.ndarray, ...]:
+        """What ``render`` draws: () before the answer; then (N, 4) xyxy in the unit frame of true
+        boxes in image A, answered boxes, and true boxes in image B."""
+        if self._answered_boxes is None:
+            return ()
+        shown_a, shown_b = self.pair.boxes_shown
+        return shown_a, self._answered_boxes, shown_b
+
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -354,8 +363,4 @@ class DiGEnv(gym.Env[dict[str, Any], str], EzPickle):
 
     def _frame(self) -> np.ndarray:
         """What ``render`` shows."""
-        if self._answered_boxes is None:
-            return draw_pair(self.pair.image_a, self.pair.image_b)
-        return draw_pair(
-            self.pair.image_a, self.pair.image_b, self.pair.boxes_unit, self._answered_boxes
-        )
+        return draw_pair(self.pair.image_a, self.pair.image_b, *self.boxes_drawn)

@@ -23,8 +23,7 @@ from PIL import Image
 
 from dig_env.drawing import Window, draw_pair
 from dig_env.env import RENDER_MODES, check_action, check_render_mode, spaces_of
-from dig_env.reward import score
-from dig_env.reward_config import RewardConfig, resolve_reward
+from dig_env.reward_config import RewardConfig
 from scenes import Difficulty, DifficultyError, RenderError, resolve_stage
 
 TOKEN_VARIABLE = "DIG_ENV_TOKEN"
@@ -90,11 +89,10 @@ class DiGRemoteEnv(gym.Env[dict[str, Any], str], EzPickle):
         check_render_mode(render_mode)
         self.stage = stage
         self.render_mode = render_mode
-        self._coordinates, self._reward_config = coordinates, resolve_reward(reward)
+        self._coordinates = coordinates
         self._window = Window()
         self._observation: dict[str, Any] | None = None
-        self._answer: str | None = None
-        self._truth: list[dict[str, Any]] = []
+        self._boxes_drawn: list[np.ndarray] = []
         token = os.environ.get(TOKEN_VARIABLE) if token is None else token
         headers = {} if token is None else {"Authorization": f"Bearer {token}"}
         self._http = httpx.Client(base_url=url, headers=headers, timeout=timeout_s)
@@ -103,8 +101,8 @@ class DiGRemoteEnv(gym.Env[dict[str, Any], str], EzPickle):
         given = {name: value for name, value in asked.items() if value is not None}
         opened = self._ask("POST", "/sessions", given)
         self._session = f"/sessions/{opened['session']}"
-        self._size = (opened["width"], opened["height"])
-        self.observation_space, self.action_space = spaces_of(coordinates, self._size)
+        size = (opened["width"], opened["height"])
+        self.observation_space, self.action_space = spaces_of(coordinates, size)
 
     @property
     def stage(self) -> str:
@@ -126,7 +124,7 @@ class DiGRemoteEnv(gym.Env[dict[str, Any], str], EzPickle):
         """The next pair. Arguments and errors as for ``DiGEnv``; RemoteError as for the class."""
         super().reset(seed=seed)
         stage = self._difficulty if self._stage == "custom" else self._stage
-        self._observation = self._answer = None
+        self._observation, self._boxes_drawn = None, []
         told = self._ask(
             "POST",
             f"{self._session}/reset",
@@ -143,10 +141,10 @@ class DiGRemoteEnv(gym.Env[dict[str, Any], str], EzPickle):
 
     def step(self, action: str) -> tuple[dict[str, Any], float, bool, bool, dict[str, Any]]:
         """Score the answer; the episode is over. Errors as for ``DiGEnv`` and ``reset``."""
-        if self._observation is not None and self._answer is None:
+        if self._observation is not None and not self._boxes_drawn:  # a pair is open
             check_action(action)
         told = self._ask("POST", f"{self._session}/step", {"action": action})
-        self._answer, self._truth = action, told["info"]["truth"]
+        self._boxes_drawn = [np.reshape(boxes, (-1, 4)) for boxes in told["boxes_drawn"]]
         if self.render_mode == "human":
             self.render()
         rest = (told["reward"], told["terminated"], told["truncated"], told["info"])
@@ -162,14 +160,7 @@ class DiGRemoteEnv(gym.Env[dict[str, Any], str], EzPickle):
         if self._observation is None:
             raise gym.error.ResetNeeded("there is no pair yet: call reset() first")
         images = (self._observation["image_a"], self._observation["image_b"])
-        if self._answer is None:
-            frame = draw_pair(*images)
-        else:
-            boxes = np.array([one["box"] for one in self._truth], dtype=np.float64)
-            truth = boxes.reshape(-1, 4) / (self._size * 2)
-            frame_of = {"coordinates": self._coordinates, "size": self._size}
-            scored = score(self._answer, truth, self._reward_config, **frame_of)
-            frame = draw_pair(*images, truth, scored.answer.boxes)
+        frame = draw_pair(*images, *self._boxes_drawn)
         if self.render_mode == "rgb_array":
             return frame
         self._window.show(frame)

@@ -2,7 +2,8 @@
 
     POST   /sessions            options of gym.make   {"session", "width", "height"}
     POST   /sessions/ID/reset   {"seed", "options"}   {"observation", "info"}
-    POST   /sessions/ID/step    {"action"}            {"reward", "terminated", "truncated", "info"}
+    POST   /sessions/ID/step    {"action"}            {"reward", "terminated", "truncated", "info",
+                                                       "boxes_drawn"}, see DiGEnv.boxes_drawn
     DELETE /sessions/ID
 
 A session is one ``DiG-v0`` environment. All of them share the Blender workers and the datasets.
@@ -114,12 +115,9 @@ def _step(sessions: Sessions, name: str, body: dict[str, Any]) -> tuple[int, dic
     _check_fields(body, {"action"})
     with sessions.using(name) as env:
         _, reward, terminated, truncated, info = env.step(body.get("action"))
-    return 200, {
-        "reward": reward,
-        "terminated": terminated,
-        "truncated": truncated,
-        "info": info,
-    }
+        drawn = [boxes.tolist() for boxes in env.boxes_drawn]
+    told = {"reward": reward, "terminated": terminated, "truncated": truncated, "info": info}
+    return 200, told | {"boxes_drawn": drawn}
 
 
 def _close(

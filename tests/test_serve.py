@@ -102,9 +102,9 @@ def play(env, answers, **first):
 # The environment's own behaviour
 
 
-@pytest.mark.parametrize("coordinates", ["norm1000", "pixel"])
-def test_fresh_pairs_are_those_of_the_local_environment_to_the_byte(url, coordinates):
-    stage = {"differences": (2, 3), "objects": (3, 5), "changes": ["color", "delete"]}
+@pytest.mark.parametrize(("coordinates", "camera_shift"), [("norm1000", 0.0), ("pixel", 0.3)])
+def test_fresh_pairs_are_those_of_the_local_environment_to_the_byte(url, coordinates, camera_shift):
+    stage = {"differences": (2, 3), "changes": ["color", "delete"], "camera_shift": camera_shift}
     options = {"stage": stage, "coordinates": coordinates, "split": "test"} | TINY
     options |= {"reward": {"format_weight": 0.3}, "render_mode": "rgb_array"}
     answers = [ANSWER, "[[0, 0, 30, 40]]"]
