@@ -297,13 +297,13 @@ def test_ray_gives_the_same_bytes_though_its_worker_is_killed(twelve, tmp_path):
 
     def strike(there, total):
         if there == 2:
-            working = [
+            (working,) = [
                 process
                 for process in psutil.Process().children(recursive=True)
-                if "ray::" in " ".join(process.cmdline()) and "IDLE" not in process.cmdline()[0]
+                if "ray::_rendered" in process.name() + " ".join(process.cmdline())
             ]
-            killed.append(working[0].pid)
-            os.kill(working[0].pid, signal.SIGKILL)
+            working.kill()
+            killed.append(working.pid)
 
     make(tmp_path, {"single": 12}, engine="ray", workers=1, on_pair=strike)
     assert killed and content(tmp_path) == content(twelve)
