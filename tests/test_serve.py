@@ -24,7 +24,7 @@ from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
 import dig_env
-from dig_env.pairs import PairCache, SharedPairs, StoredPairs
+from dig_env.pairs import FreshPairs, PairCache, SharedPairs, StoredPairs
 from dig_env.remote import RemoteError
 from dig_env.server import make_app
 from dig_env.sessions import Limits, Sessions
@@ -103,13 +103,17 @@ def play(env, answers, **first):
 
 
 @pytest.mark.parametrize(("coordinates", "camera_shift"), [("norm1000", 0.0), ("pixel", 0.3)])
-def test_fresh_pairs_are_those_of_the_local_environment_to_the_byte(url, coordinates, camera_shift):
+def test_fresh_pairs_are_those_of_the_local_environment_to_the_byte(
+    url, renderer, coordinates, camera_shift
+):
     stage = {"differences": (2, 3), "changes": ["color", "delete"], "camera_shift": camera_shift}
-    options = {"stage": stage, "coordinates": coordinates, "split": "test"} | TINY
+    options = {"stage": stage, "coordinates": coordinates} | TINY
     options |= {"reward": {"format_weight": 0.3}, "render_mode": "rgb_array"}
     answers = [ANSWER, "[[0, 0, 30, 40]]"]
-    expected = play(gym.make("DiG-v0", device="cpu", **options), answers, seed=4)
-    assert data_equivalence(play(remote(url, **options), answers, seed=4), expected, exact=True)
+    source = FreshPairs(RenderSettings(**TINY, device="cpu"), "test", renderer)
+    expected = play(gym.make("DiG-v0", dataset=source, **options), answers, seed=4)
+    found = play(remote(url, split="test", **options), answers, seed=4)
+    assert data_equivalence(found, expected, exact=True)
 
 
 def test_every_kind_of_answer_earns_what_it_earns_locally(url, folder):
@@ -305,7 +309,7 @@ def test_a_session_that_is_not_allowed_is_refused(client, options, message):
         ("POST /sessions/ID/reset", b'{"seed": 1, "option": {}}', 400, "give options, seed"),
         ("POST /sessions/ID/reset", b'{"options": [1]}', 400, "options=[1]: give an object"),
         ("POST /sessions/ID/reset", b'{"options": {"stage": {"family": "."}}}', 400, "family='.'"),
-        ("POST /sessions/ID/reset", b'{"seed": "one"}', 400, "seed"),
+        ("POST /sessions/ID/reset", b'{"seed": "one"}', 400, "Seed must be a python integer"),
         ("POST /sessions/ID/step", b'{"action": "[]"}', 409, "call reset()"),
     ],
 )
