@@ -264,9 +264,19 @@ def test_ctrl_c_stops_within_two_seconds_and_says_how_to_go_on(tmp_path, moment)
     assert not audit_dataset(out).problems
 
 
-def test_shards_together_are_one_run_in_one_folder_at_once(twelve, tmp_path):
-    shards = [start(f"--out={tmp_path}", *CLI_SINGLE, f"--shard={i}/2") for i in (1, 2)]
-    assert [shard.wait() for shard in shards] == [0, 0]
+def test_a_slurm_arrays_jobs_together_are_one_run_in_one_folder_at_once(twelve, tmp_path):
+    """As Slurm runs them: each is told its number, and passes it on as ``--shard``."""
+    script = Path(__file__).parent.parent / "examples" / "slurm_render.sh"
+    slurm = {"SLURM_ARRAY_TASK_COUNT": "2", "SLURM_CPUS_PER_TASK": "1"}
+    slurm |= {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    jobs = [
+        subprocess.Popen(
+            ["bash", str(script), f"--out={tmp_path}", *CLI_SINGLE],
+            env=os.environ | slurm | {"SLURM_ARRAY_TASK_ID": task},
+        )
+        for task in "12"
+    ]
+    assert [job.wait() for job in jobs] == [0, 0]
     assert content(tmp_path) == content(twelve)
 
 
@@ -277,19 +287,6 @@ def test_shards_of_several_machines_are_completed_where_they_are_copied_together
     shutil.copytree(tmp_path / "1", tmp_path / "3", dirs_exist_ok=True)
     assert make(tmp_path / "3", {"single": 12}).missing == 0
     assert content(tmp_path / "3") == content(twelve)
-
-
-def test_a_slurm_arrays_jobs_together_are_one_run(twelve, tmp_path):
-    script = Path(__file__).parent.parent / "examples" / "slurm_render.sh"
-    slurm = {"SLURM_ARRAY_TASK_COUNT": "2", "SLURM_CPUS_PER_TASK": "1"}
-    slurm |= {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
-    for task in ("2", "1"):
-        subprocess.run(
-            ["bash", str(script), f"--out={tmp_path}", *CLI_SINGLE],
-            env=os.environ | slurm | {"SLURM_ARRAY_TASK_ID": task},
-            check=True,
-        )
-    assert content(tmp_path) == content(twelve)
 
 
 def test_ray_gives_the_same_bytes_though_its_worker_is_killed(twelve, tmp_path):
