@@ -48,6 +48,7 @@ def main(
         out: file for the results.
     """
     rows = []
+    load = round(os.getloadavg()[0], 1)  # processes that want a core before this begins
     with tempfile.TemporaryDirectory() as folder:
         pairs = Path(folder, "pairs")
         render_dataset(pairs, {"mixed": stored}, "train", RenderSettings())
@@ -63,6 +64,7 @@ def main(
     results = {
         "command": "python benchmarks/serve.py",
         "machine": f"{available_cores()} cores, {platform.machine()}",
+        "load_of_others": load,
         "rows": rows,
     }
     write_whole(out, json.dumps(results, indent=2).encode() + b"\n")
