@@ -13,7 +13,7 @@ from typing import Any
 
 from dig_env.env import DiGEnv
 from dig_env.pairs import FreshPairs, PairCache, PairSource, SharedPairs, StoredPairs
-from scenes import QUALITIES, STAGES, Renderer, RenderSettings
+from scenes import QUALITIES, STAGES, Renderer, RenderSettings, pair_seed_range
 
 OPTIONS = ("stage", "width", "height", "quality", "coordinates", "reward", "split", "dataset")
 """What a client may choose; device and number of workers are the server's."""
@@ -205,6 +205,7 @@ class Sessions:
 
     def _source(self, options: dict[str, Any]) -> SharedPairs:
         split, name = options.get("split", "train"), options.get("dataset")
+        pair_seed_range(split)  # says which splits there are
         if name is None:
             quality = options.get("quality", "standard")
             if quality not in self._renderers:

@@ -283,6 +283,7 @@ def test_without_the_token_nothing_is_done(sessions, call, header):
         ({"dataset": "../pairs"}, "unknown dataset '../pairs': the server offers pairs"),
         ({"dataset": ["pairs"]}, "unhashable"),
         ({"dataset": "pairs", "width": 128}, "the pairs of pairs were rendered with width=64"),
+        ({"dataset": "pairs", "split": "dev"}, "train, validation, test"),
         ({"quality": 4}, "quality=4: give one of draft"),
         ({"width": "64"}, "width='64': give a whole number"),
         ({"stage": None}, "stage=None"),
