@@ -35,7 +35,7 @@ def main(
     clients: tuple[int, ...] = (1, 8, 64),
     episodes: int = 20,
     live_episodes: int = 4,
-    stored: int = 100,
+    stored: int = 20,
     out: Path = Path("docs/results/serve.json"),
 ) -> None:
     """Time episodes of the mixed stage, with policies that answer at once.
@@ -44,7 +44,7 @@ def main(
         clients: how many at once, each with a session and a thread of its own.
         episodes: of each client, on stored pairs at 320x240 standard.
         live_episodes: of each client, on pairs that are rendered as they are asked for.
-        stored: pairs in the dataset.
+        stored: pairs in the dataset, few enough for the server to keep all of them decoded.
         out: file for the results.
     """
     rows = []
