@@ -31,7 +31,7 @@ def serve(
     printed.
 
     Args:
-        host: address to listen at; others than this machine reach 0.0.0.0. Nothing is encrypted.
+        host: address to listen at; 0.0.0.0 lets other machines in. Nothing is encrypted.
         port: 0 takes a free one.
         token_file: its first line is the token that clients must send.
         workers: Blender processes that all sessions share; by default one a CPU core.
