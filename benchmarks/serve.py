@@ -32,9 +32,9 @@ SERVE = "from agents.cli import main; main()"
 
 
 def main(
-    clients: tuple[int, ...] = (1, 8, 64),
-    episodes: int = 20,
-    live_episodes: int = 4,
+    clients: tuple[int, ...] = (64,),
+    episodes: int = 5,
+    live_episodes: int = 2,
     stored: int = 20,
     out: Path = Path("docs/results/serve.json"),
 ) -> None:
