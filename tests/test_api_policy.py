@@ -402,4 +402,4 @@ def test_eval_asks_an_endpoint_and_tells_what_it_took(tmp_path):
     assert result["f1"] > 0.3
     everything = ran.stdout + ran.stderr + out.read_text() + page.read_text()
     assert "sk-secret" not in everything
-    assert "cost" in ran.stdout and ">3600<" in page.read_text()
+    assert "cost" in ran.stdout and "3600" in page.read_text()
