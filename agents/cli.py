@@ -18,6 +18,7 @@ from agents.cli_bench import bench
 from agents.cli_eval import eval
 from agents.cli_export import export
 from agents.cli_external import eval_external
+from agents.cli_play import play
 from agents.cli_render import render
 from agents.settings import GRPORun
 from dig_env import resolve_reward
@@ -45,6 +46,7 @@ def doctor() -> None:
 app.command(install_blender)
 app.command(render)
 app.command(export)
+app.command(play)
 app.command(bench)
 app.command(eval)
 app.command(eval_external)

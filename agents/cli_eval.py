@@ -123,6 +123,7 @@ def eval(
         "machine": f"{available_cores()} cores, {platform.machine()}, {platform.system()}",
         "reward_name": reward,
         "coordinates": coordinates,
+        "quality": quality if dataset is None else None,
         "usage": None if endpoint.base_url is None else player.usage_json(),
         **report.to_json(),
     }
