@@ -24,6 +24,7 @@ def bench(
     seed: int = 0,
     out: Path | None = None,
     page: Path | None = None,
+    person: str | None = None,
 ) -> None:
     """Measure the reward: redteam plays tricks against it, calibration plays known policies.
 
@@ -33,20 +34,23 @@ def bench(
         seed: of truths, tricks and pairs.
         out: also write the results to this JSON file.
         page: also bring the tables and the plot of this page up to date (calibration).
+        person: also score the answers of this file, which dig-env play kept (calibration).
     """
     if card == "redteam":
         _redteam(pairs, seed, out)
     else:
-        _calibration(pairs, seed, out, page)
+        _calibration(pairs, seed, person, out, page)
 
 
-def _calibration(pairs: int, seed: int, out: Path | None, page: Path | None) -> None:
+def _calibration(
+    pairs: int, seed: int, person: str | None, out: Path | None, page: Path | None
+) -> None:
     """Render, let every policy answer, and print the tables."""
     from agents.calibration.card import CalibrationSettings, calibrate, write_card
     from agents.calibration.page import TABLES, write_page
 
     card = calibrate(
-        CalibrationSettings(pairs=pairs, seed=seed),
+        CalibrationSettings(pairs=pairs, seed=seed, person=person),
         lambda name, done, total: console.print(f"{done} of {total}: {name}"),
     )
     for table in TABLES.values():

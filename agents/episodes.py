@@ -37,7 +37,7 @@ class Episode:
         return (read.ok or read.empty) and len(read.boxes) == len(self.pair.differences)
 
     def to_json(self) -> dict[str, Any]:
-        """The pair's seed and changes, the answer, what it earned, and why nothing if so ("error")."""
+        """Seed and changes of the pair, the answer, what it earned, and why nothing ("error")."""
         return {
             "pair_seed": self.pair.plan.seed,
             "changes": [difference.change for difference in self.pair.differences],

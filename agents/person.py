@@ -1,4 +1,4 @@
-"""Answers of a person, as JSON lines: ``dig-env play`` keeps them, the calibration card reads them."""
+"""A person's answers, as JSON lines: ``dig-env play`` keeps, the calibration card reads them."""
 
 from __future__ import annotations
 
@@ -24,6 +24,8 @@ def read_answers(path: Path, settings: RenderSettings) -> list[dict[str, Any]]:
         FileNotFoundError: there is no such file.
         ValueError: a line of it is no answer.
     """
+    if not path.exists():
+        raise FileNotFoundError(f"there is no {path}: give a file that 'dig-env play' wrote")
     answers = []
     for number, line in enumerate(path.read_bytes().splitlines(), start=1):
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -11,16 +12,18 @@ from typing import Any
 import matplotlib.figure
 from matplotlib.axes import Axes
 
-from agents.calibration.yardsticks import RANKS
+from agents.calibration.yardsticks import PERSON, RANKS
 from scenes import PAPER_STAGES
 from scenes.files import write_whole
 
 SHOWN_PRESETS = ("full", "paper", "dense", "strict")
-LOOKERS = ("pixel difference", "pixel difference at its best", "embedded policy")
+LOOKERS = ("pixel difference", "pixel difference at its best", "embedded policy", PERSON)
 YARDSTICKS = tuple(name for rank in RANKS for name in rank)
 
+NOT_PLAYED = {"f1": [math.nan] * 3}
+
 _COLORS = dict(zip(SHOWN_PRESETS, ("C0", "C1", "C2", "C3"), strict=True))
-_LOOKER_COLORS = dict(zip(LOOKERS, ("C0", "C4", "C1"), strict=True))
+_LOOKER_COLORS = dict(zip(LOOKERS, ("C0", "C4", "C1", "C2"), strict=True))
 
 
 def stages_table(card: dict[str, Any]) -> str:
@@ -30,7 +33,7 @@ def stages_table(card: dict[str, Any]) -> str:
     rows = []
     for policy in _policies(card):
         cells = [_row(card, stage, policy) for stage in stages]
-        rows.append([policy, *(text for c in cells for text in (_ci(c["f1"]), _reward(c, "full")))])
+        rows.append([policy, *(text for row in cells for text in (_f1(row), _reward(row, "full")))])
     return _markdown(header, rows)
 
 
@@ -70,8 +73,8 @@ def looking_table(card: dict[str, Any]) -> str:
         cells = []
         for policy in lookers:
             row = _row(card, condition, policy)
-            note = row.get("note", "").removeprefix("threshold ")
-            cells.append(_ci(row["f1"]) + (f" at {note}" if note else ""))
+            note = row.get("note", "").replace("threshold", "at") if row else ""
+            cells.append(" ".join(filter(None, (_f1(row), note))))
         rows.append([condition, *cells])
     return _markdown(["F1", *lookers], rows)
 
@@ -137,7 +140,9 @@ def plot_png(card: dict[str, Any]) -> bytes:
         right,
         conditions,
         {
-            policy: [_row(card, condition, policy)["f1"] for condition in conditions]
+            policy: [
+                (_row(card, condition, policy) or NOT_PLAYED)["f1"] for condition in conditions
+            ]
             for policy in LOOKERS
             if policy in _policies(card)
         },
@@ -181,15 +186,20 @@ def _policies(card: dict[str, Any]) -> list[str]:
     return [name for name in names if name in played]
 
 
-def _row(card: dict[str, Any], condition: str, policy: str) -> dict[str, Any]:
+def _row(card: dict[str, Any], condition: str, policy: str) -> dict[str, Any] | None:
+    """None where it did not play: a person need not answer everywhere."""
     for row in card["rows"]:
         if (row["condition"], row["policy"]) == (condition, policy):
             return row
-    raise KeyError(f"the card has no row of {policy} on {condition}")
+    return None
 
 
-def _reward(row: dict[str, Any], preset: str) -> str:
-    return _ci(row["reward"][preset])
+def _f1(row: dict[str, Any] | None) -> str:
+    return _ci(row["f1"]) if row else ""
+
+
+def _reward(row: dict[str, Any] | None, preset: str) -> str:
+    return _ci(row["reward"][preset]) if row else ""
 
 
 def _ci(interval: list[float]) -> str:

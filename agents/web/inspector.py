@@ -89,6 +89,11 @@ def open_collection(path: Path) -> Collection:
         FileNotFoundError: there is neither, or the evaluation's dataset is gone.
         ValueError: it is damaged, or something else.
     """
+    if not path.exists():
+        raise FileNotFoundError(
+            f"there is no {path}: give a folder that 'dig-env render' wrote, or a file of 'dig-env "
+            "eval --out'"
+        )
     if path.is_dir():
         dataset = PairDataset(path)
         entries = [
@@ -137,7 +142,10 @@ class Filter:
         Raises:
             ValueError: a bound of the reward is no number.
         """
-        low, high = float(self.low or "-inf"), float(self.high or "inf")
+        try:
+            low, high = float(self.low or "-inf"), float(self.high or "inf")
+        except ValueError as error:
+            raise ValueError(f"reward from {self.low} to {self.high}: give numbers") from error
         return [
             entry
             for entry in entries

@@ -93,9 +93,8 @@ class Player:
             boxes: xyxy in the unit frame; none for "nothing differs".
 
         Returns:
-            What ``outcome`` says, the "answer" in text, "reward", its parts, "seconds", "error" (why
-            the answer earned nothing, or ""), "warning" (why it could not be saved, or "") and
-            "summary".
+            What ``outcome`` says, what is kept (see ``agents.person`` and ``Episode.to_json``),
+            "warning" (why it could not be saved, or "") and "summary".
 
         Raises:
             Conflict: this pair is not open.
@@ -170,10 +169,13 @@ def play_app(player: Player, stage: str) -> Starlette:
         # A page of another site can send forms here, but no JSON.
         if request.headers.get("content-type") != "application/json":
             raise ValueError("send the answer as application/json")
-        given = await request.json()
-        if not isinstance(given, dict) or not given.keys() >= {"stage", "pair_seed", "boxes"}:
-            raise ValueError('send {"stage": name, "pair_seed": number, "boxes": [[x0, ...], ...]}')
-        arguments = (given["stage"], int(given["pair_seed"]), given["boxes"])
+        try:
+            given = await request.json()
+            arguments = (given["stage"], int(given["pair_seed"]), given["boxes"])
+        except (ValueError, TypeError, KeyError) as error:
+            raise ValueError(
+                'send {"stage": name, "pair_seed": number, "boxes": [[x0, y0, x1, y1], ...]}'
+            ) from error
         return JSONResponse(await run_in_threadpool(player.answer, *arguments))
 
     return make_app(

@@ -30,7 +30,7 @@ def make_app(routes: Sequence[BaseRoute]) -> Starlette:
     errors = (ValueError, TypeError, LookupError, RenderError, OSError)
     return Starlette(
         routes=[*routes, Mount("/static", StaticFiles(directory=STATIC))],
-        exception_handlers={error: _told for error in errors},
+        exception_handlers=dict.fromkeys(errors, _told),
     )
 
 

@@ -4,8 +4,10 @@ export function drawBoxes(layer, boxes) {
   layer.replaceChildren(...boxes.map(({ box: [x0, y0, x1, y1], kind, label, index, corners }) => {
     const element = document.createElement("div");
     element.className = `box ${kind}`;
-    // The label goes where the image has room for it.
-    if (y0 < 0.1) element.classList.add(y1 > 0.9 ? "inside" : "under");
+    // The label goes where the image has room for it; those of answers under the box, if they can.
+    const room = { above: y0 > 0.1, under: y1 < 0.9 };
+    const order = kind === "answer" ? ["under", "above"] : ["above", "under"];
+    element.classList.add(order.find((side) => room[side]) ?? "inside");
     if (x0 > 0.7) element.classList.add("right");
     element.style.left = `${100 * x0}%`;
     element.style.top = `${100 * y0}%`;
@@ -36,7 +38,7 @@ function cornerHandle([x, y]) {
 export function outcomeBoxes({ truth, boxes }) {
   return [
     ...truth.map(({ box, change }) => ({ box, kind: "true", label: change })),
-    ...boxes.map((box, i) => ({ box, kind: "answer under", label: String(i + 1) })),
+    ...boxes.map((box, i) => ({ box, kind: "answer", label: String(i + 1) })),
   ];
 }
 

@@ -95,6 +95,7 @@ function showResult(told) {
 }
 
 function showSummary(rows) {
+  if (!rows.length) return;
   fillTable($("summary"), ["stage", "pairs", "reward", "F1", "IoU", "seconds"], rows.map((row) => [
     row.stage, row.episodes, row.reward.toFixed(3), row.f1.toFixed(3), row.iou.toFixed(3), row.seconds.toFixed(1),
   ]));
@@ -115,7 +116,7 @@ function draw() {
     })));
   }
   const focused = document.activeElement;
-  $("submit").hidden = answered;
+  $("submit").hidden = $("add").hidden = $("remove").hidden = answered;
   $("next").hidden = !answered;
   if (focused === $("submit") && answered) $("next").focus();
   $("submit").disabled = $("add").disabled = !open;
