@@ -223,6 +223,24 @@ def test_a_bad_answer_is_refused_with_a_reason_and_costs_nothing(game):
         assert client.get("/api/pair?stage=single").json() == pair
 
 
+def test_an_answer_that_cannot_be_saved_waits_for_the_next_one(game):
+    url, out = game
+    before, away = out.read_text(), out.parent.with_name("away")
+    warnings = []
+    with httpx.Client(base_url=url, timeout=120) as client:
+        for there in (False, True):
+            pair = client.get("/api/pair?stage=single").json()
+            given = {"stage": "single", "pair_seed": pair["pair_seed"], "boxes": []}
+            if not there:
+                out.parent.rename(away)
+            warnings.append(client.post("/api/answer", json=given).json()["warning"])
+            if not there:
+                away.rename(out.parent)
+    assert "1 answers wait" in warnings[0] and not warnings[1]
+    assert out.read_text().startswith(before)
+    assert len(out.read_text().splitlines()) == len(before.splitlines()) + 2
+
+
 def test_answers_of_other_images_are_left_out_and_foreign_lines_are_named(tmp_path):
     file = tmp_path / "answers.jsonl"
     append_answers(file, [EARLIER, EARLIER | {"width": 320}])
