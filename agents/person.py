@@ -9,7 +9,10 @@ from typing import Any
 from scenes import RenderSettings
 from scenes.files import write_whole
 
-FIELDS = {"stage", "width", "height", "quality", "seconds", "pair_seed", "answer", "reward"}
+FIELDS = {
+    *("stage", "width", "height", "quality", "pair_seed"),
+    *("answer", "seconds", "reward", "f1", "iou"),
+}
 """What a line has at least; the rest is that of ``Episode.to_json``."""
 
 

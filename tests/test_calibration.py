@@ -159,10 +159,11 @@ def test_a_card_of_other_pictures_goes_without_the_embedded_policy():
 
 def test_a_person_is_scored_on_the_pairs_that_were_answered(pairs, tmp_path):
     look = {"width": SMALL.width, "height": SMALL.height, "quality": SMALL.quality}
+    earned = {"reward": 0.0, "f1": 0.0, "iou": 0.0}
     some, file = pairs["dual"][3:6], tmp_path / "me.jsonl"
     for pair, answer in zip(some, yardsticks()["jitter 0.7"](some), strict=True):
-        seen = {"stage": "dual", "pair_seed": pair.plan.seed, "seconds": 9.0, "reward": 0.0}
-        append_answers(file, [look | seen | {"answer": answer}])
+        seen = {"stage": "dual", "pair_seed": pair.plan.seed, "seconds": 9.0}
+        append_answers(file, [look | seen | earned | {"answer": answer}])
     answers = person_answers(file, SMALL)
     assert person_row(answers, "single", pairs["single"]) == {}
     assert person_row(answers[:1], "dual", pairs["dual"]) == {}, "one pair has no interval"

@@ -236,7 +236,7 @@ def test_an_answer_that_cannot_be_saved_waits_for_the_next_one(game):
             warnings.append(client.post("/api/answer", json=given).json()["warning"])
             if not there:
                 away.rename(out.parent)
-    assert "1 answers wait" in warnings[0] and not warnings[1]
+    assert "saved with the next: 1" in warnings[0] and not warnings[1]
     assert out.read_text().startswith(before)
     assert len(out.read_text().splitlines()) == len(before.splitlines()) + 2
 

@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import gymnasium as gym
 from starlette.applications import Starlette
@@ -23,7 +23,7 @@ from agents.images import png_url
 from agents.pages import render_page
 from agents.person import append_answers, read_answers
 from agents.web.server import Conflict, make_app, outcome
-from dig_env import format_boxes, resolve_reward
+from dig_env import DiGEnv, format_boxes, resolve_reward
 from dig_env.drawing import png
 from scenes import STAGES, RenderSettings, resolve_stage
 
@@ -55,6 +55,7 @@ class Player:
         self._seen_at: dict[tuple[str, int], float] = {}
         self._lock = threading.Lock()
         self._env = gym.make("DiG-v0", split=SPLIT, reward=reward, **asdict(settings))
+        self._game = cast(DiGEnv, self._env.unwrapped)
 
     def show(self, stage: str) -> dict[str, Any]:
         """The stage's first pair without an answer, for the page; never the truth.
@@ -74,7 +75,7 @@ class Player:
                 options = {"stage": stage, "pair_seed": pair_seed}
                 self._observation, _ = self._env.reset(options=options)
                 self._open = (stage, pair_seed)
-            self._env.unwrapped.prepare(options={"stage": stage, "pair_seed": following})
+            self._game.prepare(options={"stage": stage, "pair_seed": following})
             self._seen_at.setdefault(self._open, time.monotonic())
             return {
                 "stage": stage,
@@ -110,9 +111,7 @@ class Player:
             seconds = time.monotonic() - self._seen_at[self._open]
             _, reward, *_ = self._env.step(text)
             self._open = None
-            episode = scored_episode(
-                self._env.unwrapped.pair, text, self._env.unwrapped.coordinates, self._config
-            )
+            episode = scored_episode(self._game.pair, text, self._game.coordinates, self._config)
             images = {name: getattr(self.settings, name) for name in ("width", "height", "quality")}
             given = {"stage": stage, **images, "seconds": round(seconds, 1), **episode.to_json()}
             given["reward"] = reward
@@ -146,7 +145,7 @@ class Player:
         try:
             append_answers(self.out, self._unsaved)
         except OSError as error:
-            return f"{error}. {len(self._unsaved)} answers wait to be saved with the next one"
+            return f"{error}. Answers that wait to be saved with the next: {len(self._unsaved)}"
         self._unsaved.clear()
         return ""
 
