@@ -26,9 +26,9 @@ from agents import PixelDiffPolicy
 from agents.evaluation import evaluate_stored, pair_seeds
 from agents.person import append_answers, read_answers
 from agents.web.inspector import inspector_app, open_collection
-from agents.web.server import bind
+from agents.web.server import bind, truth_of
 from dig_env import parse_boxes, score
-from scenes import STAGES, PairDataset, plan_pair, render_dataset
+from scenes import STAGES, Difficulty, PairDataset, plan_pair, render_dataset
 
 FLAGS = (
     *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
@@ -259,6 +259,16 @@ def test_a_port_that_is_taken_is_an_error_that_says_what_to_do():
             bind("127.0.0.1", port)
     with pytest.raises(OSError, match="--port 99999"):
         bind("127.0.0.1", 99999)
+
+
+def test_where_the_camera_moved_each_image_shows_its_own_true_boxes(renderer):
+    moving = Difficulty(differences=(2, 2), changes=("add", "color"), camera_shift=0.2)
+    pair = renderer.render(plan_pair(SEEDS[0], moving))
+    scale = np.tile([SMALL.width, SMALL.height], 2)
+    for told, difference in zip(truth_of(pair), pair.differences, strict=True):
+        for shown, box in zip(told["shown"], (difference.box_a, difference.box_b), strict=True):
+            assert shown == (None if box is None else pytest.approx(np.array(box) / scale))
+    assert any(None in told["shown"] for told in truth_of(pair))
 
 
 @pytest.fixture(scope="module")

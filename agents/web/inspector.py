@@ -16,7 +16,7 @@ from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 
 from agents.pages import render_page
-from agents.web.server import make_app, outcome
+from agents.web.server import make_app, outcome, truth_of
 from dig_env import resolve_reward, score
 from dig_env.drawing import png
 from dig_env.pairs import pair_source
@@ -225,8 +225,7 @@ def _told(collection: Collection, entry: Entry) -> dict[str, Any]:
     """The pair's truth and, in an evaluation, its answer; see ``server.outcome``."""
     pair, evaluation = collection.pair(entry), collection.evaluation
     if evaluation is None or entry.episode is None:
-        truth = zip(pair.differences, pair.boxes_unit.tolist(), strict=True)
-        return {"truth": [{"change": diff.change, "box": box} for diff, box in truth], "boxes": []}
+        return {"truth": truth_of(pair), "boxes": []}
     config = resolve_reward(evaluation["reward_name"])
     result = score(
         entry.episode["answer"],

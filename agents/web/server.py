@@ -68,13 +68,11 @@ def outcome(pair: Pair, score: Score, config: RewardConfig) -> dict[str, Any]:
     """An answered pair for the page, truth included; boxes are xyxy in the unit frame.
 
     Returns:
-        "truth": [{"change", "box"}], "boxes": those of the answer, "matches": [{"answer", "truth",
+        "truth": see ``truth_of``, "boxes": those of the answer, "matches": [{"answer", "truth",
         "iou", "found"}] with indices into them, and "weights" of the parts in the reward.
     """
-    changes = [difference.change for difference in pair.differences]
-    truth = zip(changes, pair.boxes_unit.tolist(), strict=True)
     return {
-        "truth": [{"change": change, "box": box} for change, box in truth],
+        "truth": truth_of(pair),
         "boxes": score.answer.boxes.tolist(),
         "matches": [
             {"answer": answer, "truth": true, "iou": iou, "found": iou >= config.found_from}
@@ -82,6 +80,23 @@ def outcome(pair: Pair, score: Score, config: RewardConfig) -> dict[str, Any]:
         ],
         "weights": config.weights,
     }
+
+
+def truth_of(pair: Pair) -> list[dict[str, Any]]:
+    """The "change" of each difference, and "shown": its box in image A and that in image B, xyxy in
+    the unit frame; None in the image that a moved camera left without the object."""
+    shown_a, shown_b = (iter(boxes.tolist()) for boxes in pair.boxes_shown)
+    everywhere = not pair.camera_moved
+    return [
+        {
+            "change": difference.change,
+            "shown": [
+                next(shown_a) if everywhere or difference.box_a else None,
+                next(shown_b) if everywhere or difference.box_b else None,
+            ],
+        }
+        for difference in pair.differences
+    ]
 
 
 async def _told(request: Request, error: Exception) -> Response:

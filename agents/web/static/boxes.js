@@ -34,12 +34,14 @@ function cornerHandle([x, y]) {
   return handle;
 }
 
-// What an outcome of the server says, drawn: truth named by its change, answers by their number.
-export function outcomeBoxes({ truth, boxes }) {
-  return [
-    ...truth.map(({ box, change }) => ({ box, kind: "true", label: change })),
+// What an outcome of the server says, drawn on both images: truth named by its change, answers by
+// their number. Where the camera moved the images have true boxes of their own.
+export function drawOutcome(layers, { truth, boxes }) {
+  layers.forEach((layer, which) => drawBoxes(layer, [
+    ...truth.filter(({ shown }) => shown[which])
+      .map(({ shown, change }) => ({ box: shown[which], kind: "true", label: change })),
     ...boxes.map((box, i) => ({ box, kind: "answer", label: String(i + 1) })),
-  ];
+  ]));
 }
 
 export function fillTable(table, head, rows) {
@@ -58,7 +60,7 @@ export function matchRows({ truth, boxes, matches }) {
   return [
     ...matches.map((match) => [
       `box ${match.answer + 1}`, truth[match.truth].change, match.iou.toFixed(3),
-      match.found ? "found" : "too little overlap",
+      match.found ? "found" : match.iou ? "too little overlap" : "no overlap",
     ]),
     ...left(boxes.length, "answer").map((i) => [`box ${i + 1}`, "-", "-", "one too many"]),
     ...left(truth.length, "truth").map((i) => ["-", truth[i].change, "-", "missed"]),

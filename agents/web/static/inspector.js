@@ -1,6 +1,6 @@
 // One pair: side by side or one after the other in the same place, with its boxes or without.
 
-import { drawBoxes, fillTable, MATCH_HEAD, matchRows, outcomeBoxes } from "./boxes.js";
+import { drawOutcome, fillTable, MATCH_HEAD, matchRows } from "./boxes.js";
 
 const BLINK_MS = 600;
 const $ = (id) => document.getElementById(id);
@@ -14,7 +14,7 @@ let timer = 0;
 function show() {
   sessionStorage.setItem("inspector", JSON.stringify(chosen));
   for (const name of ["blink", "boxes"]) $(name).setAttribute("aria-pressed", chosen[name]);
-  for (const layer of layers) drawBoxes(layer, chosen.boxes ? outcomeBoxes(told) : []);
+  drawOutcome(layers, chosen.boxes ? told : { truth: [], boxes: [] });
   clearInterval(timer);
   $("pair").classList.remove("second");
   $("pair").classList.toggle("blink", chosen.blink);

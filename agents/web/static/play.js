@@ -1,6 +1,6 @@
 // A pair at a time: the person draws boxes on either image, the server scores them.
 
-import { drawBoxes, fillTable, MATCH_HEAD, matchRows, outcomeBoxes } from "./boxes.js";
+import { drawBoxes, drawOutcome, fillTable, MATCH_HEAD, matchRows } from "./boxes.js";
 
 const STEP = 0.01; // of the image's side, a press of an arrow
 const LEAST_SIDE = 0.01; // a smaller box is taken for a click
@@ -77,7 +77,7 @@ async function submit() {
 }
 
 function showResult(told) {
-  for (const canvas of canvases) drawBoxes(canvas.querySelector(".boxes"), outcomeBoxes(told));
+  drawOutcome(canvases.map((canvas) => canvas.querySelector(".boxes")), told);
   const found = told.matches.filter((match) => match.found).length;
   const count = told.truth.length;
   const differences = `${count} difference${count === 1 ? "" : "s"}`;
