@@ -78,8 +78,7 @@ class Browser:
         return WebDriverWait(self.driver, 120, 0.05).until(lambda _: condition())
 
     def play(self, url, stage, **size):
-        self.open(url, **size)
-        Select(self.all("#stage")[0]).select_by_visible_text(stage)
+        self.open(f"{url}?stage={stage}", **size)
         self.until(lambda: self.all("#submit:enabled"))
 
     def keys(self, *keys):
@@ -175,7 +174,10 @@ def test_the_keyboard_alone_draws_answers_and_goes_on(game, browser):
 
 
 def test_a_finger_draws_moves_and_resizes_on_a_phone(game, browser):
-    browser.play(game[0], "mixed", width=375, height=812)
+    browser.play(game[0], "dual", width=375, height=812)
+    Select(browser.all("#stage")[0]).select_by_visible_text("mixed")
+    browser.until(lambda: browser.all("#submit:enabled"))
+    assert browser.driver.current_url.endswith("?stage=mixed")
     touch = interaction.POINTER_TOUCH
     first, second = browser.all(".canvas")
     browser.drag(second, (0.8, 0.8), (0.8, 0.8), touch)  # a tap draws nothing

@@ -159,7 +159,8 @@ def play_app(player: Player, stage: str) -> Starlette:
     resolve_stage(stage)
 
     def page(request: Request) -> Response:
-        return HTMLResponse(render_page("play.html", player=player, stages=STAGES, stage=stage))
+        first, _ = resolve_stage(request.query_params.get("stage", stage))
+        return HTMLResponse(render_page("play.html", player=player, stages=STAGES, stage=first))
 
     def pair(request: Request) -> Response:
         return JSONResponse(player.show(request.query_params.get("stage", stage)))

@@ -37,6 +37,7 @@ async function showPair() {
   draw();
   say("Rendering ...");
   const stage = $("stage").value;
+  history.replaceState(null, "", `?stage=${stage}`); // a reload stays there
   const told = await ask(`/api/pair?stage=${encodeURIComponent(stage)}`);
   if (stage !== $("stage").value) return; // another stage was chosen meanwhile
   if (!told) return failedToShow();
