@@ -186,19 +186,19 @@ def _policies(card: dict[str, Any]) -> list[str]:
     return [name for name in names if name in played]
 
 
-def _row(card: dict[str, Any], condition: str, policy: str) -> dict[str, Any] | None:
-    """None where it did not play: a person need not answer everywhere."""
+def _row(card: dict[str, Any], condition: str, policy: str) -> dict[str, Any]:
+    """Empty where it did not play: a person need not answer everywhere."""
     for row in card["rows"]:
         if (row["condition"], row["policy"]) == (condition, policy):
             return row
-    return None
+    return {}
 
 
-def _f1(row: dict[str, Any] | None) -> str:
+def _f1(row: dict[str, Any]) -> str:
     return _ci(row["f1"]) if row else ""
 
 
-def _reward(row: dict[str, Any] | None, preset: str) -> str:
+def _reward(row: dict[str, Any], preset: str) -> str:
     return _ci(row["reward"][preset]) if row else ""
 
 
