@@ -4,7 +4,7 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 
-.PHONY: setup demo test frameworks lint clean
+.PHONY: setup demo test browser frameworks lint clean
 
 setup: .venv/.installed
 
@@ -20,9 +20,16 @@ setup: .venv/.installed
 demo: setup
 	$(BIN)/dig-env train --out runs/demo
 
-test: setup lint
+test: setup lint browser
 	$(BIN)/python -m pytest
 	$(MAKE) frameworks
+
+# The pages are tested in Debian's Chromium. Where it cannot be installed those tests are skipped,
+# but for CI=true, where they fail.
+browser:
+	@command -v chromedriver > /dev/null || { apt-get update -qq \
+	  && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq chromium chromium-driver; } \
+	  || echo "no Chromium: as root, apt-get install chromium chromium-driver"
 
 # Trainers that want another NumPy or transformers than Blender's environment has. Each gets an
 # environment of its own that falls back on .venv, so that torch is there once.
