@@ -29,7 +29,7 @@ def play(
     port: int = 8000,
     output: Printed = Output(),
 ) -> None:
-    """Play in the browser for the reward of a policy, or look through pairs and evaluations.
+    """Play in the browser, or look through pairs and evaluations there.
 
     Args:
         path: look through this instead: a folder that dig-env render wrote, or a file that dig-env
