@@ -20,9 +20,10 @@ HEAD = """\
 
 # Every error message
 
-On the command line an error is one line, `error:` and the message, with exit status 2; in Python it is an
-exception. Each message says what was given, what is allowed and what to do. The [FAQ](faq.md) has more to say
-about the commonest. Words in angle brackets stand for what differs from case to case.
+On the command line an error is one line, `error:` and the message, with exit status 2; in Python
+it is an exception. Each message says what was given, what is allowed and what to do. The
+[FAQ](faq.md) has more to say about the commonest. Words in angle brackets stand for what differs
+from case to case.
 """
 
 
@@ -56,9 +57,7 @@ def raised(tree: ast.Module) -> Iterator[tuple[int, str, str]]:
 
     A message that a function of the same module words is followed there.
     """
-    functions = {
-        node.name: node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)
-    }
+    functions = {node.name: node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
     for node in ast.walk(tree):
         if not (isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call)):
             continue

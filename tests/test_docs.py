@@ -1,7 +1,7 @@
 """Every code block of README.md and docs/ runs, in one folder with a small dataset.
 
-A block that cannot run here is marked, ``<!-- not run: why -->`` above it, and checked as far as that
-goes: Python has no undefined names and its imports are there; a shell block is valid bash, its
+A block that cannot run here is marked, ``<!-- not run: why -->`` above it, and checked as far as
+that goes: Python has no undefined names and its imports are there; a shell block is valid bash, its
 ``dig-env`` lines are accepted by the command line, its files exist. The pages of docs/environments
 are docstrings, which doctest runs.
 """
@@ -32,7 +32,7 @@ PAGES = sorted(
     if path.parent.name != "environments" and "```" in path.read_text()
 )
 SMALL = {"width": 128, "height": 96, "quality": "draft"}
-# What a command is given after its own arguments, so that it takes a second or two. The last counts.
+# What a command is given besides, so that it takes a second or two. Of two values the last counts.
 TINY = {
     "render": "--width 128 --height 96 --quality draft",
     "eval": "--episodes 2",
@@ -41,11 +41,12 @@ TINY = {
     "bench": "--pairs 2",
 }
 TINY_COUNT = "--count 16"
+ELSEWHERE = ("openenv", "verifiers")  # packages that only environments of tests/frameworks have
 
 
 @pytest.fixture(scope="session")
 def workplace(tmp_path_factory):
-    """A folder with pairs of each stage and split, which later pages find as earlier ones left it."""
+    """A folder with pairs of each stage and split; a page finds it as the one before left it."""
     folder = tmp_path_factory.mktemp("docs")
     for split in ("train", "validation", "test"):
         render_dataset(
@@ -80,8 +81,13 @@ def run_python(example) -> None:
         return
     source = example.parsed
     for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.ImportFrom) and find_spec(node.module.split(".")[0]):
+        if not isinstance(node, ast.ImportFrom):
+            continue
+        try:
             module = importlib.import_module(node.module)
+        except ModuleNotFoundError as error:  # of another environment
+            assert find_spec(node.module) and error.name.split(".")[0] in ELSEWHERE, error
+        else:
             assert all(hasattr(module, alias.name) for alias in node.names), ast.unparse(node)
     check = [sys.executable, "-m", "ruff", "check", "--quiet", "--isolated", "--select=F821", "-"]
     found = subprocess.run(check, input=source, capture_output=True, text=True)
@@ -97,7 +103,9 @@ def run_shell(example) -> None:
             continue
         assert is_marked(example), f"{example.path}:{example.line}: only dig-env runs: {words}"
         for word in words:
-            own = re.match(r"(examples|benchmarks|docs|environments|tests)/\S+$", word.removeprefix("./"))
+            own = re.match(
+                r"(examples|benchmarks|docs|environments|tests)/\S+$", word.removeprefix("./")
+            )
             assert not own or (ROOT / word).exists(), f"{example.path}:{example.line}: {word}"
 
 
