@@ -164,11 +164,11 @@ class LearningProgress(_StageWindows):
     """Draw a stage the more often, the faster its rewards change, up or down.
 
     The absolute learning progress of a stage is how far the means of the older and of the newer
-    half of its last ``window`` rewards lie apart. Stages are drawn in proportion to it, but for a share of uniform
-    draws; where none makes progress, all draws are uniform. After Teacher-Student Curriculum
-    Learning (arXiv 1707.00183), whose teachers follow the absolute change of the score so that
-    forgotten tasks return; in proportion, and with a fifth drawn uniformly, as in ALP-GMM (arXiv
-    1910.07224).
+    half of its last ``window`` rewards lie apart. Stages are drawn in proportion to it, but for a
+    share of uniform draws; where none makes progress, all draws are uniform. After Teacher-Student
+    Curriculum Learning (arXiv 1707.00183), whose teachers follow the absolute change of the score
+    so that forgotten tasks return; in proportion, and with a fifth drawn uniformly, as in ALP-GMM
+    (arXiv 1910.07224).
 
     Args:
         stages: Names of the stages; opaque here.
