@@ -42,7 +42,11 @@ TINY = {
     "bench": "--pairs 2",
 }
 TINY_COUNT = "--count 16"
-ELSEWHERE = ("openenv", "verifiers")  # packages that only environments of tests/frameworks have
+ELSEWHERE = (
+    "fastapi",
+    "openenv",
+    "verifiers",
+)  # packages that only environments of tests/frameworks have
 
 
 @pytest.fixture(scope="session")

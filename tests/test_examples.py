@@ -7,7 +7,8 @@ import nbclient
 import nbformat
 import pytest
 
-EXAMPLES = Path(__file__).parent.parent / "examples"
+ROOT = Path(__file__).parent.parent
+EXAMPLES, DOCS = ROOT / "examples", ROOT / "docs"
 SAID = {
     "first_episode": "picture: first_episode.png",
     "custom_policy": "PixelDiffPolicy",
@@ -49,12 +50,12 @@ def test_every_example_is_short_run_and_in_the_table():
 
 
 def test_the_notebook_gives_the_outputs_that_it_shows(tmp_path):
-    shown = nbformat.read(EXAMPLES / "first_steps.ipynb", as_version=4)
+    shown = nbformat.read(DOCS / "first_steps.ipynb", as_version=4)
     run = nbclient.execute(nbformat.from_dict(shown), cwd=tmp_path, kernel_name="python3")
     assert texts(shown) and texts(run) == texts(shown), (
-        "run: jupyter execute --inplace examples/first_steps.ipynb"
+        "run: jupyter execute --inplace docs/first_steps.ipynb"
     )
-    assert (EXAMPLES / "first_steps.ipynb").stat().st_size < 400_000
+    assert (DOCS / "first_steps.ipynb").stat().st_size < 400_000
 
 
 def texts(notebook) -> list[str]:
