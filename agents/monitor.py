@@ -202,7 +202,8 @@ class Monitor(TrainerCallback):
         for pair_seed, text, reward in first_rollouts[:count]:
             pair = self._stream.latest[pair_seed]
             boxes = parse_boxes(text).boxes
+            shown_a, shown_b = pair.boxes_shown
             yield (
-                draw_pair(pair.image_a, pair.image_b, pair.boxes_unit, boxes),
+                draw_pair(pair.image_a, pair.image_b, shown_a, boxes, shown_b),
                 f"seed {pair_seed}, reward {reward:.2f}: {text}",
             )

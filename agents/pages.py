@@ -27,7 +27,8 @@ def render_page(template: str, **values: Any) -> bytes:
 def draw_episode(episode: Episode) -> np.ndarray:
     """A pair's images side by side, true boxes green and answered ones red; (H, W, 3) uint8."""
     pair = episode.pair
-    return draw_pair(pair.image_a, pair.image_b, pair.boxes_unit, episode.score.answer.boxes)
+    shown_a, shown_b = pair.boxes_shown
+    return draw_pair(pair.image_a, pair.image_b, shown_a, episode.score.answer.boxes, shown_b)
 
 
 def draw_episodes(episodes: Sequence[Episode]) -> np.ndarray:

@@ -20,18 +20,25 @@ def draw_pair(
     image_b: np.ndarray,
     true_boxes: ArrayLike = (),
     answered_boxes: ArrayLike = (),
+    true_boxes_b: ArrayLike | None = None,
 ) -> np.ndarray:
     """Draw a pair with its boxes: true ones green, answered ones red.
 
     Args:
         image_a, image_b: (H, W, 3) uint8.
         true_boxes, answered_boxes: (N, 4) xyxy in the unit frame; none by default.
+        true_boxes_b: those of image B, where the camera moved between the images.
 
     Returns:
         (H', W', 3) uint8: the images side by side, enlarged if they are small.
     """
     factor = max(1, -(-MIN_HEIGHT_PX // image_a.shape[0]))
-    panels = [_panel(image, factor, true_boxes, answered_boxes) for image in (image_a, image_b)]
+    panels = [
+        _panel(image_a, factor, true_boxes, answered_boxes),
+        _panel(
+            image_b, factor, true_boxes if true_boxes_b is None else true_boxes_b, answered_boxes
+        ),
+    ]
     gutter = np.full((panels[0].shape[0], GUTTER_PX, 3), 255, dtype=np.uint8)
     return np.concatenate([panels[0], gutter, panels[1]], axis=1)
 

@@ -341,11 +341,11 @@ class DiGEnv(gym.Env[dict[str, Any], str], EzPickle):
 
     def _frame(self) -> np.ndarray:
         """What ``render`` shows."""
+        pair = self.pair
         if self._answered_boxes is None:
-            return draw_pair(self.pair.image_a, self.pair.image_b)
-        return draw_pair(
-            self.pair.image_a, self.pair.image_b, self.pair.boxes_unit, self._answered_boxes
-        )
+            return draw_pair(pair.image_a, pair.image_b)
+        shown_a, shown_b = pair.boxes_shown
+        return draw_pair(pair.image_a, pair.image_b, shown_a, self._answered_boxes, shown_b)
 
     def _show(self, frame: np.ndarray) -> None:
         import pygame  # here, since only people who watch need a window library

@@ -78,12 +78,11 @@ def label_again(pair: Pair, image_b: np.ndarray, ids_b: np.ndarray) -> tuple[Pai
     problem = _hidden(pair.plan, pair.ids_a, ids_b)
     if problem:
         return None, problem
-    moved = pair.plan.camera_b != pair.plan.camera
     differences = []
     for diff in pair.differences:
         mask_b = ids_b == diff.object_id
         box_b = mask_bounds(mask_b)
-        box = diff.box_a or box_b if moved else diff.box
+        box = diff.box_a or box_b if pair.camera_moved else diff.box
         assert box is not None, "its pixels have been counted"
         differences.append(
             dataclasses.replace(diff, box=box, box_b=box_b, visible_b=int(mask_b.sum()))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -87,8 +88,29 @@ class Pair:
     ids_b: np.ndarray
 
     @property
+    def camera_moved(self) -> bool:
+        """Whether the two images were taken from different places, so that boxes differ, too."""
+        return self.plan.nuisance is not None and self.plan.camera_b != self.plan.camera
+
+    @property
     def boxes_unit(self) -> np.ndarray:
         """The differences' boxes as (K, 4) float64 xyxy, each axis from 0 to 1."""
+        return self._unit([diff.box for diff in self.differences])
+
+    @property
+    def boxes_shown(self) -> tuple[np.ndarray, np.ndarray]:
+        """Boxes to draw on image A and on image B: ``boxes_unit``, unless the camera moved.
+
+        If it did, those of the changed objects that the image has.
+        """
+        if not self.camera_moved:
+            return self.boxes_unit, self.boxes_unit
+        return (
+            self._unit([diff.box_a for diff in self.differences if diff.box_a]),
+            self._unit([diff.box_b for diff in self.differences if diff.box_b]),
+        )
+
+    def _unit(self, boxes: Sequence[Box]) -> np.ndarray:
         height, width = self.ids_a.shape
-        boxes = np.array([diff.box for diff in self.differences], dtype=np.float64)
-        return boxes.reshape(-1, 4) / (width, height, width, height)
+        corners = np.array(boxes, dtype=np.float64).reshape(-1, 4)
+        return corners / (width, height, width, height)

@@ -14,6 +14,7 @@ from agents import PixelDiffPolicy
 from agents.breakdown import metrics_by_count, recall_by_axis
 from agents.evaluation import play
 from dig_env import REWARDS, Curriculum, CurriculumWrapper, score
+from dig_env.drawing import GUTTER_PX, TRUE_COLOR
 from dig_env.redteam import red_team
 from scenes import (
     COLORS,
@@ -195,6 +196,23 @@ def test_changed_objects_of_the_cluttered_stage_are_hidden_in_part(rendered):
         for diff in pair.differences
     ]
     assert hidden and min(hidden) >= 0.05 and max(hidden) <= 0.6
+
+
+def test_where_the_camera_moved_each_image_is_drawn_with_the_boxes_of_its_own_objects():
+    stage = {"differences": (2, 2), "camera_shift": 0.3}
+    env = gym.make("DiG-v0", stage=stage, render_mode="rgb_array", **SMALL_ENV)
+    env.reset(options={"pair_seed": 4})
+    env.step("[]")
+    pair, frame = env.unwrapped.pair, env.render()
+    env.close()
+    halves = np.split(np.delete(frame, np.s_[384 : 384 + GUTTER_PX], axis=1), 2, axis=1)
+    assert pair.camera_moved
+    for half, name in zip(halves, ("box_a", "box_b"), strict=True):
+        rows, columns = np.nonzero((half == TRUE_COLOR).all(-1))
+        boxes = [box for diff in pair.differences if (box := getattr(diff, name))]
+        around = np.array(boxes) * 4
+        assert (columns.min(), rows.min()) == tuple(around[:, :2].min(0))
+        assert (columns.max() + 1, rows.max() + 1) == tuple(around[:, 2:].max(0))
 
 
 def test_nothing_differs_where_k_is_0(renderer):

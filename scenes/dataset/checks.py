@@ -77,8 +77,7 @@ def _boxes(row: _Row) -> Iterator[Findings]:
     for diff in pair.differences:
         mask_a, mask_b = pair.ids_a == diff.object_id, pair.ids_b == diff.object_id
         # A camera that moved makes two truths, of which image A's is scored if there is one.
-        moved = pair.plan.nuisance is not None and pair.plan.camera_b != pair.plan.camera
-        scored = mask_a if moved and mask_a.any() else mask_a | mask_b
+        scored = mask_a if pair.camera_moved and mask_a.any() else mask_a | mask_b
         for name, mask in (("box", scored), ("box_a", mask_a), ("box_b", mask_b)):
             stored, true = getattr(diff, name), mask_bounds(mask)
             if stored != true:
