@@ -42,11 +42,7 @@ TINY = {
     "bench": "--pairs 2",
 }
 TINY_COUNT = "--count 16"
-ELSEWHERE = (
-    "fastapi",
-    "openenv",
-    "verifiers",
-)  # packages that only environments of tests/frameworks have
+ELSEWHERE = {"fastapi", "openenv", "verifiers"}  # in environments of tests/frameworks alone
 
 
 @pytest.fixture(scope="session")
