@@ -20,10 +20,9 @@ HEAD = """\
 
 # Every error message
 
-On the command line an error is one line, `error:` and the message, with exit status 2; in Python
-it is an exception. Each message says what was given, what is allowed and what to do. The
-[FAQ](faq.md) has more to say about the commonest. Words in angle brackets stand for what differs
-from case to case.
+On the command line an error is one line, `error:` and the message; in Python it is an exception.
+Each message says what was given, what is allowed and what to do. The [FAQ](faq.md) has more to say
+about the commonest. Words in angle brackets stand for what differs from case to case.
 """
 
 
@@ -44,11 +43,15 @@ def _name(value: ast.expr) -> str:
     if isinstance(value, ast.Name):
         return value.id
     if isinstance(value, ast.Attribute):
-        return value.attr
+        return _name(value.value) if value.attr == "__name__" else value.attr
     if isinstance(value, ast.Call) and value.args:
         return _name(value.args[0])
     if isinstance(value, ast.Subscript):
         return _name(value.value)
+    if isinstance(value, ast.BoolOp):
+        return _name(value.values[0])
+    if isinstance(value, ast.GeneratorExp):
+        return _name(value.generators[0].iter)
     return "..."
 
 
