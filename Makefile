@@ -1,10 +1,11 @@
 # make demo: set up, then train the embedded policy with GRPO on freshly rendered pairs.
+# make docs: set up, then build docs/ into build/docs, a site that needs no network.
 # make test: set up, then run the tests, those with other trainers' packages included.
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 
-.PHONY: setup demo test frameworks lint clean
+.PHONY: setup demo docs test browser frameworks lint clean
 
 setup: .venv/.installed
 
@@ -20,9 +21,24 @@ setup: .venv/.installed
 demo: setup
 	$(BIN)/dig-env train --out runs/demo
 
-test: setup lint
+docs: .venv/.docs
+	$(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going docs build/docs
+	@echo build/docs/index.html
+
+.venv/.docs: .venv/.installed
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[docs]"
+	touch $@
+
+test: setup lint browser
 	$(BIN)/python -m pytest
 	$(MAKE) frameworks
+
+# The pages are tested in Debian's Chromium. Where it cannot be installed those tests are skipped,
+# but for CI=true, where they fail.
+browser:
+	@command -v chromedriver > /dev/null || { apt-get update -qq \
+	  && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq chromium chromium-driver; } \
+	  || echo "no Chromium: as root, apt-get install chromium chromium-driver"
 
 # Trainers that want another NumPy or transformers than Blender's environment has. Each gets an
 # environment of its own that falls back on .venv, so that torch is there once.
@@ -45,4 +61,4 @@ lint: setup
 	$(BIN)/ruff format --check .
 
 clean:
-	rm -rf .venv $(FRAMEWORKS) runs
+	rm -rf .venv $(FRAMEWORKS) build runs

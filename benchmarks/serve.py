@@ -73,13 +73,13 @@ def main(
 
 def _loaded(pairs: Path, options: dict[str, Any], clients: int, episodes: int) -> dict[str, Any]:
     """One case, with a server of its own."""
-    command = [sys.executable, "-uc", SERVE, "serve", "--port=0", "--device=cpu"]
+    command = [sys.executable, "-uc", SERVE, "serve", "--port=0", "--json", "--device=cpu"]
     command += ["--dataset", str(pairs), "--requests-per-s=100000"]
     os.environ[TOKEN_VARIABLE] = "of the benchmark"
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
         try:
             assert server.stdout is not None
-            url = server.stdout.readline().split(" at ")[1].strip()
+            url = json.loads(server.stdout.readline())["url"]
             return _measured(url, options, clients, episodes, server.pid)
         finally:
             server.send_signal(signal.SIGINT)

@@ -195,7 +195,8 @@ class DiGRemoteEnv(gym.Env[dict[str, Any], str], EzPickle):
             if response.is_success:
                 return told
             if told["error"] != "TooManyRequests":
-                raise _ERRORS.get(told["error"], RemoteError)(told["message"])
+                error_here = _ERRORS.get(told["error"], RemoteError)
+                raise error_here(told["message"])
             sleep(float(response.headers["Retry-After"]))
 
 

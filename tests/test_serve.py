@@ -249,7 +249,7 @@ def test_a_client_that_is_too_fast_is_told_when_to_come_again_and_does(folder, c
 
     monkeypatch.setattr("dig_env.remote.sleep", wait)
     with serving(make_app(sessions, TOKEN)) as address:
-        env = remote(address, dataset="pairs")
+        env = remote(address, dataset="pairs", render_mode="rgb_array")
         assert len(play(env, ["[]"] * 3)) == 12
     assert waits == [1.0], "of eight requests, four at once, and four a second later"
 
