@@ -36,4 +36,6 @@ def cut_pages(app, what, name, obj, options, lines):
 
 def setup(app):
     app.connect("autodoc-process-docstring", cut_pages)
+
+
 html_show_copyright = False
