@@ -55,7 +55,7 @@ class AlignExperiment(Road):
     """
 
     seeds: tuple[int, ...] = (0, 1, 2)
-    episodes: int = 300
+    episodes: int = align_road.EPISODES
     processes: int = 2
     out: Path = Path("docs/results/align_experiments.json")
 
