@@ -20,7 +20,7 @@ from agents.cli_export import export
 from agents.cli_external import eval_external
 from agents.cli_render import render
 from agents.settings import GRPORun
-from dig_env import resolve_reward
+from dig_env import __version__, resolve_reward
 from scenes import DifficultyError, RenderError
 
 app = tyro.extras.SubcommandApp()
@@ -105,6 +105,9 @@ def train(run: tyro.conf.OmitArgPrefixes[GRPORun], reward: str = "full") -> None
 def main() -> None:
     """Run the command line; an error that has a remedy is shown without a traceback."""
     warnings.filterwarnings("ignore", category=FutureWarning)
+    if sys.argv[1:] == ["--version"]:
+        print(f"dig-env {__version__}")
+        return
     try:
         app.cli(prog="dig-env", description=__doc__)
     except (DifficultyError, RenderError, ValueError, OSError) as error:
