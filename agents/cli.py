@@ -62,7 +62,8 @@ def train(run: tyro.conf.OmitArgPrefixes[GRPORun], reward: str = "full") -> None
     """
     from transformers.utils.logging import disable_progress_bar
 
-    from agents.grpo import Step, train_grpo
+    from agents.grpo import train_grpo
+    from agents.monitor import Step
     from agents.report import step_line, write_report
 
     disable_progress_bar()  # loading and saving take a second; the run has a bar of its own

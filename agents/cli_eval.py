@@ -93,10 +93,10 @@ def eval(
             raise FileNotFoundError(f"there is no folder {path.absolute().parent}: make it first")
     from agents.evaluation import evaluate, evaluate_stored
 
-    if episodes is None and dataset is None:
-        episodes = FRESH_EPISODES
+    fresh = FRESH_EPISODES if episodes is None else episodes
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
-        task = progress.add_task(f"{policy} on {stage}", total=episodes)
+        total = fresh if dataset is None else episodes
+        task = progress.add_task(f"{policy} on {stage}", total=total)
         common: dict[str, Any] = {
             "stage": stage,
             "seed": seed,
@@ -112,7 +112,7 @@ def eval(
         else:
             report = evaluate(
                 player,
-                episodes=episodes,
+                episodes=fresh,
                 settings=RenderSettings(width, height, quality),
                 workers=workers,
                 **common,

@@ -36,7 +36,8 @@ from peft import LoraConfig
 from transformers import PrinterCallback, ProgressCallback
 from trl import GRPOConfig, GRPOTrainer
 
-from agents.evaluation import Episode, mean_metrics, pair_seeds, play
+from agents.episodes import Episode, mean_metrics
+from agents.evaluation import pair_seeds, play
 from agents.mllm import EMBEDDED, MLLMPolicy
 from agents.monitor import PROGRESS, Monitor, Step
 from agents.rollouts import GroupReward, PairStream

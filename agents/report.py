@@ -15,8 +15,9 @@ import matplotlib.figure
 import numpy as np
 
 from agents.episodes import METRICS, Episode
-from agents.grpo import GRPOResult, Step
+from agents.grpo import GRPOResult
 from agents.images import png_url
+from agents.monitor import Step
 from agents.pages import draw_episodes, render_page
 from dig_env.drawing import png
 from scenes import available_cores

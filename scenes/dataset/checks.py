@@ -117,8 +117,8 @@ def _labels(row: _Row) -> Iterator[Findings]:
                 f"{len(measured.differences)} differences are measured, and "
                 f"{len(stored.differences)} are stored"
             )
-        both = [*zip(measured.differences, stored.differences, strict=False)]
-        both.append((measured.certificate, stored.certificate))
+        both: list[tuple[Any, Any]] = [(measured.certificate, stored.certificate)]
+        both += zip(measured.differences, stored.differences, strict=False)
         for new, old in both:
             messages += _unequal_fields(new, old)
     yield "labels", 1, messages
