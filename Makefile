@@ -4,7 +4,7 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 
-.PHONY: setup demo test frameworks lint clean
+.PHONY: setup demo test frameworks test-frameworks test-openenv test-lmms lint clean
 
 setup: .venv/.installed
 
@@ -20,9 +20,11 @@ setup: .venv/.installed
 demo: setup
 	$(BIN)/dig-env train --out runs/demo
 
+# Two processes, since most tests use one core. Worksteal keeps a file's tests together, whose
+# fixtures are costly, until one process runs out of work.
 test: setup lint
-	$(BIN)/python -m pytest
-	$(MAKE) frameworks
+	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal
+	$(MAKE) --jobs 2 --output-sync frameworks
 
 # Trainers that want another NumPy or transformers than Blender's environment has. Each gets an
 # environment of its own that falls back on .venv, so that torch is there once.
@@ -35,14 +37,18 @@ $(FRAMEWORKS:=/.installed): .venv-%/.installed: constraints-%.txt .venv/.install
 	.venv-$*/bin/python -m pip install --quiet --no-deps --requirement constraints-$*.txt
 	touch $@
 
-frameworks: $(FRAMEWORKS:=/.installed)
-	.venv-frameworks/bin/python -m pytest tests/frameworks
-	.venv-openenv/bin/python -m pytest tests/frameworks/test_openenv.py
-	.venv-lmms/bin/python -m pytest tests/frameworks/test_lmms_eval.py
+frameworks: test-frameworks test-openenv test-lmms
+
+test-frameworks: TESTS := tests/frameworks
+test-openenv: TESTS := tests/frameworks/test_openenv.py
+test-lmms: TESTS := tests/frameworks/test_lmms_eval.py
+test-frameworks test-openenv test-lmms: test-%: .venv-%/.installed
+	.venv-$*/bin/python -m pytest $(TESTS)
 
 lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 
 clean:
 	rm -rf .venv $(FRAMEWORKS) runs
