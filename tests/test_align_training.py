@@ -181,6 +181,30 @@ def test_a_stage_trains_its_parts_and_freezes_the_others(data, assembled, tmp_pa
     assert moved == set(STAGES["source"][stage].train)
 
 
+def test_a_small_model_can_begin_from_nothing_and_learns_with_muon(data, tmp_path):
+    """The same seed begins alike; Muon's part is the decoder's matrices, and both parts move."""
+    fields = {"model": "new", "questions": 8, "trl": {"logging_steps": 1}}
+    with pytest.raises(ValueError, match="optimizer='sgd': give one of adamw, muon"):
+        run(data, tmp_path / "sgd", optimizer="sgd")
+    trained = {
+        name: MLLMPolicy.from_pretrained(
+            train_align(run(data, tmp_path / name, optimizer=name, **fields)).checkpoint,
+            device="cpu",
+            dtype="float32",
+        ).model
+        for name in ("adamw", "muon")
+    }
+    began = train_align(run(data, tmp_path / "none", learning_rate=1e-12, **fields)).checkpoint
+    began = MLLMPolicy.from_pretrained(began, device="cpu", dtype="float32").model
+    layer = "model.language_model.layers.0.mlp.up_proj.weight"
+    for name, moved in trained.items():
+        step = moved.get_parameter(layer) - began.get_parameter(layer)
+        singular = torch.linalg.svdvals(step)
+        # Every direction of Muon's step is about as long; few of AdamW's matter.
+        assert (singular.median() > 0.5 * singular.max()) == (name == "muon")
+        assert not torch.equal(moved.lm_head.weight, began.lm_head.weight)
+
+
 def test_the_sources_numbers():
     """TinyGroundingGPT, arXiv 2411.09691: learning rates, batches and epochs of its stages."""
     told = {

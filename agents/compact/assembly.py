@@ -74,6 +74,8 @@ def build_model(
     height, width = config.image_size
     model = CompactForConditionalGeneration(config)
     write_numbers_smoothly(model, tokenizer.convert_tokens_to_ids("0"))
+    if config.grid_positions:
+        write_positions_smoothly(model)
     images = CompactImageProcessor(size={"height": height, "width": width})
     return model, _processor(config, images, tokenizer, CHAT_TEMPLATE)
 
@@ -160,15 +162,39 @@ def write_numbers_smoothly(model: CompactForConditionalGeneration, first_number_
         model: a newly initialised model, changed in place.
         first_number_id: the token of 0; the others follow it in order.
     """
-    width = model.config.text_config.hidden_size
-    unit = torch.linspace(0, 1, 1001)[:, None]
-    frequencies = math.pi * torch.logspace(0, math.log10(40), width // 2)[None]
-    features = torch.cat([torch.sin(unit * frequencies), torch.cos(unit * frequencies)], dim=1)
+    features = _waves(torch.linspace(0, 1, 1001), model.config.text_config.hidden_size)
     rows = slice(first_number_id, first_number_id + 1001)
     for weight in (model.get_input_embeddings().weight, model.get_output_embeddings().weight):
         spread = weight.detach().std()
         with torch.no_grad():
             weight[rows] = features / features.std() * spread
+
+
+def write_positions_smoothly(model: CompactForConditionalGeneration) -> None:
+    """Start the embedding of each place of the grid as waves, like ``write_numbers_smoothly``.
+
+    Half of each is of x and half of y, of the middle of the cell. They begin as strong as what is
+    seen there: half of a normalised embedding's unit spread.
+
+    Args:
+        model: a newly initialised model, changed in place.
+    """
+    (rows, columns), width = model.config.grid, model.config.text_config.hidden_size
+    x, y = ((torch.arange(cells) + 0.5) / cells for cells in (columns, rows))
+    of_x, of_y = (
+        _waves(x, width // 2).repeat(rows, 1),
+        _waves(y, width // 2).repeat_interleave(columns, 0),
+    )
+    features = torch.cat([of_x, of_y], dim=1)
+    with torch.no_grad():
+        model.model.positions.weight.copy_(features / features.std() / 2)
+
+
+def _waves(unit: torch.Tensor, width: int) -> torch.Tensor:
+    """(N, width) sines and cosines of N numbers from 0 to 1."""
+    frequencies = math.pi * torch.logspace(0, math.log10(40), width // 2)
+    angles = unit[:, None] * frequencies
+    return torch.cat([torch.sin(angles), torch.cos(angles)], dim=1)
 
 
 def _vision_model(name: str | Path, dtype: torch.dtype) -> PreTrainedModel:
