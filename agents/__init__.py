@@ -17,7 +17,7 @@ _HOMES = {
     "AlignOracle": "agents.align.policies",
     "ApiPolicy": "agents.api_policy",
     "Episode": "agents.evaluation",
-    "GRPOResult": "agents.grpo",
+    "GRPOResult": "agents.monitor",
     "GRPORun": "agents.settings",
     "MLLMPolicy": "agents.mllm",
     "OraclePolicy": "agents.policies",

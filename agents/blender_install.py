@@ -10,8 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from rich.console import Console
-
+from agents.cli_output import Output, Printed
 from agents.doctor import check_rendering
 from scenes import BlenderNotFoundError
 from scenes.interpreter import VARIABLE, blender_program, installed_python
@@ -20,31 +19,30 @@ PYTHON = "3.11"
 """The one version that Blender 4.5 as a module is built for."""
 PACKAGES = ("bpy==4.5.*", "numpy<2")
 
-console = Console(highlight=False)
 
+def install_blender(output: Printed = Output()) -> None:
+    """Make a Python with Blender for the render workers, in the user's cache folder.
 
-def install_blender() -> None:
-    """Give the render workers a Python with Blender of their own, in the user's cache folder."""
+    Args:
+        output: what is printed.
+    """
     python = installed_python()
     folder = python.parent.parent
     if python.exists():
-        console.print(f"there already; delete it to make it anew: {folder}", soft_wrap=True)
+        output.note(f"there already; delete it to make it anew: {folder}")
     else:
-        console.print("downloading about 0.4 GB, which takes some minutes ...")
+        output.note("downloading about 0.4 GB, which takes some minutes ...")
         make_interpreter(python)
-        size_gb = sum(file.lstat().st_size for file in folder.rglob("*")) / 1e9
-        console.print(f"made, {size_gb:.1f} GB: {folder}", soft_wrap=True)
     first = blender_program()
     os.environ[VARIABLE] = str(python)
     finding = check_rendering()
-    console.print(finding.detail, markup=False, soft_wrap=True)
     if not finding.ok:
-        sys.exit(1)
+        raise BlenderNotFoundError(f"{folder}: {finding.detail}")
+    output.say(finding.detail)
     if first != str(python):
-        console.print(
-            f"the workers go on to run in {first}; for this one, set {VARIABLE}={python}",
-            soft_wrap=True,
-        )
+        output.note(f"the workers go on to run in {first}; for this one, set {VARIABLE}={python}")
+    size_gb = sum(file.lstat().st_size for file in folder.rglob("*")) / 1e9
+    output.result({"gigabytes": round(size_gb, 1), "used": first == str(python)}, blender=folder)
 
 
 def make_interpreter(python: Path) -> None:
@@ -64,7 +62,7 @@ def make_interpreter(python: Path) -> None:
             return
         shutil.rmtree(unfinished, ignore_errors=True)
         for command in _commands(unfinished):
-            if subprocess.run(command, pass_fds=[lock.fileno()]).returncode != 0:
+            if subprocess.run(command, pass_fds=[lock.fileno()], stdout=2).returncode != 0:
                 raise BlenderNotFoundError(
                     f"'{shlex.join(command)}' failed; see above why, then run "
                     f"'dig-env install-blender' again, or set {VARIABLE} to a Blender of your own"

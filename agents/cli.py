@@ -1,121 +1,123 @@
-"""The ``dig-env`` command: thin sub-commands that say where their results lie."""
+"""The ``dig-env`` command: its sub-commands by group, its help and its exit codes."""
 
 from __future__ import annotations
 
-import dataclasses
-import os
+import inspect
+import re
 import sys
 import warnings
+from collections.abc import Callable
+from typing import Any
 
 import tyro
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-from rich.table import Table
 
+from agents.align.stages import AlignRun
 from agents.blender_install import install_blender
-from agents.cli_align import align, eval_align
+from agents.cli_align import TaskData, align, eval_align
 from agents.cli_bench import bench
-from agents.cli_eval import eval
+from agents.cli_common import Answers, HeldOut
+from agents.cli_completion import completion
+from agents.cli_doctor import doctor
+from agents.cli_eval import Endpoint, eval
 from agents.cli_export import export
 from agents.cli_external import eval_external
+from agents.cli_output import Output, fail, this_command
 from agents.cli_render import render
+from agents.cli_train import train
 from agents.settings import GRPORun
-from dig_env import __version__, resolve_reward
-from scenes import DifficultyError, RenderError
+from dig_env import __version__
+from scenes import RenderError
 
-app = tyro.extras.SubcommandApp()
-console = Console(highlight=False)
+GROUPS: dict[str, tuple[Callable[..., None], ...]] = {
+    "Set up": (doctor, install_blender, completion),
+    "Make pairs": (render, export),
+    "Train": (train, align),
+    "Measure": (eval, eval_align, eval_external, bench),
+}
+"""Every sub-command; its name is the function's, its help the function's docstring."""
 
+GOES_ON = ("render", "train", "align")
+"""Those that go on where they were stopped when they are called again."""
 
-@app.command
-def doctor() -> None:
-    """Check Python, libraries, Blender, disk and compute, and say what to do."""
-    from agents.doctor import diagnose
+EXAMPLES = """\
+  dig-env doctor                                          is this machine ready?
+  dig-env render --preset paper --out pairs               1,600 pairs of each stage
+  dig-env train --out runs/mine --minutes 5               GRPO on fresh pairs
+  dig-env eval --policy runs/mine/checkpoint --stage dual what did it learn?
+"""
 
-    sound = True
-    for finding in diagnose():
-        console.print(f"{'[green]ok  ' if finding.ok else '[red]FAIL'}[/] {finding.name}:", end=" ")
-        console.print(finding.detail, markup=False)
-        if not finding.ok:
-            sound = False
-            console.print(f"     {finding.remedy}", markup=False)
-    sys.exit(0 if sound else 1)
+OK, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
+"""Exit codes: all went well; the job failed or found a fault; bad input; stopped with Ctrl-C."""
 
-
-app.command(install_blender)
-app.command(render)
-app.command(export)
-app.command(bench)
-app.command(eval)
-app.command(eval_external)
-app.command(align)
-app.command(eval_align)
+# What a person can mend in the command line. Other errors of the system, such as a full disk, and
+# of Blender are failures of the job.
+BAD_INPUT = (ValueError, FileNotFoundError, FileExistsError, NotADirectoryError, PermissionError)
 
 
-@app.command
-def train(run: tyro.conf.OmitArgPrefixes[GRPORun], reward: str = "full") -> None:
-    """Train a policy with GRPO under the curriculum. The same command goes on with a stopped run.
+def make_app() -> tyro.extras.SubcommandApp:
+    """All sub-commands as one program."""
+    app = tyro.extras.SubcommandApp()
+    for commands in GROUPS.values():
+        for command in commands:
+            _unwrap(command)
+            app.command(command)
+    for settings in (AlignRun, Answers, Endpoint, GRPORun, HeldOut, Output, TaskData):
+        _unwrap(settings)
+    return app
 
-    Args:
-        run: its settings.
-        reward: name of the reward to learn from: full, paper, dense, strict, format, iou or f1.
-    """
-    from transformers.utils.logging import disable_progress_bar
 
-    from agents.grpo import train_grpo
-    from agents.monitor import Step
-    from agents.report import step_line, write_report
+def overview() -> str:
+    """What ``dig-env --help`` prints."""
+    lines = ["usage: dig-env COMMAND [OPTIONS]", "", "Spot the difference as an RL environment."]
+    for group, commands in GROUPS.items():
+        lines += ["", f"{group}:"]
+        lines += [f"  {command_name(command):16} {summary(command)}" for command in commands]
+    lines += ["", "Examples:", EXAMPLES]
+    lines += [
+        "'dig-env COMMAND --help' tells a command's options. All take --quiet (no progress) and",
+        "--json (the result as one line of JSON on stdout, all else on stderr).",
+        "Exit codes: 0 done, 1 failed or found a fault, 2 bad input, 130 stopped with Ctrl-C.",
+    ]
+    return "\n".join(lines)
 
-    disable_progress_bar()  # loading and saving take a second; the run has a bar of its own
-    run = dataclasses.replace(run, reward=resolve_reward(reward))
-    console.quiet = os.environ.get("RANK", "0") != "0"  # the first of several processes reports
-    console.print(f"seed {run.seed}, {run.model} policy, {run.width}x{run.height} {run.quality}")
-    console.print("rendering the held-out pairs and evaluating the starting policy ...")
-    columns = (BarColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
-    with Progress(*columns, console=console) as progress:
-        task = progress.add_task("", total=1.0, visible=False)
 
-        def on_step(step: Step) -> None:
-            share = max(step.step / run.steps, step.elapsed_s / (60 * (run.minutes or 1e9)))
-            line = f"step {step.step}  {step_line(step)}"
-            progress.update(task, completed=share, description=line, visible=True)
-            if step.step % 20 == 0 and not console.is_terminal:
-                console.print(line)
+def command_name(command: Callable[..., None]) -> str:
+    """As it is typed."""
+    return command.__name__.replace("_", "-")
 
-        result = train_grpo(run, on_step)
-    if result is None:
-        return
-    if not run.eval_pairs:
-        console.print(f"checkpoint: {result.checkpoint}")
-        return
-    paths = write_report(result)
-    table = Table("held-out", "", "F1", "reward", f"F1 at T={run.temperature}", "reward")
-    for stage in run.stages:
-        for when in ("before", "after"):
-            means = result.metrics(when, stage)
-            names = ("f1", "reward", "sampled_f1", "sampled_reward")
-            table.add_row(stage, when, *(f"{means[name]:.3f}" for name in names))
-    console.print(table)
-    for count, left, entered in result.promotions:
-        console.print(f"after {count} pairs the curriculum went from {left} to {entered}")
-    console.print(f"checkpoint: {result.checkpoint}")
-    for name in ("report", "pairs", "curves"):
-        console.print(f"{name}: {paths[name]}")
+
+def summary(command: Callable[..., None]) -> str:
+    """The first sentence of a sub-command's help."""
+    first = (inspect.getdoc(command) or "").partition("\n")[0]
+    return first.split(". ")[0].removesuffix(".")
 
 
 def main() -> None:
     """Run the command line; an error that has a remedy is shown without a traceback."""
-    warnings.filterwarnings("ignore", category=FutureWarning)
-    if sys.argv[1:] == ["--version"]:
+    arguments = sys.argv[1:]
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(overview())
+        sys.exit(OK if arguments else USAGE)
+    if arguments == ["--version"]:
         print(f"dig-env {__version__}")
         return
+    warnings.filterwarnings("ignore", category=FutureWarning)
     try:
-        app.cli(prog="dig-env", description=__doc__)
-    except (DifficultyError, RenderError, ValueError, OSError) as error:
-        console.print(f"[red]error:[/] {error}", soft_wrap=True)
-        sys.exit(2)
+        make_app().cli(prog="dig-env")
+    except BAD_INPUT as error:
+        fail(str(error))
+        sys.exit(USAGE)
+    except (RenderError, OSError) as error:
+        fail(str(error))
+        sys.exit(FAILED)
     except KeyboardInterrupt:
-        sys.exit(130)
+        fail(f"stopped; go on with: {this_command()}" if arguments[0] in GOES_ON else "stopped")
+        sys.exit(INTERRUPTED)
+
+
+def _unwrap(described: Callable[..., Any]) -> None:
+    """Join the continued lines of its arguments: tyro's help would break where the source does."""
+    described.__doc__ = re.sub(r"\n {8,}", " ", inspect.cleandoc(described.__doc__ or ""))
 
 
 if __name__ == "__main__":

@@ -3,24 +3,19 @@
 from __future__ import annotations
 
 import json
-import platform
-import shlex
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import tyro
-from rich.console import Console
-from rich.table import Table
 
 from agents.align.stages import AlignRun
-from agents.cli_progress import progress_of
+from agents.cli_common import Answers, AnswersArgs, HeldOut, HeldOutArgs, result_file
+from agents.cli_output import Output, Printed, this_command
+from agents.table import Table
 from dig_env.align import AlignSettings
-from scenes import RenderSettings, available_cores
+from scenes import RenderSettings
 from scenes.files import write_whole
-
-console = Console(highlight=False)
 
 
 @dataclass(frozen=True)
@@ -51,6 +46,7 @@ def write_tasks(
     render: RenderSettings,
     workers: int | None,
     options: TaskData,
+    output: Output,
 ) -> None:
     """Write ``count`` questions of one or more tasks; see ``agents.cli_render.render``."""
     from agents.align.data import AlignData, write_align_data
@@ -67,54 +63,48 @@ def write_tasks(
         dataset=None if options.dataset is None else str(options.dataset),
         per_pair=options.per_pair,
     )
-    try:
-        with progress_of("questions", every=data.rows_per_file) as on_example:
-            manifest = write_align_data(out, count, data, split, workers, on_example)
-    except KeyboardInterrupt:
-        command = shlex.join(["dig-env", *sys.argv[1:]])
-        console.print(f"stopped; go on with: {command}", markup=False, soft_wrap=True)
-        sys.exit(130)
-    table = Table("task", split)
-    for name in data.tasks:
-        files = manifest["splits"][split]["files"]
-        table.add_row(name, str(sum(file["counts"][name] for file in files)))
-    console.print(table)
-    console.print(f"questions: {out}", soft_wrap=True)
+    with output.progress("questions", every=data.rows_per_file) as on_example:
+        manifest = write_align_data(out, count, data, split, workers, on_example)
+    files = manifest["splits"][split]["files"]
+    counts = {name: sum(file["counts"][name] for file in files) for name in data.tasks}
+    output.table(Table(("task", split), [(name, str(n)) for name, n in counts.items()]))
+    output.result({"split": split, "counts": counts}, questions=out)
 
 
-def align(run: tyro.conf.OmitArgPrefixes[AlignRun]) -> None:
-    """Train a compact model on instruction data: stage 1a, 1b, 2 or 3 of the alignment road.
+def align(run: tyro.conf.OmitArgPrefixes[AlignRun], output: Printed = Output()) -> None:
+    """Train a compact model on instruction data, in stages. The same command goes on with a run.
 
-    The same command goes on with a stopped run.
+    Args:
+        run: its settings.
+        output: what is printed.
     """
     from transformers.utils.logging import disable_progress_bar
 
     from agents.align.training import train_align
 
     disable_progress_bar()  # loading and saving take a second; the run has a bar of its own
-    with progress_of("steps", every=100) as tell:
-        result = train_align(run, lambda step, steps, loss: tell(step, steps))
+    with output.progress("steps", every=100) as tell:
+        result = train_align(run, lambda step, steps, loss: tell(step, steps, f"loss {loss:.3f}"))
     if result is None:
         return
-    last = f"loss {result.losses[-1][1]:.3f}, " if result.losses else ""
-    console.print(f"{result.questions} questions in {result.seconds:.0f} s, {last}seed {run.seed}")
-    console.print(f"checkpoint: {result.checkpoint}", soft_wrap=True)
+    last = result.losses[-1][1] if result.losses else None
+    output.say(f"{result.questions} questions in {result.seconds:.0f} s, seed {run.seed}")
+    output.result(
+        {"questions": result.questions, "seconds": round(result.seconds, 1), "loss": last},
+        checkpoint=result.checkpoint,
+        report=Path(run.out, "report.html"),
+    )
 
 
 def eval_align(
     policy: str,
     task: str = "all",
     episodes: int = 200,
-    seed: int = 0,
-    split: str = "test",
-    dataset: Path | None = None,
-    width: int = 128,
-    height: int = 96,
-    quality: str = "draft",
-    coordinates: str = "norm1000",
     options: int = 4,
-    max_tokens: int = 256,
     out: Path | None = None,
+    held_out: HeldOutArgs = HeldOut(),
+    answers: AnswersArgs = Answers(),
+    output: Printed = Output(),
 ) -> None:
     """Evaluate a policy on the alignment tasks, on held-out pairs.
 
@@ -122,65 +112,53 @@ def eval_align(
         policy: blind, oracle, or a model's folder or hub name.
         task: a name, several with commas, or all.
         episodes: questions of each task.
-        seed: of the draw of pairs and questions, and of the resampling for the intervals.
-        split: train, validation or test.
-        dataset: ask about the pairs of this folder, which dig-env render wrote, not fresh ones.
-        width: image width in pixels; stored pairs have theirs.
-        height: image height in pixels; stored pairs have theirs.
-        quality: draft, standard or high; stored pairs have theirs.
-        coordinates: frame of all boxes: norm1000, unit, pixel or resized_pixel.
         options: crops to choose from, at most.
-        max_tokens: longest answer of a model.
-        out: also write the numbers to this JSON file.
+        out: JSON file for the numbers; their report, .html, and plot, .png, lie beside it. By
+            default runs/eval-align-POLICY-TASK.json.
+        held_out: which pairs are played.
+        answers: how the policy answers.
+        output: what is printed.
     """
-    from agents.align.evaluation import align_metrics, evaluate_align
     from dig_env.align import resolve_tasks
 
     tasks = resolve_tasks("all" if task == "all" else task.split(","))
-    if out is not None and not out.absolute().parent.is_dir():
-        raise FileNotFoundError(f"there is no folder {out.absolute().parent}: make it first")
-    player = _align_player(policy, AlignSettings(coordinates, options=options), max_tokens)
-    where: dict[str, Any] = {"width": width, "height": height, "quality": quality}
-    results = {}
-    with progress_of("questions", every=episodes) as tell:
-        done = 0
-        for name in tasks:
+    out = result_file(out, "eval-align", policy, task)
+    from agents.align.evaluation import align_metrics, evaluate_align
+    from agents.align.report import tasks_table, write_tasks_report
+    from agents.report import machine
 
-            def count(_: Any) -> None:
-                nonlocal done
-                done += 1
-                tell(done, episodes * len(tasks))
-
-            played = evaluate_align(
+    settings = AlignSettings(answers.coordinates, options=options)
+    player = _align_player(policy, settings, answers.max_tokens)
+    with output.counting("questions", episodes * len(tasks)) as on_episode:
+        played = {
+            name: evaluate_align(
                 player,
                 name,
                 episodes=episodes,
-                seed=seed,
-                split=split,
-                on_episode=count,
-                coordinates=coordinates,
+                seed=held_out.seed,
+                split=held_out.split,
+                on_episode=on_episode,
+                coordinates=answers.coordinates,
                 filters={"options": options},
-                **(where if dataset is None else {"dataset": str(dataset)}),
+                **held_out.environment,
             )
-            results[name] = align_metrics(played, seed)
-    table = Table("task", "questions", "reward", "right", "95 % interval")
-    for name, numbers in results.items():
-        right, low, high = numbers["accuracy"]
-        reward, interval = f"{numbers['reward'][0]:.3f}", f"{low:.3f} to {high:.3f}"
-        table.add_row(name, str(numbers["episodes"]), reward, f"{right:.3f}", interval)
-    console.print(table)
-    if out is not None:
-        result = {
-            "policy": policy,
-            "command": shlex.join(["dig-env", *sys.argv[1:]]),
-            "machine": f"{available_cores()} cores, {platform.machine()}, {platform.system()}",
-            "tasks": results,
+            for name in tasks
         }
-        write_whole(out, json.dumps(result, indent=1).encode() + b"\n")
-        console.print(f"result: {out}", soft_wrap=True)
+    result: dict[str, Any] = {
+        "policy": policy,
+        "command": this_command(),
+        "machine": machine(),
+        "seed": held_out.seed,
+        "tasks": {name: align_metrics(of, held_out.seed) for name, of in played.items()},
+    }
+    report = out.with_suffix(".html")
+    write_whole(out, json.dumps(result, indent=1).encode() + b"\n")
+    write_tasks_report(report, played, result, answers.coordinates)
+    output.table(tasks_table(result["tasks"]))
+    output.result(result, result=out, report=report)
 
 
-def _align_player(policy: str, settings: AlignSettings, max_tokens: int) -> Any:
+def _align_player(policy: str, settings: AlignSettings, max_tokens: int | None) -> Any:
     from agents.align.policies import AlignBlind, AlignOracle
 
     if policy == "blind":
@@ -189,4 +167,5 @@ def _align_player(policy: str, settings: AlignSettings, max_tokens: int) -> Any:
         return AlignOracle(settings)
     from agents.align.mllm import AlignMLLMPolicy
 
-    return AlignMLLMPolicy.from_pretrained(policy, max_new_tokens=max_tokens, batch_size=32)
+    longest = 256 if max_tokens is None else max_tokens
+    return AlignMLLMPolicy.from_pretrained(policy, max_new_tokens=longest, batch_size=32)

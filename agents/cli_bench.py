@@ -6,16 +6,14 @@ import dataclasses
 import json
 import sys
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import tyro
-from rich.console import Console
-from rich.table import Table
 
+from agents.cli_common import result_file
+from agents.cli_output import Output, Printed
 from dig_env import REWARDS
 from scenes.files import write_whole
-
-console = Console(highlight=False)
 
 
 def bench(
@@ -24,65 +22,71 @@ def bench(
     seed: int = 0,
     out: Path | None = None,
     page: Path | None = None,
+    output: Printed = Output(),
 ) -> None:
-    """Measure the reward: redteam plays tricks against it, calibration plays known policies.
+    """Measure the reward with tricks (redteam) or known policies (calibration).
 
     Args:
         card: which table.
         pairs: true answers to play each trick against, or pairs of each difficulty.
         seed: of truths, tricks and pairs.
-        out: also write the results to this JSON file.
-        page: also bring the tables and the plot of this page up to date (calibration).
+        out: JSON file for the results; their report, .html, and plot, .png, lie beside it. By
+            default runs/bench-CARD.json.
+        page: also bring the tables and the plot of this Markdown page up to date (calibration).
+        output: what is printed.
     """
+    out = result_file(out, "bench", card)
     if card == "redteam":
-        _redteam(pairs, seed, out)
+        _redteam(pairs, seed, out, output)
     else:
-        _calibration(pairs, seed, out, page)
+        _calibration(pairs, seed, out, page, output)
 
 
-def _calibration(pairs: int, seed: int, out: Path | None, page: Path | None) -> None:
+def _calibration(pairs: int, seed: int, out: Path, page: Path | None, output: Output) -> None:
     """Render, let every policy answer, and print the tables."""
     from agents.calibration.card import CalibrationSettings, calibrate, write_card
-    from agents.calibration.page import TABLES, write_page
+    from agents.calibration.page import TABLES, write_card_report, write_page
 
-    card = calibrate(
-        CalibrationSettings(pairs=pairs, seed=seed),
-        lambda name, done, total: console.print(f"{done} of {total}: {name}"),
-    )
+    with output.progress("difficulties", every=1) as tell:
+        card = calibrate(
+            CalibrationSettings(pairs=pairs, seed=seed),
+            lambda name, done, total: tell(done, total, name),
+        )
+    report = out.with_suffix(".html")
+    write_card(card, out)
+    write_card_report(card, report)
     for table in TABLES.values():
-        console.print(table(card) + "\n", markup=False, soft_wrap=True)
-    if out is not None:
-        write_card(card, out)
-        console.print(f"results: {out}")
+        output.table(table(card))
+    files = {"results": out, "report": report}
     if page is not None:
-        console.print(f"plot: {write_page(card, page)}")
-        console.print(f"page: {page}")
+        files |= {"plot": write_page(card, page), "page": page}
+    output.result(card, **files)
 
 
-def _redteam(pairs: int, seed: int, out: Path | None) -> None:
+def _redteam(pairs: int, seed: int, out: Path, output: Output) -> None:
     """Print what each attack earns beside its honest answer; exit with 1 if one earns more."""
+    from agents.calibration.redteam_report import redteam_table, write_redteam_report
     from dig_env.redteam import random_truths, red_team
 
     truths = list(random_truths(pairs, seed))
-    outcomes = {name: red_team(config, truths, seed) for name, config in REWARDS.items()}
-    table = Table("attack", *REWARDS, "honest", box=None, padding=(0, 1, 0, 0))
-    for rows in zip(*outcomes.values(), strict=True):
-        cells = [f"{'[red]' if row.wins else ''}{row.earned:.2f}" for row in rows]
-        table.add_row(rows[0].attack, *cells, f"{rows[0].honest:.2f}")
-    console.print(
-        f"mean rewards on {pairs} truths; the honest answer's under {next(iter(REWARDS))}"
-    )
-    console.print(table)
+    outcomes = {}
+    with output.counting("rewards", len(REWARDS)) as count:
+        for name, config in REWARDS.items():
+            outcomes[name] = red_team(config, truths, seed)
+            count()
     wins = {name: sum(row.wins for row in rows) for name, rows in outcomes.items()}
     won = ", ".join(f"{count} under {name}" for name, count in wins.items() if count)
-    console.print(f"attacks that outscored their honest answer: {won or 'none'}")
-    if out is not None:
-        results = {
-            "command": f"dig-env bench redteam --pairs {pairs} --seed {seed}",
-            "outcomes": {
-                name: [dataclasses.asdict(row) for row in rows] for name, rows in outcomes.items()
-            },
-        }
-        write_whole(out, json.dumps(results, indent=2).encode() + b"\n")
-        console.print(f"results: {out}")
+    results: dict[str, Any] = {
+        "command": f"dig-env bench redteam --pairs {pairs} --seed {seed}",
+        "outcomes": {
+            name: [dataclasses.asdict(row) for row in rows] for name, rows in outcomes.items()
+        },
+    }
+    verdict = f"attacks that outscored their honest answer: {won or 'none'}"
+    report = out.with_suffix(".html")
+    write_whole(out, json.dumps(results, indent=2).encode() + b"\n")
+    write_redteam_report(report, outcomes, verdict, {"command": results["command"], "seed": seed})
+    output.table(redteam_table(outcomes))
+    output.say(verdict)
+    output.result(results, results=out, report=report)
     sys.exit(1 if won else 0)

@@ -5,10 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-console = Console(highlight=False)
+from agents.cli_output import Output, Printed
 
 
 def export(
@@ -19,8 +16,9 @@ def export(
     coordinates: str = "norm1000",
     model: str = "Qwen/Qwen3-VL-4B-Thinking",
     thinking: bool = True,
+    output: Printed = Output(),
 ) -> None:
-    """Write what another trainer or tool needs: rows, images, reward file and config.
+    """Write a dataset, reward and config for another trainer or tool.
 
     Args:
         format: trl, easyr1 and verl for training, coco for detection, llava for fine-tuning.
@@ -30,6 +28,7 @@ def export(
         coordinates: frame to answer in: norm1000, unit, pixel or resized_pixel.
         model: folder or hub name that training starts from.
         thinking: whether the model's chat template opens its answer with <think>.
+        output: what is printed.
     """
     from agents.export import ExportSettings, export_dataset
     from scenes import PairDataset
@@ -37,20 +36,14 @@ def export(
     pairs = PairDataset(dataset)
     if out is None:
         out = dataset.with_name(f"{dataset.resolve().name}-{format}")
-    columns = (BarColumn(), MofNCompleteColumn(), TextColumn("pairs"), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True) as progress:
-        task = progress.add_task("", total=len(pairs))
-        export_dataset(
-            pairs,
-            out,
-            format,
-            ExportSettings(reward, coordinates, model, thinking),
-            on_pair=lambda done, _: progress.update(task, completed=done),
-        )
-    console.print(f"{format}: {out} ({len(pairs)} pairs)", soft_wrap=True)
+    with output.progress("pairs", every=1000) as on_pair:
+        settings = ExportSettings(reward, coordinates, model, thinking)
+        export_dataset(pairs, out, format, settings, on_pair=on_pair)
     if pairs.manifest.missing:
-        console.print(
+        output.note(
             f"{pairs.manifest.missing} pairs that {dataset} was to hold are not there yet, so not "
-            "in the export either: run its 'dig-env render' to the end and export again",
-            soft_wrap=True,
+            "in the export either: run its 'dig-env render' to the end and export again"
         )
+    result = {"format": format, "pairs": len(pairs), "missing": pairs.manifest.missing}
+    output.say(f"{len(pairs)} pairs")
+    output.result(result, **{format: out})

@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import re
-import shlex
 import sys
 from collections import Counter
+from dataclasses import asdict
 from pathlib import Path
 from typing import Literal
 
 import tyro
-from rich.console import Console
-from rich.table import Table
 
 from agents.cli_align import TaskData, write_tasks
-from agents.cli_progress import progress_of
+from agents.cli_output import Output, Printed
+from agents.table import Table
 from scenes import Album, Renderer, RenderSettings, audit_dataset, render_dataset
 from scenes.dataset import CHECKS, PRESETS
-
-console = Console(highlight=False)
 
 
 def render(
@@ -39,6 +36,7 @@ def render(
     task: str | None = None,
     data: tyro.conf.OmitArgPrefixes[TaskData] = TaskData(),
     audit: Path | None = None,
+    output: Printed = Output(),
 ) -> None:
     """Render pairs or questions into a folder, or check one. Stop at any time and go on.
 
@@ -62,9 +60,10 @@ def render(
             dig_env.align.TASKS, several with commas between, or all.
         data: how questions are written.
         audit: check this folder against its own pixels instead of rendering.
+        output: what is printed.
     """
     if audit is not None:
-        _audit(audit)
+        _audit(audit, output)
         return
     if out is None:
         raise ValueError("say where to render to: --out DIR (or what to check: --audit DIR)")
@@ -72,7 +71,7 @@ def render(
         if preset is not None or shard != "1/1" or photos is not None:
             raise ValueError("--task goes without --preset, --shard and --photos: give --count")
         settings = RenderSettings(width, height, quality, device)
-        write_tasks(out, task, count, stage, split, settings, workers, data)
+        write_tasks(out, task, count, stage, split, settings, workers, data, output)
         return
     match = re.fullmatch(r"(\d+)/(\d+)", shard)
     if match is None:
@@ -81,34 +80,32 @@ def render(
     album = None if photos is None else Album(photos, images, (width, height))
     if album is None:
         with Renderer(settings, workers) as renderer:  # starts nothing before its first plan
-            console.print(str(renderer))
+            output.note(str(renderer))
     else:
-        console.print(f"{len(album.names)} photographs, {width}x{height}")
-    with progress_of("pairs", every=pairs_per_file) as on_pair:
-        try:
-            manifest = render_dataset(
-                out,
-                _counts(stage, count, preset),
-                split,
-                settings,
-                shard=(int(match[1]), int(match[2])),
-                pairs_per_file=pairs_per_file,
-                workers=workers,
-                album=album,
-                on_pair=on_pair,
-            )
-        except KeyboardInterrupt:
-            command = shlex.join(["dig-env", *sys.argv[1:]])
-            console.print(f"stopped; go on with: {command}", markup=False, soft_wrap=True)
-            sys.exit(130)
-    pairs = sum(file.rows for file in manifest.files)
-    console.print(f"dataset: {out} ({pairs} pairs in {len(manifest.files)} files)", soft_wrap=True)
-    if manifest.missing:
-        console.print(
-            f"{manifest.missing} pairs that were asked for are missing: render the other shards, "
-            "or run without --shard",
-            soft_wrap=True,
+        output.note(f"{len(album.names)} photographs, {width}x{height}")
+    with output.progress("pairs", every=pairs_per_file) as on_pair:
+        manifest = render_dataset(
+            out,
+            _counts(stage, count, preset),
+            split,
+            settings,
+            shard=(int(match[1]), int(match[2])),
+            pairs_per_file=pairs_per_file,
+            workers=workers,
+            album=album,
+            on_pair=on_pair,
         )
+    pairs = sum(file.rows for file in manifest.files)
+    output.say(f"{pairs} pairs in {len(manifest.files)} files")
+    if manifest.missing:
+        output.note(
+            f"{manifest.missing} pairs that were asked for are missing: render the other shards, "
+            "or run without --shard"
+        )
+    files = len(manifest.files)
+    output.result(
+        {"pairs": pairs, "parquet_files": files, "missing": manifest.missing}, dataset=out
+    )
 
 
 def _counts(stage: str | None, count: int | None, preset: str | None) -> dict[str, int]:
@@ -122,18 +119,20 @@ def _counts(stage: str | None, count: int | None, preset: str | None) -> dict[st
     )
 
 
-def _audit(folder: Path) -> None:
+def _audit(folder: Path, output: Output) -> None:
     """Print a table of the checks and every problem; exit with 1 when there is one."""
-    with progress_of("pairs", every=1000) as on_pair:
+    with output.progress("pairs", every=1000) as on_pair:
         result = audit_dataset(folder, on_pair)
     wrong = Counter(problem.check for problem in result.problems)
-    table = Table("check", "looked at", "wrong", "what must hold")
-    for name, meaning in CHECKS.items():
-        color = "red" if wrong[name] else "green"
-        table.add_row(name, str(result.checked[name]), f"[{color}]{wrong[name]}[/]", meaning)
-    console.print(table)
+    rows = [
+        (name, str(result.checked[name]), str(wrong[name]), meaning)
+        for name, meaning in CHECKS.items()
+    ]
+    output.table(Table(("check", "looked at", "wrong", "what must hold"), rows))
     for problem in result.problems:
         row = "" if problem.row is None else f" row {problem.row}"
-        console.print(f"{problem.path}{row}: {problem.message}", markup=False, soft_wrap=True)
-    console.print(f"{folder}: {len(result.problems) or 'no'} problems", soft_wrap=True)
+        output.say(f"{problem.path}{row}: {problem.message}")
+    output.say(f"{folder}: {len(result.problems) or 'no'} problems")
+    problems = [asdict(problem) for problem in result.problems]
+    output.result({"checked": dict(result.checked), "problems": problems}, dataset=folder)
     sys.exit(1 if result.problems else 0)

@@ -12,6 +12,9 @@ import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import psutil
 
 from scenes import STAGES, Renderer, RenderSettings, available_cores, plan_pair
 from scenes.interpreter import (
@@ -37,16 +40,39 @@ DEBIAN_PACKAGES = {
 }
 LIBRARIES = ("gymnasium", "numpy", "torch", "transformers", "trl", "datasets")
 LEAST_FREE_GB = 2.0
+LEAST_MEMORY_GB = 3.0
+"""What ``dig-env train`` takes with its defaults and two render workers."""
+SHARED_MEMORY = "/dev/shm"
+LEAST_SHARED_GB = 0.06
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One check's result; ``remedy`` is "" when all is well or nothing needs doing."""
+    """One check's result.
+
+    Attributes:
+        name: what was checked.
+        ok: whether all that must be there is.
+        detail: what was found.
+        remedy: what to do if it is not ok.
+        hint: what may be done if it is.
+    """
 
     name: str
     ok: bool
     detail: str
     remedy: str = ""
+    hint: str = ""
+
+    @property
+    def advice(self) -> str:
+        """What to do now, or ""."""
+        return self.hint if self.ok else self.remedy
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON values."""
+        names = ("name", "ok", "detail", "advice")
+        return {name: getattr(self, name) for name in names}
 
 
 def diagnose() -> Iterator[Finding]:
@@ -57,6 +83,7 @@ def diagnose() -> Iterator[Finding]:
         _blender,
         _system_libraries,
         _disk,
+        _memory,
         _compute,
     )
     for check in checks:
@@ -66,7 +93,8 @@ def diagnose() -> Iterator[Finding]:
 
 def _python() -> Finding:
     version = ".".join(map(str, sys.version_info[:3]))
-    return Finding("Python", True, f"{version}, {sys.executable}")
+    remedy = "install Python 3.11 or newer and make the environment with it"
+    return Finding("Python", sys.version_info >= (3, 11), f"{version}, {sys.executable}", remedy)
 
 
 def _libraries() -> Finding:
@@ -125,17 +153,37 @@ def _system_libraries() -> Finding:
 
 
 def _disk() -> Finding:
-    free_gb = {
-        str(folder): shutil.disk_usage(folder).free / 1e9
-        for folder in (Path.cwd(), Path(tempfile.gettempdir()))
-    }
-    detail = ", ".join(f"{gb:.1f} GB free at {folder}" for folder, gb in free_gb.items())
+    least = dict.fromkeys((str(Path.cwd()), tempfile.gettempdir()), LEAST_FREE_GB)
+    remedy = f"free some space: runs and checkpoints want {LEAST_FREE_GB:.0f} GB"
+    if os.access(SHARED_MEMORY, os.W_OK):  # where the workers hand over images
+        least[SHARED_MEMORY] = LEAST_SHARED_GB
+        remedy += f", and {SHARED_MEMORY} {LEAST_SHARED_GB} GB (docker run --shm-size 1g)"
+    free = {folder: shutil.disk_usage(folder).free / 1e9 for folder in least}
+    detail = ", ".join(f"{gb:.1f} GB free at {folder}" for folder, gb in free.items())
+    return Finding("Disk", all(free[name] >= gb for name, gb in least.items()), detail, remedy)
+
+
+def _memory() -> Finding:
+    free_gb = psutil.virtual_memory().available / 1e9
+    if (limit := memory_limit_gb()) is not None:
+        free_gb = min(free_gb, limit)
     return Finding(
-        "Disk",
-        min(free_gb.values()) >= LEAST_FREE_GB,
-        detail,
-        f"free some space: runs and checkpoints want {LEAST_FREE_GB:.0f} GB",
+        "Memory",
+        free_gb >= LEAST_MEMORY_GB,
+        f"{free_gb:.1f} GB free",
+        f"end other programs or raise the container's limit: training the embedded policy takes "
+        f"{LEAST_MEMORY_GB:.0f} GB",
     )
+
+
+def memory_limit_gb(cgroup: Path = Path("/sys/fs/cgroup")) -> float | None:
+    """What the container (cgroup v2) still allows; None where there is no limit."""
+    try:
+        limit = (cgroup / "memory.max").read_text().strip()
+        used = int((cgroup / "memory.current").read_text())
+    except (OSError, ValueError):
+        return None
+    return None if limit == "max" else (int(limit) - used) / 1e9
 
 
 def _compute() -> Finding:
@@ -146,7 +194,14 @@ def _compute() -> Finding:
         return Finding("Compute", False, f"torch cannot be imported ({error})", remedy)
     gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     cores = f"{available_cores()} of {os.cpu_count()} CPU cores"
-    return Finding("Compute", True, f"{cores}, GPU: {', '.join(gpus) or 'none (not needed)'}")
+    hint = ""
+    if not gpus and shutil.which("nvidia-smi") is not None:
+        hint = (
+            f"nvidia-smi is there, but torch {torch.__version__} sees no GPU: install a CUDA build "
+            "of it, and a driver that is new enough (nvidia-smi tells its version)"
+        )
+    detail = f"{cores}, GPU: {', '.join(gpus) or 'none (not needed)'}"
+    return Finding("Compute", True, detail, hint=hint)
 
 
 def check_rendering() -> Finding:

@@ -25,7 +25,7 @@ import itertools
 import json
 import shutil
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -38,8 +38,10 @@ from trl import GRPOConfig, GRPOTrainer
 
 from agents.episodes import Episode, mean_metrics
 from agents.evaluation import pair_seeds, play
+from agents.grpo_report import write_run
 from agents.mllm import EMBEDDED, MLLMPolicy
-from agents.monitor import PROGRESS, Monitor, Step
+from agents.monitor import PROGRESS, GRPOResult, Monitor, Step
+from agents.report import now_and_then
 from agents.rollouts import GroupReward, PairStream
 from agents.settings import GRPORun
 from agents.thinking import set_thinking
@@ -55,45 +57,6 @@ TRAINER = "trainer"
 
 FREE = ("workers", "minutes", "save_every", "wandb", "out")
 """Settings that a run may change when it goes on."""
-
-
-@dataclass(frozen=True)
-class GRPOResult:
-    """What a run leaves behind.
-
-    Attributes:
-        run: its settings.
-        checkpoint: folder with model, processor and curriculum.json.
-        steps: one entry an optimiser step.
-        promotions: (episodes counted, stage left, stage entered).
-        before, after: the held-out episodes of each stage, by the starting and the trained policy,
-            answered greedily.
-        sampled: the same pairs answered at the rollouts' temperature, by "before" and "after" and
-            stage: the stochastic policy whose expected reward GRPO raises.
-        seconds: wall time of the training itself.
-        renderer_versions: ``Renderer.versions`` of the Blender that rendered its pairs.
-    """
-
-    run: GRPORun
-    checkpoint: Path
-    steps: list[Step]
-    promotions: list[tuple[int, str, str]]
-    before: dict[str, list[Episode]]
-    after: dict[str, list[Episode]]
-    sampled: dict[str, dict[str, list[Episode]]]
-    seconds: float
-    renderer_versions: dict[str, str]
-
-    def metrics(self, when: str, stage: str) -> dict[str, float]:
-        """Held-out means of a stage, ``when`` being "before" or "after".
-
-        Those of ``mean_metrics`` for greedy answers, and "sampled_reward" and "sampled_f1".
-        """
-        sampled = mean_metrics(self.sampled[when][stage])
-        return mean_metrics({"before": self.before, "after": self.after}[when][stage]) | {
-            "sampled_reward": sampled["reward"],
-            "sampled_f1": sampled["f1"],
-        }
 
 
 class SkippingTrainer(GRPOTrainer):
@@ -114,7 +77,7 @@ def train_grpo(
     on_step: Callable[[Step], None] | None = None,
     curriculum: StageCurriculum | None = None,
 ) -> GRPOResult | None:
-    """Train a policy with GRPO under the curriculum.
+    """Train a policy with GRPO under the curriculum, and write its report now and then.
 
     Called again with the settings of a run that was stopped, it goes on from its last checkpoint.
 
@@ -134,14 +97,7 @@ def train_grpo(
             curriculum, or a stage of ``curriculum`` is not in ``run.stages``.
         scenes.RenderError: Blender is missing or failed.
     """
-    if curriculum is None:
-        curriculum = Curriculum(run.stages, run.promote_at, run.demote_below, run.window)
-    foreign = [stage for stage in curriculum.stages if stage not in run.stages]
-    if foreign:
-        raise ValueError(
-            f"the curriculum may choose stage {foreign[0]!r}, which is not in the run's stages, "
-            f"{', '.join(run.stages)}: add it to GRPORun(stages=...) or leave it out"
-        )
+    curriculum = _checked(curriculum, run)
     _keep_freed_memory()
     Path(run.out).mkdir(parents=True, exist_ok=True)
     process = PartialState()
@@ -151,30 +107,38 @@ def train_grpo(
         evaluated = process.is_main_process and run.eval_pairs
         pairs = _held_out(run, source, "test") if evaluated else {}
         watched = _held_out(run, source, "validation") if evaluated and run.eval_every else {}
-        before = play_held_out(policy, pairs, run)
-        sampled = {"before": play_sampled(policy, pairs, run)}
-        trainer, monitor = _trainer(run, policy, source, curriculum, watched, on_step)
+        start = GRPOResult(
+            run=run,
+            checkpoint=Path(run.out, "checkpoint"),
+            before=play_held_out(policy, pairs, run),
+            sampled={"before": play_sampled(policy, pairs, run)},
+        )
+
+        def so_far(steps: list[Step]) -> GRPOResult:
+            return replace(
+                start, steps=steps, promotions=curriculum.history, renderer_versions=source.versions
+            )
+
+        def report(steps: list[Step]) -> None:
+            if process.is_main_process:
+                write_run(so_far(steps))
+
+        trainer, monitor = _trainer(run, policy, source, curriculum, watched, report, on_step)
         if checkpoint is not None:
             monitor.load(checkpoint, lambda: trainer._load_rng_state(str(checkpoint)))
-        with wandb_run(run.wandb, run.out):
-            trainer.train(resume_from_checkpoint=checkpoint and str(checkpoint))
+        try:
+            with wandb_run(run.wandb, run.out):
+                trainer.train(resume_from_checkpoint=checkpoint and str(checkpoint))
+        except BaseException:  # an interruption, too
+            report(monitor.steps)
+            raise
         policy.model.eval()
         after = play_held_out(policy, pairs, run)
-        sampled["after"] = play_sampled(policy, pairs, run)
+        sampled = start.sampled | {"after": play_sampled(policy, pairs, run)}
         model, weights = _trained(trainer, run)
         if not process.is_main_process:
             return None
-        result = GRPOResult(
-            run=run,
-            checkpoint=Path(run.out, "checkpoint"),
-            steps=monitor.steps,
-            promotions=curriculum.history,
-            before=before,
-            after=after,
-            sampled=sampled,
-            seconds=monitor.seconds,
-            renderer_versions=source.versions,
-        )
+        result = replace(so_far(monitor.steps), after=after, sampled=sampled, finished=True)
 
     def save(folder: Path) -> None:
         model.save_pretrained(folder, state_dict=weights)
@@ -184,10 +148,24 @@ def train_grpo(
     write_folder_whole(result.checkpoint, save)
     history = json.dumps([asdict(step) for step in result.steps])
     write_whole(Path(run.out, "history.json"), history.encode() + b"\n")
+    write_run(result)
     # Its checkpoints are of use to an unfinished run only; without save_every there is no folder.
     if Path(run.out, TRAINER).exists():
         shutil.rmtree(Path(run.out, TRAINER))
     return result
+
+
+def _checked(curriculum: StageCurriculum | None, run: GRPORun) -> StageCurriculum:
+    """The curriculum that was given or else that of the run, if the run evaluates its stages."""
+    if curriculum is None:
+        return Curriculum(run.stages, run.promote_at, run.demote_below, run.window)
+    foreign = [stage for stage in curriculum.stages if stage not in run.stages]
+    if foreign:
+        raise ValueError(
+            f"the curriculum may choose stage {foreign[0]!r}, which is not in the run's stages, "
+            f"{', '.join(run.stages)}: add it to GRPORun(stages=...) or leave it out"
+        )
+    return curriculum
 
 
 def _trainer(
@@ -196,6 +174,7 @@ def _trainer(
     source: PairSource,
     curriculum: StageCurriculum,
     watched: dict[str, list[Pair]],
+    report: Callable[[list[Step]], None],
     on_step: Callable[[Step], None] | None,
 ) -> tuple[GRPOTrainer, Monitor]:
     """TRL's trainer on a stream of pairs, and what watches it."""
@@ -208,7 +187,7 @@ def _trainer(
         policy.model.train()
         return {stage: mean_metrics(episodes)["f1"] for stage, episodes in played.items()}
 
-    monitor = Monitor(run, stream, reward, curriculum, validate, on_step)
+    monitor = Monitor(run, stream, reward, curriculum, validate, now_and_then(report), on_step)
     trainer = SkippingTrainer(
         model=policy.model,
         reward_funcs=reward,

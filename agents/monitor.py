@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from transformers import TrainerCallback
 
+from agents.episodes import Episode, mean_metrics
 from agents.rollouts import GroupReward, PairStream
 from agents.settings import GRPORun
 from dig_env import StageCurriculum, draw_pair, parse_boxes
@@ -55,6 +56,57 @@ class Step:
     elapsed_s: float
     held_out: dict[str, float] | None = None
 
+    def __str__(self) -> str:
+        """In a line, for logs and progress bars."""
+        return (
+            f"{self.stage:6} reward {self.reward:.2f}  F1 {self.f1:.2f}  IoU {self.iou:.2f}  "
+            f"{self.pairs_per_s:.1f} pairs/s"
+        )
+
+
+@dataclass(frozen=True)
+class GRPOResult:
+    """What a run leaves behind, or has so far.
+
+    Attributes:
+        run: its settings.
+        checkpoint: folder with model, processor and curriculum.json.
+        before, after: the held-out episodes of each stage, by the starting and the trained policy,
+            answered greedily. Empty in a run without ``eval_pairs``.
+        sampled: the same pairs answered at the rollouts' temperature, by "before" and "after" and
+            stage: the stochastic policy whose expected reward GRPO raises.
+        steps: one entry an optimiser step.
+        promotions: (episodes counted, stage left, stage entered).
+        renderer_versions: ``Renderer.versions`` of the Blender that rendered its pairs.
+        finished: False while the run is under way: there is no "after" yet.
+    """
+
+    run: GRPORun
+    checkpoint: Path
+    before: dict[str, list[Episode]]
+    sampled: dict[str, dict[str, list[Episode]]]
+    after: dict[str, list[Episode]] = field(default_factory=dict)
+    steps: list[Step] = field(default_factory=list)
+    promotions: list[tuple[int, str, str]] = field(default_factory=list)
+    renderer_versions: dict[str, str] = field(default_factory=dict)
+    finished: bool = False
+
+    @property
+    def seconds(self) -> float:
+        """Wall time of the training itself."""
+        return self.steps[-1].elapsed_s if self.steps else 0.0
+
+    def metrics(self, when: str, stage: str) -> dict[str, float]:
+        """Held-out means of a stage, ``when`` being "before" or "after".
+
+        Those of ``mean_metrics`` for greedy answers, and "sampled_reward" and "sampled_f1".
+        """
+        sampled = mean_metrics(self.sampled[when][stage])
+        return mean_metrics({"before": self.before, "after": self.after}[when][stage]) | {
+            "sampled_reward": sampled["reward"],
+            "sampled_f1": sampled["f1"],
+        }
+
 
 class Monitor(TrainerCallback):
     """Watches a run: keeps a ``Step`` of each step, evaluates, saves, and stops it in time.
@@ -68,6 +120,7 @@ class Monitor(TrainerCallback):
         reward: what scores them.
         curriculum: what the reward tells.
         evaluate: gives the mean F1 of validation pairs by stage.
+        report: called after each step with all so far, to write a report.
         on_step: called after each step.
 
     Attributes:
@@ -82,10 +135,12 @@ class Monitor(TrainerCallback):
         reward: GroupReward,
         curriculum: StageCurriculum,
         evaluate: Callable[[], dict[str, float]],
+        report: Callable[[list[Step]], None],
         on_step: Callable[[Step], None] | None,
     ) -> None:
         self._run, self._stream, self._reward = run, stream, reward
-        self._curriculum, self._evaluate, self._on_step = curriculum, evaluate, on_step
+        self._curriculum, self._evaluate = curriculum, evaluate
+        self._report, self._on_step = report, on_step
         self._restore_random: Callable[[], None] | None = None
         self.steps: list[Step] = []
         self._last = time.monotonic()
@@ -158,6 +213,9 @@ class Monitor(TrainerCallback):
         self._wait_before = self._stream.wait_s
         self.steps.append(step)
         self._log_wandb(step)
+        begun = time.monotonic()
+        self._report(self.steps)
+        self._last += time.monotonic() - begun  # not training's time
         if self._on_step is not None:
             self._on_step(step)
 

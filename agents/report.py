@@ -1,119 +1,183 @@
-"""What a training run leaves for people: curves, drawn pairs, and one page that holds it all."""
+"""Reports: one HTML file that needs nothing else, with its main plot as a PNG beside it."""
 
 from __future__ import annotations
 
 import importlib.metadata
-import io
 import json
 import platform
-from collections.abc import Sequence
-from dataclasses import asdict
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-import matplotlib.figure
+import jinja2
 import numpy as np
+from markupsafe import Markup
+from matplotlib.figure import Figure
 
-from agents.episodes import METRICS, Episode
-from agents.grpo import GRPOResult
 from agents.images import png_url
-from agents.monitor import Step
-from agents.pages import draw_episodes, render_page
+from agents.plots import figure_png, figure_svg
+from agents.table import Table
 from dig_env.drawing import png
 from scenes import available_cores
 from scenes.files import write_whole
+from scenes.version import __version__
 
-PAIRS_IN_PICTURE = 4
-SMOOTHING_STEPS = 10
-LIBRARIES = ("dig-env", "gymnasium", "numpy", "torch", "transformers", "trl")
+Item = TypeVar("Item")
+DRAWN = 6
+"""Pairs shown of the worst, and of the best."""
+LIBRARIES = ("gymnasium", "numpy", "torch", "transformers", "trl")
+SHOWN_CHARACTERS = 600
+"""Of an answer; of a longer one its end, where the boxes are."""
 
 
-def write_report(result: GRPOResult) -> dict[str, Path]:
-    """Write curves.png, pairs.png, result.json and report.html into the run's folder.
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """A drawn pair or question.
 
-    Returns:
-        The paths, by "report", "curves", "pairs" and "result".
+    Attributes:
+        image: (H, W, 3) uint8.
+        caption: what is seen and what it earned.
+        answer: the policy's text.
     """
-    out = Path(result.run.out)
-    paths = {
-        "report": out / "report.html",
-        "curves": out / "curves.png",
-        "pairs": out / "pairs.png",
-        "result": out / "result.json",
-    }
-    curves, pairs = _curves_png(result), png(draw_episodes(_picked(result.after)))
-    summary = summarize(result)
-    page = render_page(
-        "report.html",
-        summary=summary,
-        metrics=(*METRICS, "sampled_reward", "sampled_f1"),
-        curves=png_url(curves),
-        pairs=png_url(pairs),
+
+    image: np.ndarray
+    caption: str
+    answer: str = ""
+
+    @property
+    def url(self) -> str:
+        """The image as part of the page."""
+        return png_url(png(self.image))
+
+    @property
+    def shown_answer(self) -> str:
+        """The answer, or its end."""
+        cut = len(self.answer) > SHOWN_CHARACTERS
+        return "... " + self.answer[-SHOWN_CHARACTERS:] if cut else self.answer
+
+
+@dataclass(frozen=True, eq=False)
+class Section:
+    """A part of a report: a heading, a paragraph, and what is shown under it.
+
+    Attributes:
+        title: its heading.
+        text: its paragraph.
+        figure: a plot; the first of a report is its main one.
+        tables, pictures: further contents, in this order.
+    """
+
+    title: str
+    text: str = ""
+    figure: Figure | None = None
+    tables: Sequence[Table] = ()
+    pictures: Sequence[Picture] = ()
+
+    @property
+    def svg(self) -> Markup:
+        """The plot as part of the page."""
+        return Markup(figure_svg(self.figure) if self.figure is not None else "")
+
+
+def write_report(
+    path: Path, title: str, lead: str, sections: Sequence[Section], made: dict[str, Any]
+) -> None:
+    """Write a report, and its main plot beside it with the ending .png.
+
+    Args:
+        path: of the HTML file; its folder is made if absent.
+        title: what was run.
+        lead: what came out, in a paragraph.
+        sections: the contents.
+        made: how it was made: "command", "seed", "settings", "versions" and so on; JSON values.
+    """
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("agents"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
-    write_whole(paths["curves"], curves)
-    write_whole(paths["pairs"], pairs)
-    write_whole(paths["result"], json.dumps(summary, indent=2).encode() + b"\n")
-    write_whole(paths["report"], page)
-    return paths
+    page = environment.get_template("report.html").render(
+        title=title, lead=lead, sections=sections, made={"machine": machine()} | made
+    )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figures = (section.figure for section in sections if section.figure is not None)
+    if (main := next(figures, None)) is not None:
+        write_whole(path.with_suffix(".png"), figure_png(main))
+    write_whole(path, page.encode())
 
 
-def summarize(result: GRPOResult) -> dict[str, Any]:
-    """Settings, versions, machine, held-out means before and after, and promotions, as JSON."""
-    return {
-        "settings": asdict(result.run),
-        "versions": {name: importlib.metadata.version(name) for name in LIBRARIES}
-        | result.renderer_versions,
-        "machine": f"{available_cores()} cores, {platform.machine()}, {platform.system()}",
-        "steps": len(result.steps),
-        "pairs": result.steps[-1].pairs if result.steps else 0,
-        "training_s": result.seconds,
-        "promotions": result.promotions,
-        "held_out": {
-            stage: {when: result.metrics(when, stage) for when in ("before", "after")}
-            for stage in result.run.stages
-        },
-    }
+def write_results(out: Path, results: dict[str, Any]) -> None:
+    """Write a benchmark's results to the JSON file ``out``, and as a plain report beside it.
+
+    Args:
+        out: a path that ends in .json; the report ends in .html.
+        results: JSON values, with the "command" that makes them.
+    """
+    write_whole(out, json.dumps(results, indent=1).encode() + b"\n")
+    write_report(out.with_suffix(".html"), out.stem, results["command"], [], results)
+    print(f"results: {out}, {out.with_suffix('.html')}")
 
 
-def _picked(episodes_by_stage: dict[str, list[Episode]]) -> list[Episode]:
-    """The first pairs of each stage: neither the best nor the worst."""
-    share = max(1, PAIRS_IN_PICTURE // len(episodes_by_stage))
-    return [ep for episodes in episodes_by_stage.values() for ep in episodes[:share]]
-
-
-def _curves_png(result: GRPOResult) -> bytes:
-    # A figure of its own, not pyplot's: no global state and no display.
-    figure = matplotlib.figure.Figure(figsize=(9, 4.5), layout="constrained")
-    axes = figure.subplots()
-    steps = [step.step for step in result.steps]
-    for name, color in (("reward", "C0"), ("f1", "C1"), ("iou", "C2")):
-        values = [getattr(step, name) for step in result.steps]
-        axes.plot(steps, values, color=color, alpha=0.25, linewidth=0.8)
-        axes.plot(steps, _smooth(values), color=color, label=name)
-    for step, previous in zip(result.steps[1:], result.steps, strict=False):
-        if result.promotions and step.stage != previous.stage:
-            axes.axvline(step.step, color="gray", linestyle=":")
-            axes.text(
-                step.step, 1.01, step.stage, ha="center", transform=axes.get_xaxis_transform()
-            )
-    axes.set(xlabel="optimiser step", ylabel="mean over the step's rollouts", ylim=(0, 1))
-    axes.legend(loc="lower right")
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=120)
-    return buffer.getvalue()
-
-
-def _smooth(values: Sequence[float]) -> list[float]:
-    """Mean of the last ``SMOOTHING_STEPS`` values at each point."""
+def extremes(
+    items: Sequence[Item],
+    reward: Callable[[Item], float],
+    picture: Callable[[Item], Picture],
+    what: str = "pairs",
+) -> list[Section]:
+    """The sections that show what earned least and what earned most."""
+    text = (
+        "By reward. True boxes are green; answered ones are red, and hide a green one they equal."
+    )
+    worst, best = worst_and_best(items, reward)
     return [
-        float(np.mean(values[max(0, end - SMOOTHING_STEPS) : end]))
-        for end in range(1, len(values) + 1)
+        Section(f"{title} {what}", text, pictures=[picture(item) for item in chosen])
+        for title, chosen in (("Worst", worst), ("Best", best))
+        if chosen
     ]
 
 
-def step_line(step: Step) -> str:
-    """One step in a line, for logs and progress bars."""
-    return (
-        f"{step.stage:6} reward {step.reward:.2f}  F1 {step.f1:.2f}  IoU {step.iou:.2f}  "
-        f"{step.pairs_per_s:.1f} pairs/s"
-    )
+def worst_and_best(
+    items: Sequence[Item], reward: Callable[[Item], float], count: int = DRAWN
+) -> tuple[list[Item], list[Item]]:
+    """What earned least, worst first, and what earned most, best first.
+
+    Nothing is in both; among equals the order of play decides.
+    """
+    order = sorted(range(len(items)), key=lambda index: (reward(items[index]), index))
+    count = min(count, (len(order) + 1) // 2)
+    best = sorted(order[count:], key=lambda index: (-reward(items[index]), index))[:count]
+    return [items[i] for i in order[:count]], [items[i] for i in best]
+
+
+def now_and_then(
+    write: Callable[..., None], first_s: float = 10.0, every_s: float = 60.0
+) -> Callable[..., None]:
+    """``write``, which is skipped until so many seconds from now, and since its last call ended.
+
+    A run's report is written so, before its end: a killed run has the one of a minute ago.
+    """
+    due = time.monotonic() + first_s
+
+    def call(*arguments: Any) -> None:
+        nonlocal due
+        if time.monotonic() >= due:
+            write(*arguments)
+            due = time.monotonic() + every_s
+
+    return call
+
+
+def machine() -> str:
+    """The machine in a few words."""
+    return f"{available_cores()} cores, {platform.machine()}, {platform.system()}"
+
+
+def versions() -> dict[str, str]:
+    """Of this package, Python and the libraries that results depend on."""
+    return {"dig-env": __version__, "python": platform.python_version()} | {
+        name: importlib.metadata.version(name) for name in LIBRARIES
+    }

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 import io
-import json
 import platform
 import time
 from pathlib import Path
@@ -22,6 +21,7 @@ from PIL import Image
 from agents.align.chat import right_answers
 from agents.align.evaluation import align_metrics, evaluate_align
 from agents.align.policies import AlignBlind, AlignOracle
+from agents.report import write_results
 from dig_env.align import TASKS, AlignSettings, pose
 from dig_env.align.drawing import draw_question
 from scenes import PairDataset, RenderSettings, available_cores, render_dataset, views
@@ -73,8 +73,7 @@ def main(
             if name not in LEFT_OUT
         }
         print(f"{task:14} {numbers} {table['questions'][task]}", flush=True)
-    write_whole(out, json.dumps(table, indent=1).encode() + b"\n")
-    print(f"results: {out}")
+    write_results(out, table)
     write_whole(picture, _sheet(PairDataset(folder)))
     print(f"picture: {picture}")
 

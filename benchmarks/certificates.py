@@ -8,7 +8,6 @@ The pairs stay in ``--folder``, so that the script can be stopped and started ag
 from __future__ import annotations
 
 import dataclasses
-import json
 import platform
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from typing import Any
 import numpy as np
 import tyro
 
+from agents.report import write_results
 from scenes import (
     Certificate,
     PairDataset,
@@ -25,7 +25,6 @@ from scenes import (
     render_dataset,
 )
 from scenes.dataset import CHECKS
-from scenes.files import write_whole
 
 
 def main(
@@ -58,8 +57,7 @@ def main(
         "audit": {name: [audit.checked[name], wrong[name]] for name in CHECKS},
         **_distributions(PairDataset(folder)),
     }
-    write_whole(out, json.dumps(table, indent=2).encode() + b"\n")
-    print(f"results: {out}")
+    write_results(out, table)
 
 
 def _progress(done: int, total: int) -> None:

@@ -7,7 +7,6 @@ python benchmarks/endurance.py chaos --out docs/results/chaos.json
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import platform
 import random
@@ -22,8 +21,8 @@ import psutil
 import tyro
 
 import scenes.renderer as renderer_module
+from agents.report import write_results
 from scenes import STAGES, Pair, Renderer, RenderSettings, available_cores, plan_pair
-from scenes.files import write_whole
 
 app = tyro.extras.SubcommandApp()
 BLOWS = (signal.SIGKILL, signal.SIGSTOP, signal.SIGSEGV)
@@ -76,7 +75,7 @@ def soak(
         "thousands": thousands,
     }
     print(table["last_over_first"])
-    _write(out, table)
+    write_results(out, table)
 
 
 @app.command
@@ -148,7 +147,7 @@ def chaos(
         "longest_wait_for_a_pair_s": round(longest_s, 2),
     }
     print(table)
-    _write(out, table)
+    write_results(out, table)
 
 
 def digest(pair: Pair) -> str:
@@ -156,11 +155,6 @@ def digest(pair: Pair) -> str:
     parts = [array.tobytes() for array in (pair.image_a, pair.ids_a, pair.image_b, pair.ids_b)]
     labels = repr((pair.differences, pair.certificate, pair.plan)).encode()
     return hashlib.sha256(b"".join([*parts, labels])).hexdigest()
-
-
-def _write(out: Path, table: dict[str, Any]) -> None:
-    write_whole(out, json.dumps(table, indent=2).encode() + b"\n")
-    print(f"results: {out}")
 
 
 if __name__ == "__main__":

@@ -15,8 +15,7 @@ import numpy as np
 import tyro
 
 from agents import GRPORun, train_grpo
-from agents.report import step_line, write_report
-from scenes.files import write_whole
+from agents.report import write_results
 
 
 def main(
@@ -39,7 +38,7 @@ def main(
         if not (folder / "result.json").exists():
             # All steps, however long they take: the result must not depend on the machine's load.
             run = GRPORun(seed=seed, out=str(folder), eval_pairs=eval_pairs, minutes=None)
-            write_report(train_grpo(run, lambda step: print(step.step, step_line(step))))
+            train_grpo(run, lambda step: print(step.step, step))
         results.append(json.loads((folder / "result.json").read_text()))
     table = {
         "command": "python benchmarks/grpo_seeds.py",
@@ -60,14 +59,13 @@ def main(
             for stage in results[0]["held_out"]
         },
     }
-    write_whole(out, json.dumps(table, indent=2).encode() + b"\n")
+    write_results(out, table)
     for stage, metrics in table["held_out"].items():
         for metric in ("reward", "f1", "sampled_reward", "sampled_f1"):
             before, after = metrics[metric]["before"], metrics[metric]["after"]
             print(
                 f"{stage:6} {metric:6} {before['mean']:.3f} -> {after['mean']:.3f} {after['all']}"
             )
-    print(f"results: {out}")
 
 
 def waiting_share(folder: Path) -> float:

@@ -6,7 +6,6 @@ python benchmarks/image_formats.py --out docs/results/image_formats.json
 from __future__ import annotations
 
 import io
-import json
 import platform
 import time
 from collections.abc import Callable
@@ -17,8 +16,8 @@ import numpy as np
 import tyro
 from PIL import Image
 
+from agents.report import write_results
 from scenes import STAGES, Renderer, RenderSettings, available_cores, plan_pair
-from scenes.files import write_whole
 
 FORMATS: dict[str, dict[str, Any]] = {
     "PNG, level 1": {"format": "PNG", "compress_level": 1},
@@ -61,8 +60,7 @@ def main(images: int = 10, out: Path = Path("docs/results/image_formats.json")) 
         "machine": f"{available_cores()} cores, {platform.machine()}",
         "rows": rows,
     }
-    write_whole(out, json.dumps(table, indent=2).encode() + b"\n")
-    print(f"results: {out}")
+    write_results(out, table)
 
 
 def _encoded(picture: Image.Image, options: dict[str, Any]) -> bytes:

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import dataclasses
 import io
-import json
 import math
 import platform
 import time
@@ -24,6 +23,7 @@ from typing import Any
 import numpy as np
 import tyro
 
+from agents.report import write_results
 from scenes import QUALITIES, STAGES, PairPlan, RenderSettings, available_cores, plan_pair
 from scenes.color import to_srgb8
 from scenes.files import write_whole
@@ -96,8 +96,7 @@ def main(
         "reference": f"{REFERENCE['samples']} samples, no denoiser, the presets' bounces",
         "rows": rows,
     }
-    write_whole(out, json.dumps(table, indent=2).encode() + b"\n")
-    print(f"results: {out}")
+    write_results(out, table)
 
 
 def _row(contender: Contender, scenes: list[PairPlan], truth: list[np.ndarray]) -> dict[str, Any]:

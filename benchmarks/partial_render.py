@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import dataclasses
 import io
-import json
 import platform
 import time
 from pathlib import Path
@@ -24,6 +23,7 @@ from PIL import Image
 from scipy import ndimage
 
 import scenes.imaging as imaging
+from agents.report import write_results
 from scenes import PAPER_STAGES, STAGES, RenderSettings, available_cores, plan_pair
 from scenes.files import write_whole
 from scenes.film import Darkroom
@@ -64,8 +64,7 @@ def main(
         "pairs": pairs,
         "stages": rows,
     }
-    write_whole(out, json.dumps(table, indent=2).encode() + b"\n")
-    print(f"results: {out}")
+    write_results(out, table)
     print(f"picture: {picture}")
 
 

@@ -9,7 +9,6 @@ config.json, and their parameters are counted. What is assumed rather than count
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,9 +20,9 @@ from peft import LoraConfig, get_peft_model
 from transformers import Qwen3VLConfig, Qwen3VLForConditionalGeneration
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import smart_resize
 
+from agents.report import write_results
 from agents.run_file import read_run
 from agents.settings import GRPORun
-from scenes.files import write_whole
 
 RUNS = Path("examples/qwen3_vl")
 PATCH, MERGE = 16, 2
@@ -249,7 +248,7 @@ def main(
         "image_tokens": sizes,
         "runs": runs,
     }
-    write_whole(out, json.dumps(rounded(result), indent=2).encode() + b"\n")
+    write_results(out, rounded(result))
     print(f"result: {out}")
 
 

@@ -28,6 +28,7 @@ import pyoidn
 import tyro
 
 import dig_env  # noqa: F401 - registers the environments
+from agents.report import write_results
 from scenes import (
     STAGES,
     PairPlan,
@@ -37,7 +38,6 @@ from scenes import (
     plan_pair,
     render_dataset,
 )
-from scenes.files import write_whole
 from scenes.film import Darkroom, Exposure
 from scenes.imaging import photograph_fully
 from scenes.labels import label_pair
@@ -69,8 +69,7 @@ def main(
         "scaling": [_scaling(LARGE, pairs), _scaling(SMALL, 4 * pairs)],
         "resets": _resets(resets),
     }
-    write_whole(out, json.dumps(table, indent=2).encode() + b"\n")
-    print(f"results: {out}")
+    write_results(out, table)
 
 
 def _overhead(settings: RenderSettings, pairs: int) -> dict[str, Any]:

@@ -20,10 +20,10 @@ import tyro
 from scipy.optimize import linear_sum_assignment
 from transformers.loss.loss_for_object_detection import generalized_box_iou
 
+from agents.report import write_results
 from dig_env import REWARDS, format_boxes, score
 from dig_env.redteam import ATTACKS, random_truths
 from scenes import available_cores
-from scenes.files import write_whole
 
 FRAGMENTS = (
     *(
@@ -77,8 +77,7 @@ def main(
     for k, row in speed.items():
         print(f"{k} boxes: " + ", ".join(f"{name} {micro:.1f} µs" for name, micro in row.items()))
     print({key: value for key, value in results.items() if "micro" not in key})
-    write_whole(out, json.dumps(results, indent=2).encode() + b"\n")
-    print(f"results: {out}")
+    write_results(out, results)
 
 
 def _speed(k: int, count: int, seed: int) -> dict[str, float]:

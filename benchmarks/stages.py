@@ -8,7 +8,6 @@ Processor time, not the clock's, so that other work on the machine does not coun
 from __future__ import annotations
 
 import dataclasses
-import json
 import platform
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ import numpy as np
 import psutil
 import tyro
 
+from agents.report import write_results
 from scenes import (
     STAGES,
     Difficulty,
@@ -26,7 +26,6 @@ from scenes import (
     available_cores,
     plan_pair,
 )
-from scenes.files import write_whole
 
 REFERENCE = "mixed"
 SIZES = (RenderSettings(320, 240, "standard", "cpu"), RenderSettings(128, 96, "draft", "cpu"))
@@ -53,8 +52,7 @@ def main(pairs: int = 20, out: Path = Path("docs/results/stages.json")) -> None:
             row for turn, size in enumerate(SIZES, start=1) for row in measured(size, turn * pairs)
         ],
     }
-    write_whole(out, json.dumps(table, indent=1).encode() + b"\n")
-    print(f"results: {out}")
+    write_results(out, table)
 
 
 def measured(settings: RenderSettings, pairs: int) -> list[dict[str, Any]]:

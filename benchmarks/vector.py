@@ -5,7 +5,6 @@ python benchmarks/vector.py --out docs/results/vector.json
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import tempfile
@@ -20,8 +19,8 @@ import psutil
 import tyro
 
 import dig_env  # noqa: F401, registers the environments
+from agents.report import write_results
 from scenes import RenderSettings, available_cores, render_dataset
-from scenes.files import write_whole
 
 MODES = ("sync", "async", "vector_entry_point")
 ANSWER = "[[0, 0, 500, 500], [500, 500, 1000, 1000]]"
@@ -67,8 +66,7 @@ def main(
         "image": image,
         "rows": rows,
     }
-    write_whole(out, json.dumps(results, indent=2).encode() + b"\n")
-    print(f"results: {out}")
+    write_results(out, results)
 
 
 def _timed(mode: str, num_envs: int, seconds: float, kwargs: dict[str, Any]) -> dict[str, Any]:

@@ -13,7 +13,6 @@ import collections
 import dataclasses
 import io
 import itertools
-import json
 import platform
 import time
 from pathlib import Path
@@ -26,6 +25,7 @@ from image_quality import psnr
 from PIL import Image, ImageDraw
 
 import scenes.imaging as imaging
+from agents.report import write_results
 from scenes import (
     PAPER_CHANGES,
     Difficulty,
@@ -80,8 +80,7 @@ def main(
         "pairs": pairs,
         "families": rows,
     }
-    write_whole(out, json.dumps(table, indent=2).encode() + b"\n")
-    print(f"results: {out}")
+    write_results(out, table)
     print(f"picture: {picture}")
 
 

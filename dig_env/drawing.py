@@ -32,20 +32,20 @@ def draw_pair(
     Returns:
         (H', W', 3) uint8: the images side by side, enlarged if they are small.
     """
-    factor = max(1, -(-MIN_HEIGHT_PX // image_a.shape[0]))
+    shown_b = true_boxes if true_boxes_b is None else true_boxes_b
     panels = [
-        _panel(image_a, factor, true_boxes, answered_boxes),
-        _panel(
-            image_b, factor, true_boxes if true_boxes_b is None else true_boxes_b, answered_boxes
-        ),
+        draw_image(image_a, true_boxes, answered_boxes),
+        draw_image(image_b, shown_b, answered_boxes),
     ]
     gutter = np.full((panels[0].shape[0], GUTTER_PX, 3), 255, dtype=np.uint8)
     return np.concatenate([panels[0], gutter, panels[1]], axis=1)
 
 
-def _panel(
-    image: np.ndarray, factor: int, true_boxes: ArrayLike, answered_boxes: ArrayLike
+def draw_image(
+    image: np.ndarray, true_boxes: ArrayLike = (), answered_boxes: ArrayLike = ()
 ) -> np.ndarray:
+    """The same for one image."""
+    factor = max(1, -(-MIN_HEIGHT_PX // image.shape[0]))
     height, width = image.shape[0] * factor, image.shape[1] * factor
     panel = Image.fromarray(image).resize((width, height), Image.Resampling.NEAREST)
     draw = ImageDraw.Draw(panel)

@@ -11,7 +11,6 @@ import sys
 import tyro
 
 from agents import train_grpo
-from agents.report import step_line, write_report
 from agents.run_file import read_run
 from agents.settings import GRPORun
 
@@ -22,13 +21,10 @@ def main(arguments: list[str]) -> None:
         sys.exit("give a file of settings, such as examples/qwen3_vl/lora_4b.yaml")
     file, *changes = arguments
     run = tyro.cli(tyro.conf.OmitArgPrefixes[GRPORun], default=read_run(file), args=changes)
-    result = train_grpo(run, lambda step: print(f"step {step.step}  {step_line(step)}", flush=True))
+    result = train_grpo(run, lambda step: print(f"step {step.step}  {step}", flush=True))
     if result is None:  # in all but the first of several processes
         return
-    print(f"checkpoint: {result.checkpoint}")
-    if run.eval_pairs:
-        for name, path in write_report(result).items():
-            print(f"{name}: {path}")
+    print(f"checkpoint: {result.checkpoint}, report: {run.out}/report.html")
 
 
 if __name__ == "__main__":

@@ -293,13 +293,15 @@ def test_the_command_trains_and_the_next_evaluates(data, pairs, tmp_path, monkey
         "--out", tmp_path / "run", "--questions", 8, "--batch-size", 4,
     )  # fmt: skip
     checkpoint = tmp_path / "run" / "checkpoint"
-    assert f"checkpoint: {checkpoint}" in printed.replace("\n", "")
+    assert f"checkpoint: {checkpoint}" in printed
+    assert "1 of 1 steps" in (tmp_path / "run" / "report.html").read_text()
     for policy, right in ((checkpoint, None), ("oracle", 1.0)):
         out = tmp_path / "result.json"
         call(
             "eval-align", "--policy", policy, "--task", "existence,box_to_crop", "--episodes", 6,
             "--dataset", pairs, "--split", "train", "--options", 2, "--max-tokens", 8, "--out", out,
         )  # fmt: skip
+        assert "Worst answers" in out.with_suffix(".html").read_text()
         tasks = json.loads(out.read_text())["tasks"]
         assert list(tasks) == ["existence", "box_to_crop"]
         assert right is None or all(task["accuracy"][0] == right for task in tasks.values())

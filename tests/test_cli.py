@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -9,8 +11,12 @@ from pathlib import Path
 import pytest
 
 import agents.doctor
+from agents import cli
+from agents.doctor import memory_limit_gb
+from scenes import RenderError
 
 ROOT = Path(__file__).parent.parent
+DOCS = ROOT / "docs"
 
 
 def dig_env(*arguments, **environment):
@@ -22,10 +28,137 @@ def dig_env(*arguments, **environment):
     )
 
 
-def test_doctor_finds_this_machine_sound():
-    result = dig_env("doctor")
-    assert result.returncode == 0, result.stdout
-    assert "Blender rendered a pair" in result.stdout
+@pytest.fixture
+def call(monkeypatch, capsys):
+    """Run a command in this process: its exit code, what it printed, and what it told besides."""
+
+    def run(*arguments):
+        monkeypatch.setattr("sys.argv", ["dig-env", *map(str, arguments)])
+        try:
+            cli.main()
+            code = 0
+        except SystemExit as stop:
+            code = stop.code or 0
+        return code, *capsys.readouterr()
+
+    return run
+
+
+# Help
+
+
+def test_the_overview_has_a_line_for_every_command_in_its_group(call):
+    code, out, _ = call("--help")
+    assert code == 0
+    assert max(map(len, out.splitlines())) <= 100
+    for group, commands in cli.GROUPS.items():
+        part = out.partition(f"\n{group}:\n")[2].partition("\n\n")[0]
+        assert [line.split()[0] for line in part.splitlines()] == [
+            cli.command_name(command) for command in commands
+        ]
+
+
+def test_no_command_is_a_usage_error_with_the_overview(call):
+    code, out, _ = call()
+    assert code == 2 and "Examples:" in out
+
+
+def test_the_page_is_what_the_help_says_today_and_every_command_takes_quiet_and_json():
+    contents = runpy.run_path(str(DOCS / "make_cli_page.py"))["contents"]()
+    assert (DOCS / "cli.md").read_text() == contents, "run: python docs/make_cli_page.py"
+    for help_text in contents.split("\n#### ")[1:]:
+        takes = "  --quiet " in help_text and "  --json " in help_text
+        assert takes == (not help_text.startswith("dig-env completion"))
+
+
+def test_bash_completes_commands_and_options(call, tmp_path):
+    code, script, _ = call("completion", "bash")
+    assert code == 0
+    (tmp_path / "dig-env").write_text(script)
+    line = (
+        "source ./dig-env; f=$(complete -p dig-env | sed 's/.*-F \\([^ ]*\\) .*/\\1/'); "
+        "COMP_WORDS=(dig-env eval --po); COMP_CWORD=2; $f dig-env --po eval; "
+        'echo "${COMPREPLY[@]}"'
+    )
+    environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    ran = subprocess.run(
+        ["bash", "-c", line],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    assert ran.stdout.strip() == "--policy", ran.stderr
+
+
+@pytest.mark.parametrize("shell", ["zsh", "fish"])
+def test_other_shells_get_a_script_of_their_own(shell, call):
+    code, script, _ = call("completion", shell)
+    assert code == 0 and "eval-external" in script
+
+
+# Output and exit codes
+
+
+def test_json_is_one_object_on_stdout_and_the_rest_goes_elsewhere(call, tmp_path):
+    out = tmp_path / "redteam.json"
+    code, printed, told = call("bench", "redteam", "--pairs", 2, "--json", "--out", out)
+    assert code == 0
+    result = json.loads(printed)
+    assert printed.count("\n") == 1 and "7 of 7 rewards" in told
+    files = result.pop("files")
+    assert result == json.loads(out.read_text())
+    assert set(tmp_path.iterdir()) == {out, Path(files["report"]), tmp_path / "redteam.png"}
+    page = Path(files["report"]).read_text()
+    assert "attacks that outscored" in page and not re.search(r'(src|href)="(?!data:|#)', page)
+
+
+def test_quiet_leaves_the_result_alone(call, tmp_path):
+    code, printed, told = call(
+        "bench", "redteam", "--pairs", 2, "--quiet", "--out", tmp_path / "r.json"
+    )
+    assert code == 0 and told == "" and "honest answer: none" in printed
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (ValueError("no such stage"), 2),
+        (FileNotFoundError("no such file"), 2),
+        (RenderError("Blender died"), 1),
+        (OSError(28, "No space left on device"), 1),
+        (KeyboardInterrupt(), 130),
+    ],
+)
+def test_exit_codes_tell_bad_input_failure_and_interruption_apart(error, code, call, monkeypatch):
+    def broken(output=None):
+        """Fail."""
+        raise error
+
+    monkeypatch.setattr(cli, "GROUPS", {"Broken": (broken, broken)})
+    got, printed, told = call("broken")
+    assert got == code and printed == "" and "error:" in told and "Traceback" not in told
+
+
+def test_doctor_finds_this_machine_sound_and_says_so_as_json(call):
+    code, printed, _ = call("doctor", "--json")
+    result = json.loads(printed)
+    assert code == 0 and result["ok"]
+    names = [finding["name"] for finding in result["findings"]]
+    assert names == [
+        *("Python", "Libraries", "Blender", "System libraries", "Disk", "Memory", "Compute"),
+        "Rendering",
+    ]
+    assert "rendered a pair" in result["findings"][-1]["detail"]
+
+
+def test_the_containers_limit_counts_as_memory(tmp_path):
+    assert memory_limit_gb(tmp_path) is None
+    (tmp_path / "memory.current").write_text("500000000\n")
+    (tmp_path / "memory.max").write_text("2000000000\n")
+    assert memory_limit_gb(tmp_path) == 1.5
+    (tmp_path / "memory.max").write_text("max\n")
+    assert memory_limit_gb(tmp_path) is None
 
 
 def test_doctor_names_the_debian_package_of_a_missing_library(monkeypatch):
@@ -41,24 +174,8 @@ def test_doctor_names_the_debian_package_of_a_missing_library(monkeypatch):
 def test_doctor_fails_where_blender_cannot_be_imported(tmp_path):
     (tmp_path / "bpy.py").write_text("raise ImportError('libXi.so.6: cannot open')")
     result = dig_env("doctor", PYTHONPATH=str(tmp_path))
-    assert result.returncode == 1
+    assert result.returncode == 1, result.stdout
     assert "FAIL Rendering" in result.stdout and "libXi.so.6" in result.stdout
-
-
-def test_eval_prints_tables_and_writes_json(tmp_path):
-    out = tmp_path / "result.json"
-    result = dig_env("eval", "--policy", "oracle", "--episodes", "3", "--out", str(out))
-    assert result.returncode == 0, result.stdout + result.stderr
-    assert "count_accuracy" in result.stdout
-    assert json.loads(out.read_text())["f1"] == 1.0
-
-
-def test_bench_redteam_prints_a_table_and_writes_it(tmp_path):
-    out = tmp_path / "redteam.json"
-    result = dig_env("bench", "redteam", "--pairs", "3", "--out", str(out))
-    assert result.returncode == 0, result.stdout + result.stderr
-    assert "honest answer: none" in result.stdout
-    assert {row["wins"] for row in json.loads(out.read_text())["outcomes"]["strict"]} == {0}
 
 
 @pytest.mark.parametrize(
@@ -70,15 +187,15 @@ def test_bench_redteam_prints_a_table_and_writes_it(tmp_path):
         (("eval", "--reward", "best"), "the rewards are full, paper"),
         (("eval", "--coordinates", "polar"), "norm1000, unit, pixel"),
         (("eval", "--out", "/no/such/folder/x.json"), "no folder /no/such/folder"),
+        (("eval", "--out", "page.html"), "ends in .json"),
         (("eval", "--base-url", "http://localhost:1", "--request", "[]"), "a JSON object"),
         (("train", "--rollouts", "1"), "rollouts=1"),
     ],
 )
-def test_a_mistake_is_one_clear_line_and_no_traceback(arguments, message):
-    result = dig_env(*arguments)
-    assert result.returncode == 2
-    assert message in result.stdout + result.stderr
-    assert "Traceback" not in result.stdout + result.stderr
+def test_a_mistake_is_one_clear_line_and_no_traceback(arguments, message, call):
+    code, printed, told = call(*arguments)
+    assert code == 2 and printed == ""
+    assert message in told and "Traceback" not in told
 
 
 @pytest.mark.parametrize(

@@ -193,6 +193,7 @@ def start(*arguments):
     return subprocess.Popen(
         [sys.executable, "-c", MAIN, "render", *arguments],
         stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
         text=True,
     )
 

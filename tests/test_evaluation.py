@@ -11,13 +11,15 @@ import numpy as np
 import pytest
 import scipy.stats
 from conftest import SMALL
+from PIL import Image
 
 from agents import OraclePolicy, PixelDiffPolicy, evaluate
 from agents.breakdown import AXES, metrics_by_count, recall_by_axis
 from agents.episodes import METRICS, mean_metrics, metric_values
 from agents.evaluation import Report, evaluate_stored, play
-from agents.evaluation_page import worst_and_best, write_page
+from agents.evaluation_report import write_evaluation
 from agents.intervals import mean_intervals, ratio_intervals
+from agents.report import worst_and_best
 from dig_env import format_boxes
 from scenes import CHANGES, PAPER_CHANGES, STAGES, Change, PairDataset, render_dataset
 from scenes.occlusion import hidden_share, silhouette
@@ -251,12 +253,12 @@ def test_a_split_that_is_not_stored_is_named(folder):
         evaluate_stored(OraclePolicy(), folder, stage="dual", split="train")
 
 
-def test_the_command_line_plays_stored_pairs_and_writes_json_and_a_page(folder, tmp_path):
-    out, page = tmp_path / "result.json", tmp_path / "page.html"
+def test_the_command_line_plays_stored_pairs_and_writes_json_and_a_report(folder, tmp_path):
+    out, page = tmp_path / "result.json", tmp_path / "result.html"
     command = [
         *(sys.executable, "-c", "from agents.cli import main; main()", "eval"),
         *("--policy", "oracle", "--coordinates", "pixel", "--stage", "dual"),
-        *("--dataset", str(folder), "--out", str(out), "--page", str(page)),
+        *("--dataset", str(folder), "--out", str(out)),
     ]
     ran = subprocess.run(command, capture_output=True, text=True)
     assert ran.returncode == 0, ran.stdout + ran.stderr
@@ -282,32 +284,40 @@ def test_the_report_is_json_with_an_interval_for_every_metric(episodes):
 
 
 def test_worst_and_best_pairs_are_the_extremes_and_never_the_same(episodes):
-    worst, best = worst_and_best(episodes, 6)
+    def reward(episode):
+        return episode.score.total
+
+    worst, best = worst_and_best(episodes, reward, 6)
     rewards = sorted(episode.score.total for episode in episodes)
     assert [episode.score.total for episode in worst] == rewards[:6]
     assert [episode.score.total for episode in best] == rewards[::-1][:6]
-    few_worst, few_best = worst_and_best(episodes[:3], 6)
+    few_worst, few_best = worst_and_best(episodes[:3], reward, 6)
     assert len(few_worst) == 2 and len(few_best) == 1
     assert not {id(e) for e in few_worst} & {id(e) for e in few_best}
 
 
-def test_the_page_holds_tables_and_pictures_and_needs_nothing_else(episodes, tmp_path):
+def written(report, policy, folder):
+    """The report of an evaluation as HTML."""
+    told = {"policy": policy, "reward_name": "full", "coordinates": "norm1000"}
+    told |= {"command": "dig-env eval", "usage": None}
+    write_evaluation(folder / "result.json", report, told | report.to_json())
+    return (folder / "result.html").read_text()
+
+
+def test_the_report_holds_plot_tables_and_pictures_and_needs_nothing_else(episodes, tmp_path):
     report = Report("mixed", "test", 0, tuple(episodes))
-    told = {"policy": "pixeldiff", "reward_name": "full", "coordinates": "norm1000", "usage": None}
-    write_page(tmp_path / "page.html", report, told | report.to_json())
-    page = html.unescape((tmp_path / "page.html").read_text())
-    assert not re.search(r'(src|href)="(?!data:)', page)
-    assert page.count("<figure>") == 12
+    page = html.unescape(written(report, "pixeldiff", tmp_path))
+    assert not re.search(r'(src|href)="(?!data:|#)', page)
+    assert page.count("<figure>") == 12 and page.count("<svg") == 1
     assert all(axis.meaning in page for axis in AXES.values())
     assert f"{report.f1:.3f}" in page
+    assert Image.open(tmp_path / "result.png").size[0] > 500
 
 
-def test_what_a_model_writes_cannot_become_part_of_the_page(pairs, tmp_path):
+def test_what_a_model_writes_cannot_become_part_of_the_report(pairs, tmp_path):
     hostile = "<script>alert(1)</script>" + "x" * 1000 + "<img src=y>"
     report = Report("single", "test", 0, tuple(play(Answers(hostile), pairs["single"][:2])))
-    told = {"policy": "<i>x", "reward_name": "full", "coordinates": "norm1000", "usage": None}
-    write_page(tmp_path / "page.html", report, told | report.to_json())
-    page = (tmp_path / "page.html").read_text()
+    page = written(report, "<i>x", tmp_path)
     assert "<script>" not in page and "<img src=y>" not in page and "<i>x" not in page
     assert "&lt;img src=y&gt;" in page
 

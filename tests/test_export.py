@@ -371,7 +371,7 @@ def test_what_cannot_be_exported_is_refused(dataset, tmp_path):
 
 def test_the_command_says_where_the_result_lies(dataset, capsys):
     export("llava", dataset.folder)
-    assert "pairs-llava (18 pairs)" in capsys.readouterr().out
+    assert f"18 pairs\nllava: {dataset.folder.parent / 'pairs-llava'}" in capsys.readouterr().out
     assert parse_boxes(
         json.loads((dataset.folder.parent / "pairs-llava" / "train-single.json").read_text())[0][
             "conversations"

@@ -11,6 +11,7 @@ from pycocotools.coco import COCO
 
 from agents import OraclePolicy, PixelDiffPolicy
 from agents.cli_external import eval_external
+from agents.cli_output import Output
 from agents.evaluation import play
 from agents.export import export_dataset
 from agents.external import evaluate_external, read_clevr_change, read_coco_pairs
@@ -278,13 +279,18 @@ def test_answers_are_read_in_the_frame_that_was_asked_for(plain_coco):
     assert "128 wide and 96 high" in policy.prompts[0]
 
 
-def test_the_command_prints_json_and_writes_it(clevr, tmp_path, capsys):
+def test_the_command_prints_json_and_writes_it_with_a_report(clevr, tmp_path, capsys):
     out = tmp_path / "result.json"
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        eval_external("clevr-change", clevr, policy="oracle", limit=3, out=out)
+        eval_external(
+            "clevr-change", clevr, policy="oracle", limit=3, out=out, output=Output(json=True)
+        )
     result = json.loads(out.read_text())
     assert result["format"] == result["f1"] == result["count_accuracy"] == 1.0
     assert result["pairs"] == 3 and result["layout"] == "clevr-change"
     assert result["intervals"]["f1"] == [1.0, 1.0, 1.0]
-    assert '"recall_by_change"' in capsys.readouterr().out
+    printed = json.loads(capsys.readouterr().out)
+    assert printed.pop("files") == {"result": str(out), "report": str(out.with_suffix(".html"))}
+    assert printed == result
+    assert "Worst pairs" in out.with_suffix(".html").read_text()

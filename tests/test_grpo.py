@@ -17,7 +17,6 @@ from PIL import Image
 from agents import GRPORun, MLLMPolicy, train_grpo
 from agents.grpo import SkippingTrainer, unfinished
 from agents.mllm import EMBEDDED
-from agents.report import write_report
 from agents.rollouts import GroupReward, PairStream
 from dig_env import REWARDS, Curriculum, RandomCurriculum, RewardConfig, score
 from dig_env.pairs import FreshPairs
@@ -65,13 +64,15 @@ def test_the_held_out_pairs_are_of_the_test_split_and_the_same_before_and_after(
 
 
 def test_the_report_is_one_page_with_everything_in_it(result):
-    paths = write_report(result)
-    page = paths["report"].read_text()
-    assert not re.search(r'(src|href)="(?!data:)', page)
-    assert "Held-out pairs" in page and '"seed": 0' in page
-    assert Image.open(paths["pairs"]).size[0] > 2 * 128
-    assert Image.open(paths["curves"]).size[0] > 500
-    summary = json.loads(paths["result"].read_text())
+    out = Path(result.run.out)
+    page = (out / "report.html").read_text()
+    assert not re.search(r'(src|href)="(?!data:|#)', page)
+    for part in ("Held-out pairs", "Worst pairs", "Best pairs", "transformers", "learning_rate"):
+        assert part in page
+    assert all(stage in page for _, *stages in result.promotions for stage in stages)
+    assert Image.open(out / "pairs.png").size[0] > 2 * 128
+    assert Image.open(out / "report.png").size[0] > 500
+    summary = json.loads((out / "result.json").read_text())
     assert summary["steps"] == 3
     assert summary["held_out"]["dual"]["after"] == result.metrics("after", "dual")
 
@@ -277,7 +278,10 @@ def test_an_interrupted_run_goes_on_to_the_same_losses(fresh_pairs, make, stored
     with pytest.raises(Killed):
         train(broken, killed_after(2))
     assert unfinished(broken).name == "checkpoint-2"
+    report = Path(broken.out, "report.html")
+    assert "Not finished: 3 of 4 steps" in report.read_text()
     resumed = train(broken)
+    assert "Not finished" not in report.read_text()
     assert unfinished(broken) is None
 
     def course(result):

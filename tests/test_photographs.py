@@ -366,7 +366,7 @@ def test_evaluation_and_export_read_photographs(real_pairs, tmp_path):
 def test_the_command_makes_the_dataset(scenes_folder, tmp_path, capsys):
     options = {"stage": "dual", "count": 3, "width": 128, "height": 96}
     render(tmp_path / "pairs", photos=scenes_folder / "instances.json", **options)
-    assert "6 photographs, 128x96" in capsys.readouterr().out
+    assert "6 photographs, 128x96" in capsys.readouterr().err
     assert [len(pair.differences) for pair in PairDataset(tmp_path / "pairs")] == [2, 2, 2]
 
 

@@ -17,6 +17,7 @@ from transformers import PrinterCallback, ProgressCallback, TrainerCallback
 from trl import SFTConfig, SFTTrainer
 
 from agents.align.conversations import Conversations
+from agents.align.report import losses, write_training
 from agents.align.stages import NEW, AlignRun
 from agents.compact import (
     CompactForConditionalGeneration,
@@ -25,6 +26,7 @@ from agents.compact import (
     with_words_of,
 )
 from agents.mllm import EMBEDDED, MLLMPolicy
+from agents.report import now_and_then
 from agents.tracking import wandb_run
 from agents.trainer_settings import common_settings, step_in_parts
 from dig_env import instruction
@@ -94,7 +96,12 @@ def train_align(
     )
     model, processor = _load(run, conversations.texts)
     train_only(model, *run.train)
-    log = _Log(on_loss)
+
+    def report(state: Any) -> None:
+        seconds = time.perf_counter() - begun
+        write_training(run, state, conversations.questions, seconds)
+
+    log = _Log(now_and_then(report), on_loss)
     args = _sft_config(run, process.num_processes)
     trainer = SFTTrainer(
         model=model,
@@ -107,8 +114,12 @@ def train_align(
     for printer in (PrinterCallback, ProgressCallback):
         trainer.remove_callback(printer)
     begun = time.perf_counter()
-    with wandb_run(run.wandb, run.out):
-        trainer.train(resume_from_checkpoint=goes_on)
+    try:
+        with wandb_run(run.wandb, run.out):
+            trainer.train(resume_from_checkpoint=goes_on)
+    finally:
+        if process.is_main_process:
+            report(trainer.state)
     seconds = time.perf_counter() - begun
     trained = trainer.accelerator.unwrap_model(trainer.model)
     weights = trainer.accelerator.get_state_dict(trainer.model_wrapped)
@@ -120,21 +131,34 @@ def train_align(
         processor.save_pretrained(folder)
 
     write_folder_whole(out / "checkpoint", save)
-    history = [entry for entry in trainer.state.log_history if "loss" in entry]
+    history = losses(trainer.state)
     record = {"questions": conversations.questions, "seconds": round(seconds, 1), "log": history}
     write_whole(out / "history.json", json.dumps(record).encode() + b"\n")
     shutil.rmtree(out / TRAINER, ignore_errors=True)
-    losses = [(entry["step"], entry["loss"]) for entry in history]
-    return AlignResult(run, out / "checkpoint", losses, conversations.questions, seconds)
+    return AlignResult(
+        run,
+        out / "checkpoint",
+        [(entry["step"], entry["loss"]) for entry in history],
+        conversations.questions,
+        seconds,
+    )
 
 
 class _Log(TrainerCallback):
-    def __init__(self, on_loss: Callable[[int, int, float], None] | None) -> None:
-        self._on_loss = on_loss
+    """Tells of the losses, and has a report written."""
+
+    def __init__(
+        self,
+        report: Callable[[Any], None],
+        on_loss: Callable[[int, int, float], None] | None,
+    ) -> None:
+        self._report, self._on_loss = report, on_loss
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
-        if self._on_loss is not None and "loss" in logs and state.is_world_process_zero:
-            self._on_loss(state.global_step, state.max_steps, logs["loss"])
+        if "loss" in logs and state.is_world_process_zero:
+            self._report(state)
+            if self._on_loss is not None:
+                self._on_loss(state.global_step, state.max_steps, logs["loss"])
 
 
 def _begin(run: AlignRun, process: PartialState) -> bool:

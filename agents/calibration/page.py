@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import io
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import matplotlib.figure
-from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from agents.calibration.yardsticks import RANKS
+from agents.plots import dots, figure_png
+from agents.report import Section, write_report
+from agents.table import Table
 from scenes import PAPER_STAGES
 from scenes.files import write_whole
 
@@ -19,11 +20,8 @@ SHOWN_PRESETS = ("full", "paper", "dense", "strict")
 LOOKERS = ("pixel difference", "pixel difference at its best", "embedded policy")
 YARDSTICKS = tuple(name for rank in RANKS for name in rank)
 
-_COLORS = dict(zip(SHOWN_PRESETS, ("C0", "C1", "C2", "C3"), strict=True))
-_LOOKER_COLORS = dict(zip(LOOKERS, ("C0", "C4", "C1"), strict=True))
 
-
-def stages_table(card: dict[str, Any]) -> str:
+def stages_table(card: dict[str, Any]) -> Table:
     """F1 and reward ("full") of every policy on the paper's stages."""
     stages = list(PAPER_STAGES)
     header = ["policy", *(f"{stage}: {what}" for stage in stages for what in ("F1", "reward"))]
@@ -31,19 +29,19 @@ def stages_table(card: dict[str, Any]) -> str:
     for policy in _policies(card):
         cells = [_row(card, stage, policy) for stage in stages]
         rows.append([policy, *(text for c in cells for text in (_ci(c["f1"]), _reward(c, "full")))])
-    return _markdown(header, rows)
+    return Table(header, rows)
 
 
-def presets_table(card: dict[str, Any], condition: str = "mixed") -> str:
+def presets_table(card: dict[str, Any], condition: str = "mixed") -> Table:
     """Reward of every policy under the presets on one stage."""
     rows = [
         [policy, *(_reward(_row(card, condition, policy), preset) for preset in SHOWN_PRESETS)]
         for policy in _policies(card)
     ]
-    return _markdown([f"reward on {condition}", *SHOWN_PRESETS], rows)
+    return Table([f"reward on {condition}", *SHOWN_PRESETS], rows)
 
 
-def order_table(card: dict[str, Any]) -> str:
+def order_table(card: dict[str, Any]) -> Table:
     """Where the reward orders the yardsticks, and the smallest rise from a rank to the next."""
     rows = []
     for preset in card["presets"]:
@@ -59,10 +57,10 @@ def order_table(card: dict[str, Any]) -> str:
                 f"{entry['between'][0]} → {entry['between'][1]}, {tightest}",
             ]
         )
-    return _markdown(["preset", "in order on", "smallest rise", "where"], rows)
+    return Table(["preset", "in order on", "smallest rise", "where"], rows)
 
 
-def looking_table(card: dict[str, Any]) -> str:
+def looking_table(card: dict[str, Any]) -> Table:
     """F1 of the policies that look at the images, on every difficulty."""
     lookers = [policy for policy in LOOKERS if policy in _policies(card)]
     rows = []
@@ -73,10 +71,10 @@ def looking_table(card: dict[str, Any]) -> str:
             note = row.get("note", "").removeprefix("threshold ")
             cells.append(_ci(row["f1"]) + (f" at {note}" if note else ""))
         rows.append([condition, *cells])
-    return _markdown(["F1", *lookers], rows)
+    return Table(["F1", *lookers], rows)
 
 
-TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
+TABLES: dict[str, Callable[[dict[str, Any]], Table]] = {
     "stages": stages_table,
     "presets": presets_table,
     "order": order_table,
@@ -95,7 +93,7 @@ def filled(page: str, card: dict[str, Any]) -> str:
     def table(match: re.Match[str]) -> str:
         if match[1] not in TABLES:
             raise ValueError(f"no table {match[1]!r}; the tables are {', '.join(TABLES)}")
-        return f"<!-- table: {match[1]} -->\n{TABLES[match[1]](card)}\n<!-- end -->"
+        return f"<!-- table: {match[1]} -->\n{_markdown(TABLES[match[1]](card))}\n<!-- end -->"
 
     return re.sub(r"<!-- table: (\w+) -->.*?<!-- end -->", table, page, flags=re.DOTALL)
 
@@ -110,68 +108,52 @@ def write_page(card: dict[str, Any], page: Path) -> Path:
         FileNotFoundError: there is no such page; its text is written by people.
     """
     text = filled(page.read_text(encoding="utf-8"), card)
-    plot = page.with_suffix(".png")
-    write_whole(plot, plot_png(card))
+    beside = page.with_suffix(".png")
+    write_whole(beside, figure_png(plot(card)))
     write_whole(page, text.encode())
-    return plot
+    return beside
 
 
-def plot_png(card: dict[str, Any]) -> bytes:
+def plot(card: dict[str, Any]) -> Figure:
     """Left: the reward of answers of known worth. Right: F1 of those who look at the images."""
     # A figure of its own, not pyplot's: no global state and no display.
-    figure = matplotlib.figure.Figure(figsize=(12, 6), layout="constrained")
+    figure = Figure(figsize=(12, 6), layout="constrained")
     left, right = figure.subplots(1, 2, width_ratios=(1, 1.15))
-    _dots(
-        left,
-        YARDSTICKS,
-        {
-            preset: [_row(card, "mixed", policy)["reward"][preset] for policy in YARDSTICKS]
-            for preset in SHOWN_PRESETS
-        },
-        _COLORS,
-    )
+    rewards = {
+        preset: [_row(card, "mixed", policy)["reward"][preset] for policy in YARDSTICKS]
+        for preset in SHOWN_PRESETS
+    }
+    dots(left, YARDSTICKS, rewards)
     left.set_title("Reward of answers of known worth, stage mixed")
     left.set_xlabel("mean reward under each preset")
     conditions = list(card["difficulties"])
-    _dots(
-        right,
-        conditions,
-        {
-            policy: [_row(card, condition, policy)["f1"] for condition in conditions]
-            for policy in LOOKERS
-            if policy in _policies(card)
-        },
-        _LOOKER_COLORS,
-    )
+    f1 = {
+        policy: [_row(card, condition, policy)["f1"] for condition in conditions]
+        for policy in LOOKERS
+        if policy in _policies(card)
+    }
+    dots(right, conditions, f1)
     right.set_title("F1 of policies that look at the images")
     right.set_xlabel("mean F1 (IoU 0.5)")
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=110, metadata={"Software": None})
-    return buffer.getvalue()
+    return figure
 
 
-def _dots(
-    axes: Axes, names: Iterable[str], series: dict[str, list[list[float]]], colors: dict[str, str]
-) -> None:
-    """A line of the plot for each name, on it a dot with its interval for each series."""
-    names = list(names)
-    for place in range(0, len(names), 2):
-        axes.axhspan(place - 0.5, place + 0.5, color="black", alpha=0.04, linewidth=0)
-    for index, (label, values) in enumerate(series.items()):
-        offset = 0.6 * ((index + 0.5) / len(series) - 0.5)
-        means = [mean for mean, _, _ in values]
-        errors = [
-            [max(0.0, mean - low) for mean, low, _ in values],
-            [max(0.0, high - mean) for mean, _, high in values],
-        ]
-        places = [place + offset for place in range(len(names))]
-        axes.errorbar(
-            means, places, xerr=errors, fmt="o", markersize=4, color=colors[label], label=label
-        )
-    axes.set_yticks(range(len(names)), names)
-    axes.set(xlim=(-0.03, 1.03), ylim=(len(names) - 0.5, -0.5))
-    axes.grid(axis="x", alpha=0.3)
-    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.08), ncols=len(series), frameon=False)
+def write_card_report(card: dict[str, Any], path: Path) -> None:
+    """Write the card as a report: an HTML file, and its plot beside it."""
+    titles = {
+        "stages": "The paper's stages",
+        "presets": "Rewards of the presets",
+        "order": "Where the reward orders the yardsticks",
+        "looking": "Policies that look at the images",
+    }
+    sections = [Section("Rewards of known answers, and who finds what", figure=plot(card))]
+    sections += [Section(titles[name], tables=[table(card)]) for name, table in TABLES.items()]
+    made = {name: card[name] for name in ("command", "settings", "machine", "versions")}
+    lead = (
+        f"{card['settings']['pairs']} test pairs of each of {len(card['difficulties'])} "
+        "difficulties; means with 95 % intervals of a bootstrap over the pairs."
+    )
+    write_report(path, "Calibration of the reward", lead, sections, made)
 
 
 def _policies(card: dict[str, Any]) -> list[str]:
@@ -199,6 +181,6 @@ def _ci(interval: list[float]) -> str:
     return mean if low == high else f"{mean} ({low}, {high})"
 
 
-def _markdown(header: list[str], rows: list[list[str]]) -> str:
-    lines = [header, ["---"] * len(header), *rows]
+def _markdown(table: Table) -> str:
+    lines = [table.header, ["---"] * len(table.header), *table.rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)

@@ -7,7 +7,7 @@ tokens by cross-entropy on augmented pairs. It ends when the held-out F1 on sing
 reaches `--target-f1`, or the samples are seen. Run it again with the same --out to go on where it
 stopped: what ended at 0.6, too.
 
-In --out: `model/` (what `from_pretrained` loads), `log.jsonl`, `checkpoint.pt`.
+In --out: `model/` (what `from_pretrained` loads), `report.html`, `log.jsonl`, `checkpoint.pt`.
 """
 
 from __future__ import annotations
@@ -28,8 +28,9 @@ from torch import Tensor, nn
 from agents.compact import CompactForConditionalGeneration, CompactProcessor, build_model
 from agents.compact.batches import AnswerTokens, augment, to_float
 from agents.compact.pairs import PairArrays, load_pairs
+from agents.compact.warmup_report import mean_scores, write_warmup_report
 from agents.mllm import pair_messages
-from dig_env import instruction, score
+from dig_env import Score, instruction, score
 from scenes import RenderSettings, render_dataset
 from scenes.files import write_folder_whole
 
@@ -139,7 +140,8 @@ class Trainer:
         )
 
     def _report(self, held_out: PairArrays, losses: list[float]) -> dict[str, float]:
-        scores = evaluate(self.model, self.processor, held_out)
+        played = evaluate(self.model, self.processor, held_out)
+        scores = mean_scores(played, held_out.stages)
         line = {
             "samples": self.samples,
             "minutes": round(self.seconds / 60, 2),
@@ -151,6 +153,7 @@ class Trainer:
         self._save()
         with (self.out / "log.jsonl").open("a") as log:
             log.write(json.dumps(line) + "\n")
+        write_warmup_report(self.out, asdict(self.run), held_out, played)
         return scores
 
     def _save(self) -> None:
@@ -218,11 +221,11 @@ def evaluate(
     processor: CompactProcessor,
     pairs: PairArrays,
     batch_size: int = 100,
-) -> dict[str, float]:
-    """Mean scores of greedy answers: format; F1 and reward of each stage."""
+) -> list[Score]:
+    """What greedy answers to the pairs earn."""
     model.eval()
     prompt = prompt_ids(processor).to(model.device)
-    scores = []
+    scores: list[Score] = []
     for start in range(0, len(pairs), batch_size):
         images = to_float(pairs.images[start : start + batch_size]).flatten(0, 1)
         output = model.generate(
@@ -234,12 +237,7 @@ def evaluate(
         answers = processor.batch_decode(output[:, prompt.shape[1] :], skip_special_tokens=True)
         scores += [score(answer, pairs.boxes_of(i)) for i, answer in enumerate(answers, start)]
     model.train()
-    report = {"format": float(np.mean([s.format for s in scores]))}
-    for stage in dict.fromkeys(pairs.stages.tolist()):
-        chosen = [s for s, of in zip(scores, pairs.stages, strict=True) if of == stage]
-        report[f"f1_{stage}"] = float(np.mean([s.f1 for s in chosen]))
-        report[f"reward_{stage}"] = float(np.mean([s.total for s in chosen]))
-    return report
+    return scores
 
 
 def parse_arguments(arguments: list[str] | None = None) -> Warmup:

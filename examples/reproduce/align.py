@@ -55,7 +55,7 @@ class AlignExperiment(Road):
     """
 
     seeds: tuple[int, ...] = (0, 1, 2)
-    episodes: int = 400
+    episodes: int = 300
     processes: int = 2
     out: Path = Path("docs/results/align_experiments.json")
 

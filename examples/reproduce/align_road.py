@@ -33,11 +33,15 @@ from scenes.files import write_whole
 SETTINGS = AlignSettings(crop_px=64, options=2)
 """Two crops to choose from, since each takes as much time as the image."""
 
-BASE = ("description", "text_to_box", "box_to_text", "existence")
-"""What stages 1a and 1b learn from. Questions of existence are among it, so that arms without the
-third stage know how to say yes and no."""
+FIRST = ("text_to_box", "box_to_text", "existence")
+"""What stage 1b learns. Questions of existence are among it, so that arms without the third stage
+know how to say yes and no."""
 
-DATA = {"base": (BASE, 80_000), "multi_scale": (MULTI_SCALE, 42_000), "global": (GLOBAL, 24_000)}
+DATA = {
+    "base": (("description", *FIRST), 80_000),
+    "multi_scale": (MULTI_SCALE, 42_000),
+    "global": (GLOBAL, 24_000),
+}
 """Tasks and number of questions of each folder."""
 
 STAGE_NAMES: tuple[StageName, ...] = ("1a", "1b", "2", "3")
@@ -61,9 +65,9 @@ class Road:
     """
 
     seed: int = 0
-    questions: tuple[int, int, int, int] = (20_000, 90_000, 20_000, 16_000)
-    grpo_steps: int = 60
-    model: str = "tiny"
+    questions: tuple[int, int, int, int] = (10_000, 100_000, 12_000, 10_000)
+    grpo_steps: int = 40
+    model: str = "new"
     pairs: Path = Path("runs/reproduce/pairs")
     runs: Path = Path("runs/align")
     out: Path = Path("docs/results/align_road.json")
@@ -90,8 +94,7 @@ def stage(road: Road, model: str | Path, out: Path, *, name: StageName, **fields
         folder = {"1a": "base", "1b": "base", "2": "multi_scale", "3": "global"}[name]
         fields = {
             "data": str(road.runs / "data" / folder),
-            "tasks": BASE if name == "1b" else None,
-            "batch_size": 16,
+            "tasks": FIRST if name == "1b" else None,
             "pairs": str(road.pairs),
             "pair_share": 0.15,
             "questions": road.questions[STAGE_NAMES.index(name)],

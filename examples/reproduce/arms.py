@@ -25,7 +25,6 @@ import torch
 from agents import GRPORun, train_grpo
 from agents.episodes import Episode
 from agents.intervals import runs_interval
-from agents.report import step_line
 from dig_env import REWARDS, Curriculum, RewardConfig, score
 from dig_env.curricula import RandomCurriculum, ScheduledCurriculum
 from scenes import PAPER_STAGES, RenderSettings, available_cores, render_dataset
@@ -147,7 +146,7 @@ def _train(settings: Settings, arm: Arm, seed: int) -> str:
     print_every = 20
     result = train_grpo(
         run,
-        lambda step: step.step % print_every or print(arm.name, seed, step.step, step_line(step)),
+        lambda step: step.step % print_every or print(arm.name, seed, step.step, step),
         arm.make_curriculum(settings, seed),
     )
     steps = result.steps

@@ -1,0 +1,56 @@
+"""``dig-env train``: GRPO under the curriculum."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from pathlib import Path
+
+import tyro
+
+from agents.cli_output import Output, Printed
+from agents.settings import GRPORun
+from dig_env import resolve_reward
+
+
+def train(
+    run: tyro.conf.OmitArgPrefixes[GRPORun], reward: str = "full", output: Printed = Output()
+) -> None:
+    """Train a policy with GRPO under the curriculum. The same command goes on with a stopped run.
+
+    Args:
+        run: its settings.
+        reward: name of the reward to learn from: full, paper, dense, strict, format, iou or f1.
+        output: what is printed.
+    """
+    from transformers.utils.logging import disable_progress_bar
+
+    from agents.grpo import train_grpo
+    from agents.grpo_report import held_out_table, summarize
+    from agents.monitor import Step
+
+    disable_progress_bar()  # loading and saving take a second; the run has a bar of its own
+    run = dataclasses.replace(run, reward=resolve_reward(reward))
+    if os.environ.get("RANK", "0") != "0":  # the first of several processes reports
+        output = Output(quiet=True)
+    output.note(f"seed {run.seed}, {run.model} policy, {run.width}x{run.height} {run.quality}")
+    if run.eval_pairs:
+        output.note("rendering the held-out pairs and evaluating the starting policy ...")
+    with output.progress("steps", every=20) as tell:
+
+        def on_step(step: Step) -> None:
+            # The steps that the minutes allow, if they end before.
+            allowed = 60 * (run.minutes or 1e9) / step.elapsed_s * step.step
+            tell(step.step, max(step.step, min(run.steps, round(allowed))), str(step))
+
+        result = train_grpo(run, on_step)
+    if result is None:
+        return
+    out = Path(run.out)
+    files = {"checkpoint": result.checkpoint, "report": out / "report.html"}
+    if result.after:
+        output.table(held_out_table(result))
+        files |= {"pairs": out / "pairs.png", "result": out / "result.json"}
+    for count, left, entered in result.promotions:
+        output.say(f"after {count} pairs the curriculum went from {left} to {entered}")
+    output.result(summarize(result), **files)

@@ -1,0 +1,27 @@
+"""Tables that a terminal, a report and a page of the docs show alike."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Table:
+    """Cells as text.
+
+    Attributes:
+        header: a name for each column.
+        rows: as many cells each.
+        title: what the table is about.
+    """
+
+    header: Sequence[str]
+    rows: Sequence[Sequence[str]] = field(default_factory=list)
+    title: str = ""
+
+
+def interval_cells(interval: Sequence[float]) -> tuple[str, str]:
+    """[mean, low, high] as the texts of two cells."""
+    mean, low, high = interval
+    return f"{mean:.3f}", f"{low:.3f} to {high:.3f}"
