@@ -1,10 +1,11 @@
 # make demo: set up, then train the embedded policy with GRPO on freshly rendered pairs.
+# make docs: set up, then build docs/ into build/docs, a site that needs no network.
 # make test: set up, then run the tests, those with other trainers' packages included.
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 
-.PHONY: setup demo test frameworks test-frameworks test-openenv test-lmms lint clean
+.PHONY: setup demo docs test browser frameworks test-frameworks test-openenv test-lmms lint clean
 
 setup: .venv/.installed
 
@@ -20,11 +21,26 @@ setup: .venv/.installed
 demo: setup
 	$(BIN)/dig-env train --out runs/demo
 
+docs: .venv/.docs
+	$(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going docs build/docs
+	@echo build/docs/index.html
+
+.venv/.docs: .venv/.installed
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[docs]"
+	touch $@
+
 # Two processes, since most tests use one core. Worksteal keeps a file's tests together, whose
 # fixtures are costly, until one process runs out of work.
-test: setup lint
+test: setup lint browser
 	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal
 	$(MAKE) --jobs 2 --output-sync frameworks
+
+# The pages are tested in Debian's Chromium. Where it cannot be installed those tests are skipped,
+# but for CI=true, where they fail.
+browser:
+	@command -v chromedriver > /dev/null || { apt-get update -qq \
+	  && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq chromium chromium-driver; } \
+	  || echo "no Chromium: as root, apt-get install chromium chromium-driver"
 
 # Trainers that want another NumPy or transformers than Blender's environment has. Each gets an
 # environment of its own that falls back on .venv, so that torch is there once.
@@ -51,4 +67,4 @@ lint: setup
 	$(BIN)/mypy
 
 clean:
-	rm -rf .venv $(FRAMEWORKS) runs
+	rm -rf .venv $(FRAMEWORKS) build runs

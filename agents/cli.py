@@ -22,6 +22,7 @@ from agents.cli_eval import Endpoint, eval
 from agents.cli_export import export
 from agents.cli_external import eval_external
 from agents.cli_output import Output, fail, this_command
+from agents.cli_play import play
 from agents.cli_render import render
 from agents.cli_train import train
 from agents.settings import GRPORun
@@ -31,6 +32,7 @@ from scenes import RenderError
 GROUPS: dict[str, tuple[Callable[..., None], ...]] = {
     "Set up": (doctor, install_blender, completion),
     "Make pairs": (render, export),
+    "Look and play": (play,),
     "Train": (train, align),
     "Measure": (eval, eval_align, eval_external, bench),
 }

@@ -22,6 +22,7 @@ def bench(
     seed: int = 0,
     out: Path | None = None,
     page: Path | None = None,
+    person: Path | None = None,
     output: Printed = Output(),
 ) -> None:
     """Measure the reward with tricks (redteam) or known policies (calibration).
@@ -33,23 +34,28 @@ def bench(
         out: JSON file for the results; their report, .html, and plot, .png, lie beside it. By
             default runs/bench-CARD.json.
         page: also bring the tables and the plot of this Markdown page up to date (calibration).
+        person: also score the answers of this file, which dig-env play kept (calibration).
         output: what is printed.
     """
     out = result_file(out, "bench", card)
     if card == "redteam":
         _redteam(pairs, seed, out, output)
     else:
-        _calibration(pairs, seed, out, page, output)
+        _calibration(pairs, seed, person, out, page, output)
 
 
-def _calibration(pairs: int, seed: int, out: Path, page: Path | None, output: Output) -> None:
+def _calibration(
+    pairs: int, seed: int, person: Path | None, out: Path, page: Path | None, output: Output
+) -> None:
     """Render, let every policy answer, and print the tables."""
     from agents.calibration.card import CalibrationSettings, calibrate, write_card
     from agents.calibration.page import TABLES, write_card_report, write_page
 
     with output.progress("difficulties", every=1) as tell:
         card = calibrate(
-            CalibrationSettings(pairs=pairs, seed=seed),
+            CalibrationSettings(
+                pairs=pairs, seed=seed, person=None if person is None else str(person)
+            ),
             lambda name, done, total: tell(done, total, name),
         )
     report = out.with_suffix(".html")

@@ -37,9 +37,10 @@ class Episode:
         return (read.ok or read.empty) and len(read.boxes) == len(self.pair.differences)
 
     def to_json(self) -> dict[str, Any]:
-        """The pair's seed, the answer, what it earned, and why nothing if so ("error")."""
+        """Seed and changes of the pair, the answer, what it earned, and why nothing ("error")."""
         return {
             "pair_seed": self.pair.plan.seed,
+            "changes": [difference.change for difference in self.pair.differences],
             "answer": self.answer,
             "error": self.score.answer.error,
             "found": sorted(self.found),

@@ -233,13 +233,14 @@ def play(
                 policy.reveal(pair)
         answers = answers_to(policy, [observe(pair, coordinates) for pair in batch])
         for pair, answer in zip(batch, answers, strict=True):
-            episodes.append(_scored(pair, answer, coordinates, config))
+            episodes.append(scored_episode(pair, answer, coordinates, config))
             if on_episode is not None:
                 on_episode(episodes[-1])
     return episodes
 
 
-def _scored(pair: Pair, answer: str, coordinates: str, config: RewardConfig) -> Episode:
+def scored_episode(pair: Pair, answer: str, coordinates: str, config: RewardConfig) -> Episode:
+    """What an answer to a pair earns and finds; ``coordinates`` is the frame that it is read in."""
     height, width = pair.image_a.shape[:2]
     result = score(answer, pair.boxes_unit, config, coordinates=coordinates, size=(width, height))
     found = frozenset(

@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-import jinja2
 import numpy as np
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from agents.images import png_url
+from agents.pages import render_page
 from agents.plots import figure_png, figure_svg
 from agents.table import Table
 from dig_env.drawing import png
@@ -93,21 +93,13 @@ def write_report(
         sections: the contents.
         made: how it was made: "command", "seed", "settings", "versions" and so on; JSON values.
     """
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("agents"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    page = environment.get_template("report.html").render(
-        title=title, lead=lead, sections=sections, made={"machine": machine()} | made
-    )
+    made = {"machine": machine()} | made
+    page = render_page("report.html", title=title, lead=lead, sections=sections, made=made)
     path.parent.mkdir(parents=True, exist_ok=True)
     figures = (section.figure for section in sections if section.figure is not None)
     if (main := next(figures, None)) is not None:
         write_whole(path.with_suffix(".png"), figure_png(main))
-    write_whole(path, page.encode())
+    write_whole(path, page)
 
 
 def write_results(out: Path, results: dict[str, Any]) -> None:

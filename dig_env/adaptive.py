@@ -163,12 +163,12 @@ class _StageWindows(DrawnStages):
 class LearningProgress(_StageWindows):
     """Draw a stage the more often, the faster its rewards change, up or down.
 
-    The absolute learning progress of a stage is |mean of the newer half - mean of the older half|
-    of its last ``window`` rewards. Stages are drawn in proportion to it, but for a share of uniform
-    draws; where none makes progress, all draws are uniform. After Teacher-Student Curriculum
-    Learning (arXiv 1707.00183), whose teachers follow the absolute change of the score so that
-    forgotten tasks return; in proportion, and with a fifth drawn uniformly, as in ALP-GMM (arXiv
-    1910.07224).
+    The absolute learning progress of a stage is how far the means of the older and of the newer
+    half of its last ``window`` rewards lie apart. Stages are drawn in proportion to it, but for a
+    share of uniform draws; where none makes progress, all draws are uniform. After Teacher-Student
+    Curriculum Learning (arXiv 1707.00183), whose teachers follow the absolute change of the score
+    so that forgotten tasks return; in proportion, and with a fifth drawn uniformly, as in ALP-GMM
+    (arXiv 1910.07224).
 
     Args:
         stages: Names of the stages; opaque here.
@@ -212,7 +212,7 @@ class LearningProgress(_StageWindows):
 class PrioritizedStageReplay(_StageWindows):
     """Prioritized level replay (arXiv 2010.03934) with the stages as its levels.
 
-    A stage's score is the mean of |reward - V| over its last ``window`` rewards, the paper's L1
+    A stage's score is the mean of ``|reward - V|`` over its last ``window`` rewards, the paper's L1
     value loss with their mean as the value V: how far its pairs' outcomes are from settled. With
     rank 1 for the highest score (equal ones share a rank) and c episodes drawn so far, the
     last one of stage i at episode C_i, stage i is drawn with probability

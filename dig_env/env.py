@@ -246,6 +246,8 @@ class DiGEnv(gym.Env[dict[str, Any], str], EzPickle):
         if replayed is None:
             generator = self.np_random if seed is None else seeding.np_random(seed)[0]
             self._look_ahead(generator, stage, difficulty, max(1, self._pairs.look_ahead))
+        elif (replayed, difficulty) not in self._ahead:
+            self._ahead[replayed, difficulty] = self._pairs.submit(replayed, difficulty)
 
     def step(self, action: str) -> tuple[dict[str, Any], float, bool, bool, dict[str, Any]]:
         """Score the answer; the episode is over.

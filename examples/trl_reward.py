@@ -2,7 +2,7 @@
 
 python examples/trl_reward.py
 
-The embedded policy on a hundred pairs that are rendered first; a real run is the train.py that
+The embedded policy on sixteen pairs that are rendered first; a real run is the train.py that
 "dig-env export --format trl" writes (docs/trainers.md).
 """
 
@@ -14,7 +14,7 @@ from agents.adapters.trl import reward_function, reward_parts
 from agents.export import export_dataset
 from scenes import RenderSettings, render_dataset
 
-render_dataset("runs/pairs", {"single": 100}, settings=RenderSettings(128, 96, "draft"))
+render_dataset("runs/pairs", {"single": 16}, settings=RenderSettings(128, 96, "draft"))
 export_dataset("runs/pairs", "runs/pairs-trl", "trl")
 rows = load_dataset("parquet", data_files="runs/pairs-trl/data/train-single.parquet", split="train")
 

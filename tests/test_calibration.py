@@ -19,11 +19,16 @@ from agents.calibration.card import (
     calibrate,
     looking_policies,
     order_of,
+    person_answers,
+    person_row,
+    table_rows,
     write_card,
 )
-from agents.calibration.page import TABLES, filled, write_card_report, write_page
+from agents.calibration.page import TABLES, filled, plot, write_card_report, write_page
 from agents.calibration.yardsticks import JITTER_IOUS, RANKS, answers_of, jittered, yardsticks
 from agents.evaluation import held_out_pairs
+from agents.person import append_answers
+from agents.plots import figure_png
 from dig_env import REWARDS, parse_boxes, score, score_batch
 from scenes import PAPER_STAGES
 
@@ -153,6 +158,30 @@ def test_a_card_of_other_pictures_goes_without_the_embedded_policy():
     assert "embedded policy" in looking_policies(SMALL)
     other = dataclasses.replace(SMALL, quality="standard")
     assert "embedded policy" not in looking_policies(other)
+
+
+def test_a_person_is_scored_on_the_pairs_that_were_answered(pairs, tmp_path):
+    look = {"width": SMALL.width, "height": SMALL.height, "quality": SMALL.quality}
+    earned = {"reward": 0.0, "f1": 0.0, "iou": 0.0}
+    some, file = pairs["dual"][3:6], tmp_path / "me.jsonl"
+    for pair, answer in zip(some, yardsticks()["jitter 0.7"](some), strict=True):
+        seen = {"stage": "dual", "pair_seed": pair.plan.seed, "seconds": 9.0}
+        append_answers(file, [look | seen | earned | {"answer": answer}])
+    answers = person_answers(file, SMALL)
+    assert person_row(answers, "single", pairs["single"]) == {}
+    assert person_row(answers[:1], "dual", pairs["dual"]) == {}, "one pair has no interval"
+    answered = person_row(answers, "dual", pairs["dual"])
+    expected = answer_all({"same": yardsticks()["jitter 0.7"]}, some)["same"]
+    for preset, rewards in expected.rewards.items():
+        np.testing.assert_array_equal(answered["person"].rewards[preset], rewards)
+    # Where no one played, the published card's tables have no entry.
+    card = json.loads((DOCS / "results/calibration.json").read_text())
+    card["rows"] += table_rows("dual", answered, FEW)
+    assert ["person", "", "", "1.00", "0.87", "", ""] in TABLES["stages"](card).rows
+    assert "1.00 on 3 pairs" in {row[-1] for row in TABLES["looking"](card).rows}
+    assert figure_png(plot(card)).startswith(b"\x89PNG")
+    with pytest.raises(ValueError, match="no answers to images of 128x96 standard.*dig-env play"):
+        person_answers(file, dataclasses.replace(SMALL, quality="standard"))
 
 
 def test_a_page_that_asks_for_an_unknown_table_is_told_which_there_are():

@@ -1,4 +1,4 @@
-"""The command line and the examples, run as a user runs them."""
+"""The command line, run as a user runs it."""
 
 import json
 import os
@@ -196,18 +196,3 @@ def test_a_mistake_is_one_clear_line_and_no_traceback(arguments, message, call):
     code, printed, told = call(*arguments)
     assert code == 2 and printed == ""
     assert message in told and "Traceback" not in told
-
-
-@pytest.mark.parametrize(
-    "example", ["first_episode", "custom_policy", "curriculum", "external_set"]
-)
-def test_an_example_runs_as_it_is(example, tmp_path):
-    result = subprocess.run(
-        [sys.executable, str(ROOT / "examples" / f"{example}.py")],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-    )
-    assert result.returncode == 0, result.stderr
-    assert "reward" in result.stdout

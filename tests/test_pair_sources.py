@@ -63,6 +63,16 @@ def test_a_replay_is_not_taken_for_a_draw():
     env.close()
 
 
+def test_a_replay_that_is_announced_is_rendered_ahead():
+    env = gym.make("DiG-v0", **SMALL_ENV)
+    announced = {"pair_seed": 3, "stage": "dual"}
+    env.unwrapped.prepare(options=announced)
+    (future,) = env.unwrapped._ahead.values()
+    env.reset(options=announced)
+    assert env.unwrapped.pair is future.result() and not env.unwrapped._ahead
+    env.close()
+
+
 def test_a_change_of_stage_discards_what_was_rendered_ahead():
     env = gym.make("DiG-v0", **SMALL_ENV)
     env.reset(seed=1)

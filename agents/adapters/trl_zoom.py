@@ -1,4 +1,4 @@
-"""``DiG-Zoom-v0`` for TRL: an environment whose tool zooms, and the reward of what was answered.
+"""``DiG-Zoom-v0`` for TRL: an environment whose tool zooms, and the reward of what was answered::
 
     GRPOTrainer(
         environment_factory=partial(ZoomEnvironment, turns=4),

@@ -24,10 +24,11 @@ from typing import Any
 import numpy as np
 
 from agents.calibration.axes import DIFFICULTIES
-from agents.calibration.yardsticks import RANKS, Answerer, answers_of, yardsticks
+from agents.calibration.yardsticks import PERSON, RANKS, Answerer, answers_of, yardsticks
 from agents.evaluation import held_out_pairs
 from agents.intervals import CONFIDENCE, mean_intervals
 from agents.mllm import load_tiny
+from agents.person import read_answers
 from agents.policies import PixelDiffPolicy, Policy
 from dig_env import REWARDS, instruction, observe, score_batch
 from scenes import Pair, Renderer, RenderSettings, available_cores
@@ -53,6 +54,8 @@ class CalibrationSettings:
         quality: draft, standard or high.
         workers: Blender processes; None for one a core. The card does not depend on it.
         resamples: of the pairs, for the confidence intervals.
+        person: file of answers that ``dig-env play`` kept, to be scored beside the policies'; None
+            for no such row.
 
     Raises:
         ValueError: too few pairs or resamples, or a negative seed.
@@ -65,6 +68,7 @@ class CalibrationSettings:
     quality: str = "draft"
     workers: int | None = None
     resamples: int = 2000
+    person: str | None = None
 
     def __post_init__(self) -> None:
         for name, least in (("pairs", 2), ("seed", 0), ("resamples", 100)):
@@ -99,6 +103,7 @@ def calibrate(
     """
     render = RenderSettings(settings.width, settings.height, settings.quality, "cpu")
     rulers, lookers = yardsticks(settings.seed), looking_policies(render)
+    by_hand = [] if settings.person is None else person_answers(Path(settings.person), render)
     total = len(DIFFICULTIES)
     card: dict[str, Any] = {
         "command": settings.command,
@@ -116,8 +121,8 @@ def calibrate(
             on_condition(name, done, total)
             pairs = list(held_out_pairs(renderer, difficulty, settings.pairs, settings.seed))
             answered = answer_all(rulers | lookers, pairs)
-            rows += table_rows(name, answered, settings)
             order[name] = order_of(answered, settings)
+            rows += table_rows(name, answered | person_row(by_hand, name, pairs), settings)
         card["versions"] = renderer.versions
     on_condition("done", total, total)
     return card | {"rows": rows, "order": order}
@@ -166,6 +171,37 @@ def answer_all(answerers: dict[str, Answerer], pairs: Sequence[Pair]) -> dict[st
     best = max(tried, key=lambda threshold: tried[threshold].rewards["full"].mean())
     at_best = Answered(tried[best].rewards, tried[best].parts, f"threshold {best}")
     return result | {"pixel difference at its best": at_best}
+
+
+def person_answers(path: Path, render: RenderSettings) -> list[dict[str, Any]]:
+    """The answers of a file that were given to the card's images.
+
+    Raises:
+        FileNotFoundError, ValueError: there is no such file, or no such answer in it.
+    """
+    answers = read_answers(path, render)
+    if not answers:
+        raise ValueError(
+            f"{path} has no answers to images of {render.width}x{render.height} {render.quality}, "
+            f"which the card has: give some with 'dig-env play --width {render.width} --height "
+            f"{render.height} --quality {render.quality} --out {path}'"
+        )
+    return answers
+
+
+def person_row(
+    answers: list[dict[str, Any]], stage: str, pairs: Sequence[Pair]
+) -> dict[str, Answered]:
+    """What a person earned on those of the pairs that were answered, as ``PERSON``.
+
+    Empty where fewer than 2 were: an interval needs more than one.
+    """
+    texts = {given["pair_seed"]: given["answer"] for given in answers if given["stage"] == stage}
+    played = [pair for pair in pairs if pair.plan.seed in texts]
+    if len(played) < 2:
+        return {}
+    earned = _scored([texts[pair.plan.seed] for pair in played], played)
+    return {PERSON: Answered(earned.rewards, earned.parts, f"on {len(played)} pairs")}
 
 
 def table_rows(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from agents.calibration.yardsticks import RANKS
+from agents.calibration.yardsticks import PERSON, RANKS
 from agents.plots import dots, figure_png
 from agents.report import Section, write_report
 from agents.table import Table
@@ -17,8 +18,10 @@ from scenes import PAPER_STAGES
 from scenes.files import write_whole
 
 SHOWN_PRESETS = ("full", "paper", "dense", "strict")
-LOOKERS = ("pixel difference", "pixel difference at its best", "embedded policy")
+LOOKERS = ("pixel difference", "pixel difference at its best", "embedded policy", PERSON)
 YARDSTICKS = tuple(name for rank in RANKS for name in rank)
+
+NOT_PLAYED = {"f1": [math.nan] * 3}
 
 
 def stages_table(card: dict[str, Any]) -> Table:
@@ -28,7 +31,7 @@ def stages_table(card: dict[str, Any]) -> Table:
     rows = []
     for policy in _policies(card):
         cells = [_row(card, stage, policy) for stage in stages]
-        rows.append([policy, *(text for c in cells for text in (_ci(c["f1"]), _reward(c, "full")))])
+        rows.append([policy, *(text for row in cells for text in (_f1(row), _reward(row, "full")))])
     return Table(header, rows)
 
 
@@ -68,8 +71,8 @@ def looking_table(card: dict[str, Any]) -> Table:
         cells = []
         for policy in lookers:
             row = _row(card, condition, policy)
-            note = row.get("note", "").removeprefix("threshold ")
-            cells.append(_ci(row["f1"]) + (f" at {note}" if note else ""))
+            note = row.get("note", "").replace("threshold", "at") if row else ""
+            cells.append(" ".join(filter(None, (_f1(row), note))))
         rows.append([condition, *cells])
     return Table(["F1", *lookers], rows)
 
@@ -128,7 +131,7 @@ def plot(card: dict[str, Any]) -> Figure:
     left.set_xlabel("mean reward under each preset")
     conditions = list(card["difficulties"])
     f1 = {
-        policy: [_row(card, condition, policy)["f1"] for condition in conditions]
+        policy: [(_row(card, condition, policy) or NOT_PLAYED)["f1"] for condition in conditions]
         for policy in LOOKERS
         if policy in _policies(card)
     }
@@ -164,14 +167,19 @@ def _policies(card: dict[str, Any]) -> list[str]:
 
 
 def _row(card: dict[str, Any], condition: str, policy: str) -> dict[str, Any]:
+    """Empty where it did not play: a person need not answer everywhere."""
     for row in card["rows"]:
         if (row["condition"], row["policy"]) == (condition, policy):
             return row
-    raise KeyError(f"the card has no row of {policy} on {condition}")
+    return {}
+
+
+def _f1(row: dict[str, Any]) -> str:
+    return _ci(row["f1"]) if row else ""
 
 
 def _reward(row: dict[str, Any], preset: str) -> str:
-    return _ci(row["reward"][preset])
+    return _ci(row["reward"][preset]) if row else ""
 
 
 def _ci(interval: list[float]) -> str:

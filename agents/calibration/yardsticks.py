@@ -24,6 +24,9 @@ RANKS: tuple[tuple[str, ...], ...] = (
 )
 """The yardsticks from worst to best. Nothing is claimed about those within one rank."""
 
+PERSON = "person"
+"""Who answered in ``dig-env play``."""
+
 # Along a direction of length 1 (in box sides) any box has by then left its place or grown so much
 # that little IoU is left, unless the image's edges held it back.
 _FARTHEST = 4.0

@@ -86,7 +86,7 @@ def assemble(
     image_size: int = 336,
     dtype: str = "auto",
 ) -> tuple[CompactForConditionalGeneration, CompactProcessor]:
-    """A model of pretrained parts with a new projector, and its processor.
+    """A model of pretrained parts with a new projector, and its processor::
 
         assemble(
             ["openai/clip-vit-large-patch14-336", "facebook/dinov2-large"],

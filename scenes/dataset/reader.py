@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import bisect
+import contextlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from scenes.dataset.manifest import DataFile, Manifest
-from scenes.dataset.rows import decode, read_row
+from scenes.dataset.rows import decode, read_changes, read_row
 from scenes.difficulty import Difficulty
 from scenes.pair import Pair
 from scenes.settings import RenderSettings
@@ -87,22 +88,24 @@ class PairDataset:
             FileNotFoundError: the manifest names its file, but it is gone.
         """
         file = self._file_of(pair_seed)
-        path = self.folder / file.path
-        try:
-            row = read_row(path, pair_seed - file.first_pair_seed)
+        with self._damage_explained(file, f"pair seed {pair_seed} in "):
+            row = read_row(self.folder / file.path, pair_seed - file.first_pair_seed)
             if row["pair_seed"] != pair_seed:
                 raise ValueError(f"its place holds pair seed {row['pair_seed']}")
             return decode(row)
-        except FileNotFoundError as error:
-            raise FileNotFoundError(
-                f"{path} is gone: run the 'dig-env render' that made {self.folder} again, which "
-                "renders it anew"
-            ) from error
-        except Exception as error:  # damaged bytes can break any of the decoders in many ways
-            raise ValueError(
-                f"pair seed {pair_seed} in {path} is damaged ({error}): "
-                f"'dig-env render --audit {self.folder}' lists all damage"
-            ) from error
+
+    def changes(self) -> dict[int, list[str]]:
+        """The change types of every pair's differences, by pair seed; no picture is decoded.
+
+        Raises:
+            ValueError, FileNotFoundError: a file is damaged, or gone; see ``pair``.
+        """
+        found: dict[int, list[str]] = {}
+        for file in self._files:
+            with self._damage_explained(file):
+                rows = read_changes(self.folder / file.path)
+                found |= zip(_seeds(file), rows, strict=True)
+        return found
 
     def __len__(self) -> int:
         return sum(file.rows for file in self._files)
@@ -110,6 +113,23 @@ class PairDataset:
     def __iter__(self) -> Iterator[Pair]:
         """All pairs, by pair seed."""
         return (self.pair(seed) for file in self._files for seed in _seeds(file))
+
+    @contextlib.contextmanager
+    def _damage_explained(self, file: DataFile, what: str = "") -> Iterator[None]:
+        """Say of a file that is gone or damaged what can be done."""
+        path = self.folder / file.path
+        try:
+            yield
+        except FileNotFoundError as error:
+            raise FileNotFoundError(
+                f"{path} is gone: run the 'dig-env render' that made {self.folder} again, which "
+                "renders it anew"
+            ) from error
+        except Exception as error:  # damaged bytes can break any of the decoders in many ways
+            raise ValueError(
+                f"{what}{path} is damaged ({error}): "
+                f"'dig-env render --audit {self.folder}' lists all damage"
+            ) from error
 
     def _file_of(self, pair_seed: int) -> DataFile:
         place = bisect.bisect_right(self._first_seeds, pair_seed) - 1

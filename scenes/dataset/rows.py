@@ -146,6 +146,13 @@ def read_row(path: Path, index: int) -> dict[str, Any]:
         return file.read_row_group(group, use_threads=False).slice(place, 1).to_pylist()[0]
 
 
+def read_changes(path: Path) -> list[list[str]]:
+    """The change types of each row's differences, without a look at the pictures."""
+    with pq.ParquetFile(path) as file:
+        rows = file.read(["differences.list.element.change"], use_threads=False).to_pylist()
+    return [[difference["change"] for difference in row["differences"]] for row in rows]
+
+
 def _difference(fields: dict[str, Any]) -> Difference:
     """Parquet has no tuples: turn the lists of the boxes back into them."""
     values: dict[str, Any] = {

@@ -1,0 +1,1 @@
+"""Pages in the browser: play against the environment, look through pairs and evaluations."""

@@ -1,0 +1,144 @@
+"""Every code block of README.md and docs/ runs, in one folder with a small dataset.
+
+A block that cannot run here is marked, ``<!-- not run: why -->`` above it, and checked as far as
+that goes: Python has no undefined names and its imports are there; a shell block is valid bash, its
+``dig-env`` lines are accepted by the command line, its files exist. The pages of docs/environments
+are docstrings, which doctest runs.
+"""
+
+import ast
+import functools
+import importlib
+import re
+import shlex
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+import tyro
+from sybil import Sybil
+from sybil.evaluators.python import PythonEvaluator
+from sybil.parsers.markdown import CodeBlockParser
+
+from agents import cli
+from scenes import PAPER_STAGES, RenderSettings, render_dataset
+from scenes.dataset import PRESETS
+
+ROOT = Path(__file__).parent.parent
+PAGES = sorted(
+    str(path.relative_to(ROOT))
+    for path in [ROOT / "README.md", *ROOT.glob("docs/**/*.md")]
+    if path.parent.name != "environments" and "```" in path.read_text()
+)
+SMALL = {"width": 128, "height": 96, "quality": "draft"}
+# What a command is given besides, so that it takes a second or two. Of two values the last counts.
+TINY = {
+    "render": "--width 128 --height 96 --quality draft",
+    "eval": "--episodes 2",
+    "train": "--dataset pairs --steps 1 --pairs-per-step 2 --rollouts 2 --eval-pairs 1",
+    "export": "",
+    "bench": "--pairs 2",
+}
+TINY_COUNT = "--count 16"
+ELSEWHERE = {"fastapi", "openenv", "verifiers"}  # in environments of tests/frameworks alone
+
+
+@pytest.fixture(scope="session")
+def workplace(tmp_path_factory):
+    """A folder with pairs of each stage and split; a page finds it as the one before left it."""
+    folder = tmp_path_factory.mktemp("docs")
+    for split in ("train", "validation", "test"):
+        render_dataset(
+            folder / "pairs", dict.fromkeys(PAPER_STAGES, 2), split, RenderSettings(**SMALL)
+        )
+    (folder / "runs").mkdir()
+    return folder
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_blocks(page, workplace, monkeypatch):
+    monkeypatch.chdir(workplace)
+    monkeypatch.setitem(PRESETS, "paper", dict.fromkeys(PAPER_STAGES, 2))
+    parsers = [CodeBlockParser("python", run_python), CodeBlockParser("sh", run_shell)]
+    document = Sybil(parsers).parse(ROOT / page)
+    examples = list(document.examples())
+    fences = re.findall("^```.*$", (ROOT / page).read_text(), flags=re.MULTILINE)
+    code = [fence for fence in fences[::2] if not re.match("```({.+}|text)$", fence)]
+    assert len(code) == len(examples), f"each block is python or sh: {code}"
+    for example in examples:
+        example.evaluate()
+
+
+def is_marked(example) -> bool:
+    lines = Path(example.path).read_text().splitlines()
+    return re.fullmatch(r"<!-- not run: .+ -->", lines[example.line - 2]) is not None
+
+
+def run_python(example) -> None:
+    if not is_marked(example):
+        PythonEvaluator()(example)
+        return
+    source = example.parsed
+    for node in ast.walk(ast.parse(source)):
+        if not isinstance(node, ast.ImportFrom):
+            continue
+        try:
+            module = importlib.import_module(node.module)
+        except ModuleNotFoundError as error:  # of another environment
+            assert find_spec(node.module) and error.name.split(".")[0] in ELSEWHERE, error
+        else:
+            assert all(hasattr(module, alias.name) for alias in node.names), ast.unparse(node)
+    check = [sys.executable, "-m", "ruff", "check", "--quiet", "--isolated", "--select=F821", "-"]
+    found = subprocess.run(check, input=source, capture_output=True, text=True)
+    assert found.returncode == 0, f"{example.path}:{example.line}: {found.stdout}{found.stderr}"
+
+
+def run_shell(example) -> None:
+    subprocess.run(["bash", "-n"], input=example.parsed, text=True, check=True)
+    lines = example.parsed.replace("\\\n", " ").splitlines()
+    for words in filter(None, (shlex.split(line, comments=True) for line in lines)):
+        if words[0] == "dig-env":
+            run_command(words[1:], run=not is_marked(example))
+            continue
+        assert is_marked(example), f"{example.path}:{example.line}: only dig-env runs: {words}"
+        for word in words:
+            own = re.match(
+                r"(examples|benchmarks|docs|environments|tests)/\S+$", word.removeprefix("./")
+            )
+            assert not own or (ROOT / word).exists(), f"{example.path}:{example.line}: {word}"
+
+
+def run_command(words: list[str], run: bool) -> None:
+    """Let the command line read the arguments; then carry the command out, small."""
+    read = []
+    original = tyro.extras.SubcommandApp.cli
+    with pytest.MonkeyPatch.context() as patch:
+
+        def only_read(app, **arguments):
+            for spec in app._subcommands.values():
+                patch.setattr(spec, "target", recorder(spec.target, read))
+            original(app, **arguments)
+
+        patch.setattr(tyro.extras.SubcommandApp, "cli", only_read)
+        dig_env(words)
+    assert len(read) == 1, shlex.join(words)
+    if run:
+        count = TINY_COUNT if "--count" in words else ""
+        dig_env(words + shlex.split(f"{TINY[words[0]]} {count}"))
+
+
+def dig_env(words: list[str]) -> None:
+    """Do as the command does; it has to end well."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["dig-env", *words])
+        try:
+            cli.main()
+        except SystemExit as done:
+            assert not done.code, shlex.join(words)
+
+
+def recorder(function, calls: list):
+    """A function of the same arguments that notes that it was called."""
+    return functools.wraps(function)(lambda *_, **__: calls.append(function))

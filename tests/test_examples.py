@@ -1,0 +1,68 @@
+"""The examples run as they are, and so does the notebook, with the outputs that it shows."""
+
+import runpy
+from pathlib import Path
+
+import nbclient
+import nbformat
+import pytest
+
+ROOT = Path(__file__).parent.parent
+EXAMPLES, DOCS = ROOT / "examples", ROOT / "docs"
+SAID = {
+    "first_episode": "picture: first_episode.png",
+    "custom_policy": "PixelDiffPolicy",
+    "custom_curriculum": "episodes: single to dual",
+    "look_closer": "what it saw: look_closer.png",
+    "sb3": "on 20 test pairs",
+    "trl_reward": "reward",
+    "export": "verl: 4 rows",
+    "easyr1_reward": "'overall': 1.0",
+    "verl_reward": "'score': 1.0",
+    "external_set": "recall",
+}
+TESTED_ELSEWHERE = {  # with what they need: an endpoint, another environment, a longer time
+    "curriculum_research",
+    "evaluate_api_model",
+    "merge_lora",
+    "openenv_client",
+    "photographs",
+    "sb3_ppo",
+    "train_qwen3_vl",
+    "verifiers_eval",
+}
+
+
+@pytest.mark.parametrize("example", SAID)
+def test_an_example_runs_as_it_is(example, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    runpy.run_path(str(EXAMPLES / f"{example}.py"), run_name="__main__")
+    assert SAID[example] in capsys.readouterr().out
+
+
+def test_every_example_is_short_run_and_in_the_table():
+    names = {path.stem for path in EXAMPLES.glob("*.py")}
+    table = (EXAMPLES / "README.md").read_text()
+    assert names == SAID.keys() | TESTED_ELSEWHERE
+    assert [name for name in names if f"{name}.py" not in table] == []
+    long = {name for name in SAID if (EXAMPLES / f"{name}.py").read_text().count("\n") > 60}
+    assert long == set()
+
+
+def test_the_notebook_gives_the_outputs_that_it_shows(tmp_path):
+    shown = nbformat.read(DOCS / "first_steps.ipynb", as_version=4)
+    run = nbclient.execute(nbformat.from_dict(shown), cwd=tmp_path, kernel_name="python3")
+    assert texts(shown) and texts(run) == texts(shown), (
+        "run: jupyter execute --inplace docs/first_steps.ipynb"
+    )
+    assert (DOCS / "first_steps.ipynb").stat().st_size < 400_000
+
+
+def texts(notebook) -> list[str]:
+    """What its cells print, and of each picture that there is one."""
+    outputs = [output for cell in notebook.cells for output in cell.get("outputs", ())]
+    return [
+        output["text"] if output["output_type"] == "stream" else " ".join(sorted(output["data"]))
+        for output in outputs
+        if output.get("name") != "stderr"
+    ]
