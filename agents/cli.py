@@ -24,15 +24,17 @@ from agents.cli_external import eval_external
 from agents.cli_output import Output, fail, this_command
 from agents.cli_play import play
 from agents.cli_render import render
+from agents.cli_serve import serve
 from agents.cli_train import train
 from agents.settings import GRPORun
 from dig_env import __version__
+from dig_env.sessions import Limits
 from scenes import RenderError
 
 GROUPS: dict[str, tuple[Callable[..., None], ...]] = {
     "Set up": (doctor, install_blender, completion),
     "Make pairs": (render, export),
-    "Look and play": (play,),
+    "Look and play": (play, serve),
     "Train": (train, align),
     "Measure": (eval, eval_align, eval_external, bench),
 }
@@ -63,7 +65,7 @@ def make_app() -> tyro.extras.SubcommandApp:
         for command in commands:
             _unwrap(command)
             app.command(command)
-    for settings in (AlignRun, Answers, Endpoint, GRPORun, HeldOut, Output, TaskData):
+    for settings in (AlignRun, Answers, Endpoint, GRPORun, HeldOut, Limits, Output, TaskData):
         _unwrap(settings)
     return app
 

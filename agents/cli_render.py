@@ -30,6 +30,7 @@ def render(
     quality: str = "standard",
     device: str = "auto",
     workers: int | None = None,
+    engine: Literal["local", "ray"] = "local",
     pairs_per_file: int = 100,
     photos: Path | None = None,
     images: Path | None = None,
@@ -52,6 +53,7 @@ def render(
         quality: draft, standard or high.
         device: auto, cpu or gpu.
         workers: Blender processes; by default one a CPU core.
+        engine: ray renders on the Ray cluster at RAY_ADDRESS, or on one that is started here.
         pairs_per_file: rows of each Parquet file.
         photos: make pairs of photographs instead: a COCO instances file of their objects' masks.
             Quality, device and workers do not matter then.
@@ -68,8 +70,10 @@ def render(
     if out is None:
         raise ValueError("say where to render to: --out DIR (or what to check: --audit DIR)")
     if task is not None:
-        if preset is not None or shard != "1/1" or photos is not None:
-            raise ValueError("--task goes without --preset, --shard and --photos: give --count")
+        if preset is not None or shard != "1/1" or photos is not None or engine != "local":
+            raise ValueError(
+                "--task goes without --preset, --shard, --photos and --engine: give --count"
+            )
         settings = RenderSettings(width, height, quality, device)
         write_tasks(out, task, count, stage, split, settings, workers, data, output)
         return
@@ -78,7 +82,9 @@ def render(
         raise ValueError(f"--shard {shard}: give a share of a number of shares, such as 3/16")
     settings = RenderSettings(width, height, quality, device)
     album = None if photos is None else Album(photos, images, (width, height))
-    if album is None:
+    if engine == "ray":
+        output.note(f"{width}x{height} {quality}, on Ray")
+    elif album is None:
         with Renderer(settings, workers) as renderer:  # starts nothing before its first plan
             output.note(str(renderer))
     else:
@@ -93,6 +99,7 @@ def render(
             pairs_per_file=pairs_per_file,
             workers=workers,
             album=album,
+            engine=engine,
             on_pair=on_pair,
         )
     pairs = sum(file.rows for file in manifest.files)

@@ -101,7 +101,7 @@ def chaos(
     over = threading.Event()
     longest_s = 0.0
     with Renderer(settings, None) as renderer:
-        renderer._timeout_s = timeout_s
+        renderer_module.render_timeout_s = lambda settings: timeout_s  # a hang is soon noticed
         print(renderer)
 
         def strike() -> None:

@@ -64,5 +64,6 @@ for _id, _stage in {
         kwargs={"stage": _stage},
     )
 
+gym.register("DiG-Remote-v0", entry_point="dig_env.remote:DiGRemoteEnv")
 gym.register("DiG-Zoom-v0", entry_point="dig_env.zoom:DiGZoomEnv")
 gym.register("DiG-Align-v0", entry_point="dig_env.align.env:DiGAlignEnv")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -54,6 +55,34 @@ def draw_image(
         for x0, y0, x1, y1 in corners * (width, height, width, height):
             draw.rectangle((x0, y0, max(x0, x1 - 1), max(y0, y1 - 1)), outline=color, width=2)
     return np.array(panel)
+
+
+class Window:
+    """A window on the screen, for ``render_mode="human"``; it opens with the first picture."""
+
+    def __init__(self) -> None:
+        self._screen: Any = None
+
+    def show(self, frame: np.ndarray) -> None:
+        """Show a (H, W, 3) uint8 picture; all pictures of a window are of one size."""
+        import pygame  # here, since only people who watch need a window library
+
+        height, width = frame.shape[:2]
+        if self._screen is None:
+            pygame.display.init()
+            pygame.display.set_caption("DiG")
+            self._screen = pygame.display.set_mode((width, height))
+        self._screen.blit(pygame.surfarray.make_surface(frame.swapaxes(0, 1)), (0, 0))
+        pygame.event.pump()
+        pygame.display.flip()
+
+    def close(self) -> None:
+        """Close it, if it is open."""
+        if self._screen is not None:
+            import pygame
+
+            pygame.display.quit()
+            self._screen = None
 
 
 def png(image: np.ndarray, compress_level: int = 6) -> bytes:

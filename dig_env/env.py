@@ -13,7 +13,7 @@ import numpy as np
 from gymnasium import spaces
 from gymnasium.utils import EzPickle, seeding
 
-from dig_env.drawing import draw_pair
+from dig_env.drawing import Window, draw_pair
 from dig_env.frames import COORDINATES
 from dig_env.observation import instructions, observe
 from dig_env.pairs import PairSource, pair_source
@@ -24,6 +24,36 @@ from scenes import SEEDS_PER_SPLIT, Difficulty, Pair, resolve_stage
 
 MAX_ANSWER_LENGTH = 16384
 """Longest text in the action space; ``step`` reads longer ones too."""
+
+RENDER_MODES = ("rgb_array", "human")
+
+
+def spaces_of(coordinates: str, size: tuple[int, int]) -> tuple[spaces.Dict, spaces.Text]:
+    """The observation and the action space of ``DiG-v0``, for images of (width, height) pixels."""
+    width, height = size
+    observation = spaces.Dict(
+        image_a=spaces.Box(0, 255, (height, width, 3), np.uint8),
+        image_b=spaces.Box(0, 255, (height, width, 3), np.uint8),
+        prompt=FixedTexts(instructions(coordinates, size)),
+    )
+    return observation, spaces.Text(MAX_ANSWER_LENGTH, min_length=0, charset=string.printable)
+
+
+def check_render_mode(render_mode: str | None) -> None:
+    """Raise ValueError unless it is None or one of ``RENDER_MODES``."""
+    if render_mode is not None and render_mode not in RENDER_MODES:
+        raise ValueError(
+            f"render_mode={render_mode!r}: give None, {' or '.join(map(repr, RENDER_MODES))}"
+        )
+
+
+def check_action(action: Any) -> None:
+    """Raise TypeError unless it is a text."""
+    if not isinstance(action, str):
+        raise TypeError(
+            f"an action is the policy's answer as a str, such as '[[120, 300, 210, 400]]', "
+            f"not a {type(action).__name__}"
+        )
 
 
 class DiGEnv(gym.Env[dict[str, Any], str], EzPickle):
@@ -122,7 +152,7 @@ class DiGEnv(gym.Env[dict[str, Any], str], EzPickle):
     """
 
     observation_space: spaces.Dict
-    metadata = {"render_modes": ["rgb_array", "human"], "render_fps": 1}
+    metadata = {"render_modes": list(RENDER_MODES), "render_fps": 1}
 
     def __init__(
         self,
@@ -142,11 +172,7 @@ class DiGEnv(gym.Env[dict[str, Any], str], EzPickle):
         EzPickle.__init__(self, *made_of, split, render_mode)
         if coordinates not in COORDINATES:
             raise ValueError(f"coordinates={coordinates!r}: give one of {', '.join(COORDINATES)}")
-        if render_mode is not None and render_mode not in self.metadata["render_modes"]:
-            raise ValueError(
-                f"render_mode={render_mode!r}: give None, "
-                f"{' or '.join(map(repr, self.metadata['render_modes']))}"
-            )
+        check_render_mode(render_mode)
         self.stage = stage
         self._coordinates = coordinates
         self._reward_config = resolve_reward(reward)
@@ -157,14 +183,9 @@ class DiGEnv(gym.Env[dict[str, Any], str], EzPickle):
         self._ahead: dict[tuple[int, Difficulty], Future[Pair]] = {}
         self._pair: Pair | None = None
         self._answered_boxes: np.ndarray | None = None
-        self._window: Any = None
+        self._window = Window()
         self.render_mode = render_mode
-        self.observation_space = spaces.Dict(
-            image_a=spaces.Box(0, 255, (height, width, 3), np.uint8),
-            image_b=spaces.Box(0, 255, (height, width, 3), np.uint8),
-            prompt=FixedTexts(instructions(coordinates, self._size)),
-        )
-        self.action_space = spaces.Text(MAX_ANSWER_LENGTH, min_length=0, charset=string.printable)
+        self.observation_space, self.action_space = spaces_of(coordinates, self._size)
 
     @property
     def stage(self) -> str:
@@ -198,6 +219,15 @@ class DiGEnv(gym.Env[dict[str, Any], str], EzPickle):
         if self._pair is None:
             raise gym.error.ResetNeeded("there is no pair yet: call reset() first")
         return self._pair
+
+    @property
+    def boxes_drawn(self) -> tuple[np.ndarray, ...]:
+        """What ``render`` draws: () before the answer; then (N, 4) xyxy in the unit frame of true
+        boxes in image A, answered boxes, and true boxes in image B."""
+        if self._answered_boxes is None:
+            return ()
+        shown_a, shown_b = self.pair.boxes_shown
+        return shown_a, self._answered_boxes, shown_b
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -259,11 +289,7 @@ class DiGEnv(gym.Env[dict[str, Any], str], EzPickle):
         if self._answered_boxes is not None:
             raise gym.error.ResetNeeded("this pair has had its answer: call reset() for the next")
         pair = self.pair
-        if not isinstance(action, str):
-            raise TypeError(
-                f"an action is the policy's answer as a str, such as '[[120, 300, 210, 400]]', "
-                f"not a {type(action).__name__}"
-            )
+        check_action(action)
         result = score(
             action,
             pair.boxes_unit,
@@ -299,17 +325,13 @@ class DiGEnv(gym.Env[dict[str, Any], str], EzPickle):
         frame = self._frame()
         if self.render_mode == "rgb_array":
             return frame
-        self._show(frame)
+        self._window.show(frame)
         return None
 
     def close(self) -> None:
         """End the Blender processes and the window; safe to call twice."""
         self._pairs.close()
-        if self._window is not None:
-            import pygame
-
-            pygame.display.quit()
-            self._window = None
+        self._window.close()
 
     def _asked(self, options: dict[str, Any] | None) -> tuple[str, Difficulty, int | None]:
         """The stage, its difficulty and the pair seed, if any, that a reset's options mean."""
@@ -344,20 +366,4 @@ class DiGEnv(gym.Env[dict[str, Any], str], EzPickle):
 
     def _frame(self) -> np.ndarray:
         """What ``render`` shows."""
-        pair = self.pair
-        if self._answered_boxes is None:
-            return draw_pair(pair.image_a, pair.image_b)
-        shown_a, shown_b = pair.boxes_shown
-        return draw_pair(pair.image_a, pair.image_b, shown_a, self._answered_boxes, shown_b)
-
-    def _show(self, frame: np.ndarray) -> None:
-        import pygame  # here, since only people who watch need a window library
-
-        height, width = frame.shape[:2]
-        if self._window is None:
-            pygame.display.init()
-            pygame.display.set_caption("DiG")
-            self._window = pygame.display.set_mode((width, height))
-        self._window.blit(pygame.surfarray.make_surface(frame.swapaxes(0, 1)), (0, 0))
-        pygame.event.pump()
-        pygame.display.flip()
+        return draw_pair(self.pair.image_a, self.pair.image_b, *self.boxes_drawn)

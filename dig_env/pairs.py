@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Protocol
@@ -49,13 +51,21 @@ class PairSource(Protocol):
 
 
 class FreshPairs:
-    """Pairs that are rendered as they are asked for."""
+    """Pairs that are rendered as they are asked for.
 
-    def __init__(self, settings: RenderSettings, split: str, workers: int) -> None:
+    Args:
+        settings: image size, quality and device.
+        split: "train", "validation" or "test".
+        workers: Blender processes; or a renderer of this quality and device, which is the caller's
+            to close, and of which several sources may take pairs of several sizes.
+    """
+
+    def __init__(self, settings: RenderSettings, split: str, workers: int | Renderer) -> None:
         self._seeds = pair_seed_range(split)
-        self._renderer = Renderer(settings, workers)
+        self._is_own = not isinstance(workers, Renderer)
+        self._renderer = workers if isinstance(workers, Renderer) else Renderer(settings, workers)
         self.settings = settings
-        self.look_ahead = workers
+        self.look_ahead = self._renderer.workers
 
     @property
     def versions(self) -> dict[str, str]:
@@ -69,15 +79,17 @@ class FreshPairs:
     def submit(self, pair_seed: int, difficulty: Difficulty) -> Future[Pair]:
         """Plan a pair and start rendering it; whatever goes wrong is the future's to tell."""
         try:
-            return self._renderer.submit(plan_pair(pair_seed, difficulty))
+            size = (self.settings.width, self.settings.height)
+            return self._renderer.submit(plan_pair(pair_seed, difficulty), size)
         except ValueError as error:
             failed: Future[Pair] = Future()
             failed.set_exception(error)
             return failed
 
     def close(self) -> None:
-        """End the Blender processes."""
-        self._renderer.close()
+        """End the Blender processes, if they are its own."""
+        if self._is_own:
+            self._renderer.close()
 
 
 class StoredPairs:
@@ -111,6 +123,69 @@ class StoredPairs:
     def close(self) -> None:
         """End the reading threads."""
         self._readers.shutdown(wait=False, cancel_futures=True)
+
+
+class PairCache:
+    """The latest pairs, each made once for all that ask for it at about the same time.
+
+    Args:
+        size: pairs that are kept.
+    """
+
+    def __init__(self, size: int = 64) -> None:
+        self._size = size
+        self._made: OrderedDict[Any, Future[Pair]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def get(self, key: Any, make: Callable[[], Future[Pair]]) -> Future[Pair]:
+        """The pair of a key; ``make`` starts making it where it is not there, or has failed."""
+        with self._lock:
+            future = self._made.pop(key, None)
+            if future is None or (future.done() and future.exception() is not None):
+                future = make()
+            self._made[key] = future
+            while len(self._made) > self._size:
+                self._made.popitem(last=False)
+            return future
+
+
+class SharedPairs:
+    """A source that many environments draw from at once, as on a server.
+
+    The members of a GRPO group ask for the same pair, and it is made once. None is made in advance:
+    what one might ask for later would delay what another waits for now.
+
+    Args:
+        source: where the pairs come from; the caller's to close.
+        cache: may be shared with other sources.
+        name: tells the source from others that share the cache and have equal ``settings``.
+    """
+
+    look_ahead = 0
+
+    def __init__(self, source: PairSource, cache: PairCache, name: str = "") -> None:
+        self._source, self._cache, self._name = source, cache, name
+        self.settings = source.settings
+
+    @property
+    def versions(self) -> dict[str, str]:
+        """As the source has them."""
+        return self._source.versions
+
+    def pair_seed(self, drawn: int, stage: str) -> int:
+        """As the source has it."""
+        return self._source.pair_seed(drawn, stage)
+
+    def submit(self, pair_seed: int, difficulty: Difficulty) -> Future[Pair]:
+        """Start making the pair, unless it is there or under way."""
+        key = (self._name, self.settings, pair_seed, difficulty)
+        return self._cache.get(key, lambda: self._source.submit(pair_seed, difficulty))
+
+    def __str__(self) -> str:
+        return self._name or "this server"
+
+    def close(self) -> None:
+        """Nothing: an environment that ends leaves the pairs to the others."""
 
 
 def pair_source(

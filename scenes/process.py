@@ -72,7 +72,7 @@ class WorkerProcess:
     """One Blender in a process of its own. Not thread-safe: one caller at a time.
 
     Args:
-        settings: image size and device.
+        settings: device, and image size, which ``width`` and ``height`` may change later.
         threads: CPU threads for Cycles.
         cycles: properties of ``bpy.types.CyclesRenderSettings`` to set; by default the samples
             of the settings' quality.
@@ -96,8 +96,6 @@ class WorkerProcess:
         self._replies = os.fdopen(replies, "rb", buffering=0)
         self._unread = b""
         argument = {
-            "width": settings.width,
-            "height": settings.height,
             "cycles": {"samples": settings.samples} if cycles is None else cycles,
             "device": settings.device,
             "threads": threads,
@@ -179,6 +177,7 @@ class WorkerProcess:
         self._asked += 1
         request = {
             "number": self._asked,
+            "size": (self.width, self.height),
             "camera": dataclasses.asdict(camera),
             "lights": [dataclasses.asdict(light) for light in lights],
             "scenery": dataclasses.asdict(scenery),

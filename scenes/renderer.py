@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import collections
+import dataclasses
 import os
 import platform
 import queue
 import weakref
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
 
@@ -47,11 +47,12 @@ class Renderer:
     with the first plan they get, and end with the renderer or with this process.
 
     Args:
-        settings: image size, quality and device.
+        settings: image size, quality and device. ``submit`` takes other sizes too.
         workers: number of Blender processes, at least 1; None for one a CPU core, which gives
             most pairs a second, where one worker gives the next pair soonest. The cores that this
             process may use (``os.sched_getaffinity``) are shared out among them as threads;
             ``str(renderer)`` says how. The pairs do not depend on it.
+        threads: of each process, where others share the cores; None shares all cores out.
 
     Example:
         >>> with Renderer(RenderSettings(width=64, height=48, quality="draft")) as renderer:
@@ -59,7 +60,10 @@ class Renderer:
     """
 
     def __init__(
-        self, settings: RenderSettings = RenderSettings(), workers: int | None = 1
+        self,
+        settings: RenderSettings = RenderSettings(),
+        workers: int | None = 1,
+        threads: int | None = None,
     ) -> None:
         if workers is None:
             workers = available_cores()
@@ -67,8 +71,7 @@ class Renderer:
             raise ValueError(f"workers={workers!r}: give a whole number of processes, 1 or more")
         self.settings = settings
         self.workers = workers
-        self.threads = max(1, available_cores() // workers)
-        self._timeout_s = render_timeout_s(settings)
+        self.threads = threads or max(1, available_cores() // workers)
         self._executor = ThreadPoolExecutor(workers, thread_name_prefix="dig-env-render")
         self._slots: queue.SimpleQueue[_Slot] = queue.SimpleQueue()
         for _ in range(workers):
@@ -105,11 +108,20 @@ class Renderer:
         """Process ids of the running workers."""
         return [worker.pid for worker in list(self._living)]
 
-    def submit(self, plan: PairPlan) -> Future[Pair]:
-        """Start rendering a plan; the future gives what ``render`` would return or raise."""
+    def submit(self, plan: PairPlan, size: tuple[int, int] | None = None) -> Future[Pair]:
+        """Start rendering a plan; the future gives what ``render`` would return or raise.
+
+        Args:
+            plan: to render.
+            size: (width, height) in pixels, where it is not that of ``settings``. Quality and
+                device are the renderer's: a Blender that has taken more samples a pixel takes
+                others when it is to take fewer again, and other bytes come out.
+        """
+        width, height = size or (self.settings.width, self.settings.height)
+        settings = dataclasses.replace(self.settings, width=width, height=height)
         if not self._finalizer.alive:
             raise RuntimeError("this Renderer is closed; make a new one")
-        return self._executor.submit(self._certified_pair, plan)
+        return self._executor.submit(self._certified_pair, plan, settings)
 
     def render(self, plan: PairPlan) -> Pair:
         """Render one plan, or the first later attempt of its seed that may be handed out.
@@ -164,20 +176,21 @@ class Renderer:
         if not self._finalizer.alive:
             raise RuntimeError("this Renderer is closed; make a new one")
         take = partial(photograph_part, plan, image, scale, corner)
-        return self._executor.submit(self._with_worker, take).result()
+        return self._executor.submit(self._with_worker, take, self.settings).result()
 
     def close(self) -> None:
         """End the workers; renders under way fail. Safe to call twice."""
         self._finalizer()
 
-    def _certified_pair(self, plan: PairPlan) -> Pair:
+    def _certified_pair(self, plan: PairPlan, settings: RenderSettings) -> Pair:
         problem = ""
         for attempt in range(plan.attempt, plan.attempt + MAX_ATTEMPTS):
             if attempt > plan.attempt:
                 plan = plan_pair(plan.seed, plan.difficulty, attempt)
-            pair, problem = label_pair(plan, *self._with_worker(partial(photograph, plan)))
+            pictures = self._with_worker(partial(photograph, plan), settings)
+            pair, problem = label_pair(plan, *pictures)
             if pair is not None and plan.nuisance is not None:
-                again = self._with_worker(partial(photograph_again, plan))
+                again = self._with_worker(partial(photograph_again, plan), settings)
                 image_b, ids_b = again or (pair.image_b, pair.ids_b)
                 pair, problem = label_again(pair, disturbed(image_b, plan), ids_b)
             if pair is not None:
@@ -188,7 +201,9 @@ class Renderer:
             "min_contrast, or raise max_bystander_contrast or max_detached_area"
         )
 
-    def _with_worker(self, take: Callable[[WorkerProcess, Darkroom, float], T]) -> T:
+    def _with_worker(
+        self, take: Callable[[WorkerProcess, Darkroom, float], T], settings: RenderSettings
+    ) -> T:
         """What ``take`` makes of a worker, a darkroom and a time-out in seconds; done again with a
         fresh worker whenever one dies."""
         slot = self._slots.get()
@@ -197,7 +212,8 @@ class Renderer:
                 try:
                     worker = slot.worker or self._start(slot)
                     slot.darkroom = slot.darkroom or Darkroom(self.threads)
-                    timeout_s = self._timeout_s * PATIENCE**deaths
+                    worker.width, worker.height = settings.width, settings.height
+                    timeout_s = render_timeout_s(settings) * PATIENCE**deaths
                     return take(worker, slot.darkroom, timeout_s)
                 except WorkerDied:
                     self._discard(slot)
@@ -232,7 +248,7 @@ class Renderer:
             slot.worker = None
 
 
-@dataclass
+@dataclasses.dataclass
 class _Slot:
     """A place for one worker, which starts with the first plan and may be replaced, and for the
     darkroom that develops its pictures.

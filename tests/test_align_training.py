@@ -2,7 +2,11 @@
 
 import itertools
 import json
+import os
 import re
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -217,6 +221,24 @@ def test_the_sources_numbers():
         "2": (2e-5, 32, 1, False),
         "3": (2e-5, 16, 2, False),
     }
+
+
+def test_two_processes_under_accelerate_learn_what_one_does(data, assembled, tmp_path):
+    enough = {"questions": 44, "turns": 1}  # for a loss to be noted, which is every ten steps
+    alone = train_align(run(data, tmp_path / "one", model=str(assembled), **enough))
+    command = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes=2"]
+    command += ["--main_process_port=0", "-m", "agents.cli", "align", "--stage=1b"]
+    command += ["--preset=tiny", f"--data={data}", f"--model={assembled}", "--save-every=0"]
+    command += ["--questions=44", "--batch-size=4", "--turns=1", f"--out={tmp_path / 'two'}"]
+    root = Path(__file__).parent.parent
+    said = subprocess.run(
+        command, env=os.environ | {"PYTHONPATH": str(root)}, capture_output=True, text=True
+    )
+    assert said.returncode == 0, said.stderr
+    assert said.stdout.count("checkpoint:") == 1, "the first process alone reports"
+    history = json.loads((tmp_path / "two" / "history.json").read_text())
+    losses = [entry["loss"] for entry in history["log"]]
+    assert losses == pytest.approx([loss for _, loss in alone.losses], rel=1e-3) != []
 
 
 class Stop(Exception):

@@ -4,6 +4,7 @@ import dataclasses
 import fcntl
 import itertools
 import json
+import os
 import re
 import resource
 import shutil
@@ -273,9 +274,19 @@ def test_ctrl_c_stops_within_two_seconds_and_says_how_to_go_on(tmp_path, moment)
     assert not audit_dataset(out).problems
 
 
-def test_shards_together_are_one_run_in_one_folder_at_once(twelve, tmp_path):
-    shards = [start(f"--out={tmp_path}", *CLI_SINGLE, f"--shard={i}/2") for i in (1, 2)]
-    assert [shard.wait() for shard in shards] == [0, 0]
+def test_a_slurm_arrays_jobs_together_are_one_run_in_one_folder_at_once(twelve, tmp_path):
+    """As Slurm runs them: each is told its number, and passes it on as ``--shard``."""
+    script = Path(__file__).parent.parent / "examples" / "slurm_render.sh"
+    slurm = {"SLURM_ARRAY_TASK_COUNT": "2", "SLURM_CPUS_PER_TASK": "1"}
+    slurm |= {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    jobs = [
+        subprocess.Popen(
+            ["bash", str(script), f"--out={tmp_path}", *CLI_SINGLE],
+            env=os.environ | slurm | {"SLURM_ARRAY_TASK_ID": task},
+        )
+        for task in "12"
+    ]
+    assert [job.wait() for job in jobs] == [0, 0]
     assert content(tmp_path) == content(twelve)
 
 
@@ -286,6 +297,25 @@ def test_shards_of_several_machines_are_completed_where_they_are_copied_together
     shutil.copytree(tmp_path / "1", tmp_path / "3", dirs_exist_ok=True)
     assert make(tmp_path / "3", {"single": 12}).missing == 0
     assert content(tmp_path / "3") == content(twelve)
+
+
+def test_ray_gives_the_same_bytes_though_its_worker_is_killed(twelve, tmp_path):
+    killed = []
+
+    def strike(there, total):
+        if there == 1:  # two of three tasks are not done
+            here = psutil.Process()
+            blenders = [
+                process
+                for process in here.children(recursive=True)
+                if any("blender/worker.py" in word for word in process.cmdline())
+            ]
+            (worker,) = {blender.parent() for blender in blenders} - {here}
+            worker.kill()
+            killed.append(worker.pid)
+
+    make(tmp_path, {"single": 12}, engine="ray", workers=1, on_pair=strike)
+    assert killed and content(tmp_path) == content(twelve)
 
 
 def test_a_larger_count_adds_pairs_and_keeps_the_whole_files(twelve, tmp_path):
@@ -392,6 +422,7 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path):
         ({"counts": {"triple": 1}}, "single, dual, mixed"),
         ({"counts": {"single": 0}}, r"counts\['single'\]=0"),
         ({"split": "dev"}, "train, validation, test"),
+        ({"engine": "spark"}, "engine='spark': give one of local, ray"),
         ({"shard": (17, 16)}, r"shard=\(17, 16\)"),
         ({"pairs_per_file": 0}, "pairs_per_file=0"),
         ({"difficulties": {"My Own": {}}}, "lower-case"),

@@ -16,6 +16,7 @@ SOURCES = {
 HANDED_ON = {
     ("scenes/difficulty.py", "DifficultyError"),
     ("agents/adapters/trl_zoom.py", "ValueError"),
+    ("dig_env/remote.py", "error_here"),
 }
 
 

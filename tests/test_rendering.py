@@ -203,6 +203,22 @@ def digest(pair):
     return hashlib.sha256(pair.image_a.tobytes() + pair.image_b.tobytes()).hexdigest()
 
 
+def test_a_pair_of_another_size_is_what_a_renderer_of_that_size_makes(renderer):
+    plans = [plan_pair(seed, STAGES["single"]) for seed in range(2)]
+    with Renderer(TINY) as small:
+        expected = [digest(small.render(plan)) for plan in plans]
+        before = [digest(renderer.render(plan)) for plan in plans]
+        asked = [small.submit(plan, size) for plan in plans for size in ((128, 96), (64, 48))]
+        assert [digest(one.result()) for one in asked] == [
+            before[0],
+            expected[0],
+            before[1],
+            expected[1],
+        ]
+    with pytest.raises(ValueError, match="width=8: give"):
+        renderer.submit(plans[0], (8, 96))
+
+
 def test_a_killed_worker_is_replaced_and_the_same_pair_comes_back():
     plan = plan_pair(11, STAGES["mixed"])
     with Renderer(TINY) as renderer:
@@ -229,12 +245,12 @@ def test_a_worker_killed_amid_a_render_costs_only_time():
         assert renderer.worker_pids != [victim]
 
 
-def test_a_hung_worker_is_replaced():
+def test_a_hung_worker_is_replaced(monkeypatch):
     plan = plan_pair(11, STAGES["single"])
     with Renderer(TINY) as renderer:
         before = renderer.render(plan)
         (victim,) = renderer.worker_pids
-        renderer._timeout_s = 1.0
+        monkeypatch.setattr(renderer_module, "render_timeout_s", lambda settings: 1.0)
         os.kill(victim, signal.SIGSTOP)
         assert digest(renderer.render(plan)) == digest(before)
         assert renderer.worker_pids != [victim]
@@ -249,15 +265,15 @@ def test_workers_are_recycled_without_a_trace(monkeypatch):
         assert [digest(pair) for pair in renderer.imap(plans)] == expected
 
 
-def test_blows_at_random_moments_change_no_pair():
+def test_blows_at_random_moments_change_no_pair(monkeypatch):
     """``benchmarks/endurance.py chaos`` strikes two hundred times."""
     plans = [plan_pair(seed, STAGES["mixed"]) for seed in range(40)]
     with Renderer(TINY, workers=2) as renderer:
         expected = [digest(pair) for pair in renderer.imap(plans)]
     rng = random.Random(0)
     struck = []
+    monkeypatch.setattr(renderer_module, "render_timeout_s", lambda settings: 1.0)
     with Renderer(TINY, workers=2) as renderer:
-        renderer._timeout_s = 1.0
         stream = renderer.imap(plans)
         pairs = []
         for blow in (signal.SIGKILL, signal.SIGSTOP, signal.SIGSEGV) * 2:

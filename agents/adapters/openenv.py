@@ -10,9 +10,6 @@ from __future__ import annotations
 
 import base64
 import io
-import threading
-from collections import OrderedDict
-from concurrent.futures import Future
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -28,10 +25,8 @@ from PIL import Image
 
 from dig_env.drawing import png
 from dig_env.env import DiGEnv
-from dig_env.pairs import FreshPairs, PairSource, StoredPairs
-from scenes import Difficulty, Pair, RenderSettings
-
-_PAIRS_KEPT = 64
+from dig_env.pairs import FreshPairs, PairCache, PairSource, SharedPairs, StoredPairs
+from scenes import RenderSettings
 
 
 class DiGAction(Action):
@@ -122,49 +117,6 @@ class DiGSession(Environment[DiGAction, DiGObservation, State]):
         self._env.close()
 
 
-class SharedPairs:
-    """A source of pairs for many sessions at once.
-
-    It keeps the latest pairs, since the members of a GRPO group ask for the same one. It makes
-    none in advance: what one session might ask for later would delay what another waits for now.
-
-    Args:
-        source: where the pairs come from; the server's to close.
-    """
-
-    look_ahead = 0
-
-    def __init__(self, source: PairSource) -> None:
-        self._source = source
-        self._made: OrderedDict[tuple[int, Difficulty], Future[Pair]] = OrderedDict()
-        self._lock = threading.Lock()
-        self.settings = source.settings
-
-    @property
-    def versions(self) -> dict[str, str]:
-        """As the source has them."""
-        return self._source.versions
-
-    def pair_seed(self, drawn: int, stage: str) -> int:
-        """As the source has it."""
-        return self._source.pair_seed(drawn, stage)
-
-    def submit(self, pair_seed: int, difficulty: Difficulty) -> Future[Pair]:
-        """The pair, made once for all that ask for it at about the same time."""
-        key = (pair_seed, difficulty)
-        with self._lock:
-            future = self._made.pop(key, None)
-            if future is None or (future.done() and future.exception() is not None):
-                future = self._source.submit(*key)
-            self._made[key] = future
-            while len(self._made) > _PAIRS_KEPT:
-                self._made.popitem(last=False)
-            return future
-
-    def close(self) -> None:
-        """Nothing: a session that ends leaves the pairs to the others."""
-
-
 class DiGClient(EnvClient[DiGAction, DiGObservation, State]):
     """Plays DiG on a server: asynchronous as it is, ordinary calls through ``.sync()``.
 
@@ -226,7 +178,7 @@ def make_app(pairs: PairSource, settings: ServerSettings = ServerSettings()) -> 
     Raises:
         ValueError: an unknown stage, frame or reward, or a dataset without such pairs.
     """
-    shared = SharedPairs(pairs)
+    shared = SharedPairs(pairs, PairCache())
     game = {name: asdict(settings)[name] for name in ("stage", "coordinates", "reward")}
 
     def session() -> DiGSession:

@@ -56,11 +56,19 @@ def serve(app: Starlette, listener: socket.socket, on_ready: Callable[[str], Non
     Args:
         app: what to serve.
         listener: from ``bind``.
-        on_ready: told the address of the page.
+        on_ready: told the address.
     """
     host, port = listener.getsockname()[:2]
     on_ready(f"http://{host}:{port}/")
-    config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=2)
+    config = uvicorn.Config(
+        app,
+        log_level="warning",
+        access_log=False,
+        proxy_headers=False,  # or a client could give itself any address, and so escape its limits
+        server_header=False,
+        timeout_keep_alive=75,  # longer than clients do: one that finds it closed gets no answer
+        timeout_graceful_shutdown=2,
+    )
     uvicorn.Server(config).run(sockets=[listener])
 
 

@@ -30,14 +30,12 @@ class NoGPUError(RuntimeError):
 class Studio:
     """An empty stage with a camera, on which scenes are set and rendered."""
 
-    def __init__(
-        self, width: int, height: int, cycles: dict[str, Any], device: str, threads: int
-    ) -> None:
+    def __init__(self, cycles: dict[str, Any], device: str, threads: int) -> None:
         bpy.ops.wm.read_factory_settings(use_empty=True)
         self._scene = bpy.context.scene
-        self._size = (width, height)
+        self._size = (0, 0)
         self._configure_cycles(cycles, device, threads)
-        self._configure_output(width, height)
+        self._configure_output()
         self._shapes: dict[tuple[str, str], Any] = {}
         self._meshes: dict[tuple[str, str, str], Any] = {}
         self._sceneries: dict[str, tuple[Any, list[Any]]] = {}
@@ -53,6 +51,10 @@ class Studio:
     def versions(self) -> dict[str, str]:
         """What the bytes of an image depend on beside the plan."""
         return {"blender": bpy.app.version_string, "device": self._device}
+
+    def set_size(self, width: int, height: int) -> None:
+        """Size of the pictures to come, in pixels."""
+        self._size = (width, height)
 
     def set_view(self, camera: dict[str, Any], lights: Iterable[dict[str, Any]]) -> None:
         """Point the camera and lights; the dictionaries are the plan's Camera and Light fields."""
@@ -238,9 +240,8 @@ class Studio:
         for name, value in overrides.items():
             setattr(cycles, name, value)
 
-    def _configure_output(self, width: int, height: int) -> None:
+    def _configure_output(self) -> None:
         render = self._scene.render
-        render.resolution_x, render.resolution_y = width, height
         render.resolution_percentage = 100
         render.use_compositing = False
         render.use_sequencer = False

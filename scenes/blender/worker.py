@@ -98,6 +98,7 @@ def _serve(studio: Any, request: dict[str, Any]) -> dict[str, Any]:
     """Render the request's scene to its file; the reply says what went wrong, if anything."""
     reply = {"number": request["number"]}
     try:
+        studio.set_size(*request["size"])
         studio.set_view(request["camera"], request["lights"])
         studio.set_scenery(request["scenery"])
         studio.set_objects(request["objects"])

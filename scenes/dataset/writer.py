@@ -19,6 +19,7 @@ from scenes.dataset.manifest import (
     library_versions,
     stage_seeds,
 )
+from scenes.dataset.on_ray import ray_pairs
 from scenes.dataset.rows import encode, read_rows, to_parquet
 from scenes.difficulty import Difficulty
 from scenes.files import write_whole
@@ -34,6 +35,8 @@ from scenes.stages import STAGES
 
 PRESETS: dict[str, dict[str, int]] = {"paper": {"single": 1600, "dual": 1600, "mixed": 1600}}
 """Counts by stage. "paper" has the size of DiG's corpus (arXiv 2512.12633)."""
+
+ENGINES = ("local", "ray")
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,7 @@ def render_dataset(
     pairs_per_file: int = 100,
     workers: int | None = None,
     album: Album | None = None,
+    engine: str = "local",
     on_pair: Callable[[int, int], None] | None = None,
 ) -> Manifest:
     """Render what a folder lacks of the first ``counts`` pairs of each stage.
@@ -83,6 +87,9 @@ def render_dataset(
         workers: Blender processes; None for one a CPU core.
         album: photographs of which pairs are made instead, in this process; of the size of
             ``settings``, of which the rest does not matter. The stages are ``PHOTO_STAGES``.
+        engine: "local" renders in processes of this machine, "ray" on a Ray cluster: that of the
+            variable RAY_ADDRESS, or one that is started here with ``workers`` CPUs. The folder is
+            written here, and comes out the same.
         on_pair: called with (pairs there, pairs this call is to have there), first before any
             rendering and then after every pair.
 
@@ -103,6 +110,10 @@ def render_dataset(
             f"{(settings.width, settings.height)}"
         )
     _check(counts, split, shard, pairs_per_file)
+    if engine not in ENGINES or (album is not None and engine != "local"):
+        raise ValueError(
+            f"engine={engine!r}: give one of {', '.join(ENGINES)}; with an album, local"
+        )
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     wanted = Manifest(settings, pairs_per_file, stages, {split: dict(counts)}, {}, ())
@@ -115,7 +126,7 @@ def render_dataset(
     if not gaps:
         return manifest
     asked = ((seed, stages[gap.stage]) for gap in gaps for seed in gap.missing)
-    source = _source(asked, settings, workers, album)
+    source = _source(asked, settings, workers, album, engine)
     with source as (versions, pairs), ThreadPoolExecutor() as encoders:
         made_with = library_versions() | versions
         check_made_with(folder, made_with, manifest.made_with)
@@ -136,10 +147,15 @@ def _source(
     settings: RenderSettings,
     workers: int | None,
     album: Album | None,
+    engine: str,
 ) -> Iterator[tuple[dict[str, str], Iterator[Pair]]]:
     """What decides the pixels, and the pairs that are asked for, in their order."""
     if album is not None:
         yield photo_versions(album), (photo_pair(seed, stage, album) for seed, stage in asked)
+        return
+    if engine == "ray":
+        with ray_pairs(asked, settings, workers) as source:
+            yield source
         return
     with Renderer(settings, workers) as renderer:
         yield renderer.versions, renderer.imap(plan_pair(seed, stage) for seed, stage in asked)

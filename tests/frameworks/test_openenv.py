@@ -29,10 +29,8 @@ from agents.adapters.openenv import (
     DiGAction,
     DiGClient,
     ServerSettings,
-    SharedPairs,
     make_app,
 )
-from scenes import STAGES
 
 
 @contextlib.contextmanager
@@ -129,14 +127,6 @@ def test_sessions_do_not_touch_one_another(address, client):
         next_of_one = client.reset().observation.metadata
         other.reset(seed=1)
         assert other.reset().observation.metadata == next_of_one
-
-
-def test_a_group_shares_one_pair(dataset):
-    shared = SharedPairs(ServerSettings(dataset=dataset).open_pairs())
-    seed = shared.pair_seed(0, "mixed")
-    assert shared.submit(seed, STAGES["mixed"]) is shared.submit(seed, STAGES["mixed"])
-    with pytest.raises(ValueError):
-        shared.submit(-1, STAGES["mixed"]).result()
 
 
 def test_what_goes_wrong_is_told_and_the_session_goes_on(client):

@@ -1,0 +1,131 @@
+"""Pairs that are rendered on a Ray cluster, in their order.
+
+A task makes a few pairs of consecutive places, which are a function of their seeds, their
+difficulties and the settings alone; so Ray may run it anywhere, and again where a worker died.
+"""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import functools
+import itertools
+import os
+from collections.abc import Iterator
+from typing import Any
+
+from scenes.dataset.folder import PIXEL_VERSIONS
+from scenes.dataset.manifest import library_versions
+from scenes.difficulty import Difficulty
+from scenes.pair import Pair
+from scenes.planner import plan_pair
+from scenes.process import RenderError
+from scenes.renderer import Renderer, available_cores
+from scenes.settings import RenderSettings
+
+PAIRS_PER_TASK = 4
+"""Few, since a worker that dies takes them along."""
+MAX_DEATHS = 5
+"""Ray workers that one task may cost before it is an error."""
+ENVIRONMENT = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_raylet_start_wait_time_s": "300"}
+"""Of a cluster that is started here: it tells nobody, and may take its time on a busy machine."""
+STORE_BYTES = 256 * 2**20
+"""Of the object store of a cluster that is started here: 100 times what a task gives at 320x240."""
+
+
+@contextlib.contextmanager
+def ray_pairs(
+    asked: Iterator[tuple[int, Difficulty]], settings: RenderSettings, workers: int | None
+) -> Iterator[tuple[dict[str, str], Iterator[Pair]]]:
+    """What decides the pixels, and the pairs of (pair seed, difficulty), in their order.
+
+    Two tasks for each CPU of the cluster are under way or waiting to be fetched, no more, so that
+    what its object store holds is bounded.
+
+    Args:
+        asked: which pairs; read as they are needed.
+        settings: image size, quality and device.
+        workers: CPUs of a cluster that is started here; None for all. RAY_ADDRESS names one that
+            is there, and then it does not matter.
+
+    Raises:
+        ValueError: there is no Ray.
+        RenderError: Blender failed, or the cluster did.
+    """
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    try:
+        import ray
+    except ImportError as error:
+        raise ValueError("engine='ray' needs Ray: pip install 'dig-env[ray]'") from error
+    if "RAY_ADDRESS" in os.environ:
+        ray.init(log_to_driver=False)
+    else:
+        ray.init(
+            "local",
+            num_cpus=workers or available_cores(),
+            object_store_memory=STORE_BYTES,
+            include_dashboard=False,
+            log_to_driver=False,
+        )
+    try:
+        tasks = _Tasks(ray, settings)
+        yield tasks.versions, tasks.pairs(asked)
+    finally:
+        ray.shutdown()
+
+
+class _Tasks:
+    """Tasks of one job on a cluster that is there."""
+
+    def __init__(self, ray: Any, settings: RenderSettings) -> None:
+        self._ray, self._settings = ray, settings
+        self._render = ray.remote(num_cpus=1, max_retries=MAX_DEATHS)(_rendered)
+        self.versions, _ = self._fetched(self._render.remote([], settings))
+
+    def pairs(self, asked: Iterator[tuple[int, Difficulty]]) -> Iterator[Pair]:
+        """The pairs, in order."""
+        ahead = 2 * int(self._ray.cluster_resources().get("CPU", 1))
+        waiting: collections.deque[Any] = collections.deque()
+        while part := list(itertools.islice(asked, PAIRS_PER_TASK)):
+            waiting.append(self._render.remote(part, self._settings))
+            if len(waiting) >= ahead:
+                yield from self._checked(waiting.popleft())
+        while waiting:
+            yield from self._checked(waiting.popleft())
+
+    def _checked(self, task: Any) -> list[Pair]:
+        versions, pairs = self._fetched(task)
+        for name in PIXEL_VERSIONS:
+            here, there = self.versions.get(name), versions.get(name)
+            if here != there:
+                raise RenderError(
+                    f"one machine of the cluster has {name} {here} and another one {there}, and "
+                    "their pairs need not match: render on machines of one kind"
+                )
+        return pairs
+
+    def _fetched(self, task: Any) -> tuple[dict[str, str], list[Pair]]:
+        try:
+            return self._ray.get(task)
+        except self._ray.exceptions.RayTaskError as error:
+            raise error.cause from error
+        except self._ray.exceptions.RayError as error:
+            raise RenderError(
+                f"the Ray cluster failed ({error}): see its logs, then give the same command again"
+            ) from error
+
+
+def _rendered(
+    part: list[tuple[int, Difficulty]], settings: RenderSettings
+) -> tuple[dict[str, str], list[Pair]]:
+    """The task: pairs, and what decided their pixels."""
+    renderer = _renderer(settings)
+    pairs = [renderer.render(plan_pair(seed, difficulty)) for seed, difficulty in part]
+    return library_versions() | renderer.versions, pairs
+
+
+@functools.cache
+def _renderer(settings: RenderSettings) -> Renderer:
+    """One Blender for all tasks that this Ray worker gets; it ends with the worker."""
+    return Renderer(settings, workers=1, threads=1)
