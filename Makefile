@@ -5,7 +5,7 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 
-.PHONY: setup demo docs test browser frameworks lint clean
+.PHONY: setup demo docs test browser frameworks test-frameworks test-openenv test-lmms lint clean
 
 setup: .venv/.installed
 
@@ -29,9 +29,11 @@ docs: .venv/.docs
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[docs]"
 	touch $@
 
+# Two processes, since most tests use one core. Worksteal keeps a file's tests together, whose
+# fixtures are costly, until one process runs out of work.
 test: setup lint browser
-	$(BIN)/python -m pytest
-	$(MAKE) frameworks
+	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal
+	$(MAKE) --jobs 2 --output-sync frameworks
 
 # The pages are tested in Debian's Chromium. Where it cannot be installed those tests are skipped,
 # but for CI=true, where they fail.
@@ -51,14 +53,18 @@ $(FRAMEWORKS:=/.installed): .venv-%/.installed: constraints-%.txt .venv/.install
 	.venv-$*/bin/python -m pip install --quiet --no-deps --requirement constraints-$*.txt
 	touch $@
 
-frameworks: $(FRAMEWORKS:=/.installed)
-	.venv-frameworks/bin/python -m pytest tests/frameworks
-	.venv-openenv/bin/python -m pytest tests/frameworks/test_openenv.py
-	.venv-lmms/bin/python -m pytest tests/frameworks/test_lmms_eval.py
+frameworks: test-frameworks test-openenv test-lmms
+
+test-frameworks: TESTS := tests/frameworks
+test-openenv: TESTS := tests/frameworks/test_openenv.py
+test-lmms: TESTS := tests/frameworks/test_lmms_eval.py
+test-frameworks test-openenv test-lmms: test-%: .venv-%/.installed
+	.venv-$*/bin/python -m pytest $(TESTS)
 
 lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 
 clean:
 	rm -rf .venv $(FRAMEWORKS) build runs

@@ -7,6 +7,7 @@ import re
 import sys
 import warnings
 from collections.abc import Callable
+from typing import Any
 
 import tyro
 
@@ -26,6 +27,7 @@ from agents.cli_render import render
 from agents.cli_serve import serve
 from agents.cli_train import train
 from agents.settings import GRPORun
+from dig_env import __version__
 from dig_env.sessions import Limits
 from scenes import RenderError
 
@@ -76,8 +78,9 @@ def overview() -> str:
         lines += [f"  {command_name(command):16} {summary(command)}" for command in commands]
     lines += ["", "Examples:", EXAMPLES]
     lines += [
-        "'dig-env COMMAND --help' tells a command's options. All take --quiet (no progress) and",
-        "--json (the result as one line of JSON on stdout, all else on stderr).",
+        "'dig-env --version' tells the version, 'dig-env COMMAND --help' a command's options. All",
+        "take --quiet (no progress) and --json (the result as one line of JSON on stdout, all else",
+        "on stderr).",
         "Exit codes: 0 done, 1 failed or found a fault, 2 bad input, 130 stopped with Ctrl-C.",
     ]
     return "\n".join(lines)
@@ -90,7 +93,7 @@ def command_name(command: Callable[..., None]) -> str:
 
 def summary(command: Callable[..., None]) -> str:
     """The first sentence of a sub-command's help."""
-    first = inspect.getdoc(command).partition("\n")[0]
+    first = (inspect.getdoc(command) or "").partition("\n")[0]
     return first.split(". ")[0].removesuffix(".")
 
 
@@ -100,6 +103,9 @@ def main() -> None:
     if not arguments or arguments[0] in ("-h", "--help"):
         print(overview())
         sys.exit(OK if arguments else USAGE)
+    if arguments == ["--version"]:
+        print(f"dig-env {__version__}")
+        return
     warnings.filterwarnings("ignore", category=FutureWarning)
     try:
         make_app().cli(prog="dig-env")
@@ -114,9 +120,9 @@ def main() -> None:
         sys.exit(INTERRUPTED)
 
 
-def _unwrap(described: Callable[..., None]) -> None:
+def _unwrap(described: Callable[..., Any]) -> None:
     """Join the continued lines of its arguments: tyro's help would break where the source does."""
-    described.__doc__ = re.sub(r"\n {8,}", " ", inspect.cleandoc(described.__doc__))
+    described.__doc__ = re.sub(r"\n {8,}", " ", inspect.cleandoc(described.__doc__ or ""))
 
 
 if __name__ == "__main__":

@@ -144,7 +144,7 @@ def eval_align(
             )
             for name in tasks
         }
-    result = {
+    result: dict[str, Any] = {
         "policy": policy,
         "command": this_command(),
         "machine": machine(),

@@ -53,7 +53,9 @@ def _calibration(
 
     with output.progress("difficulties", every=1) as tell:
         card = calibrate(
-            CalibrationSettings(pairs=pairs, seed=seed, person=person and str(person)),
+            CalibrationSettings(
+                pairs=pairs, seed=seed, person=None if person is None else str(person)
+            ),
             lambda name, done, total: tell(done, total, name),
         )
     report = out.with_suffix(".html")

@@ -25,8 +25,9 @@ def train(
     """
     from transformers.utils.logging import disable_progress_bar
 
-    from agents.grpo import Step, train_grpo
+    from agents.grpo import train_grpo
     from agents.grpo_report import held_out_table, summarize
+    from agents.monitor import Step
 
     disable_progress_bar()  # loading and saving take a second; the run has a bar of its own
     run = dataclasses.replace(run, reward=resolve_reward(reward))

@@ -79,8 +79,8 @@ def result_tables(result: dict[str, Any]) -> list[Table]:
     ]
     tables = [Table(("mean over pairs", "", "95 % interval", ""), means)]
     if "recall_by" not in result:
-        rows = [(change, f"{recall:.3f}") for change, recall in result["recall_by_change"].items()]
-        return [*tables, Table(("change", "recall"), rows)]
+        recalls = [(name, f"{recall:.3f}") for name, recall in result["recall_by_change"].items()]
+        return [*tables, Table(("change", "recall"), recalls)]
     for axis, groups in result["recall_by"].items():
         rows = [
             (group, str(entry["differences"]), *interval_cells(entry["recall"]))

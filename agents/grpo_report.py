@@ -122,11 +122,11 @@ def _figure(result: GRPOResult) -> Figure:
 
     parts = {name: line(name) for name in ("reward", "f1", "iou", "format")}
     panels = [Panel("mean of the rollouts", parts, noisy=True, limits=(0, 1.02))]
-    watched = [step for step in steps if step.held_out]
+    watched = {step.step: step.held_out for step in steps if step.held_out}
     if watched:
         lines = {
-            stage: ([step.step for step in watched], [step.held_out[stage] for step in watched])
-            for stage in watched[0].held_out
+            stage: (list(watched), [held_out[stage] for held_out in watched.values()])
+            for stage in next(iter(watched.values()))
         }
         panels.append(Panel("validation F1", lines, limits=(0, 1.02)))
     panels.append(

@@ -177,7 +177,7 @@ def named_policy(
     simple = {"random": RandomPolicy, "oracle": OraclePolicy, "pixeldiff": PixelDiffPolicy}
     if name in simple:
         return simple[name](coordinates=coordinates)
-    settings = {} if max_new_tokens is None else {"max_new_tokens": max_new_tokens}
+    settings: dict[str, Any] = {} if max_new_tokens is None else {"max_new_tokens": max_new_tokens}
     if name not in EMBEDDED:
         return MLLMPolicy.from_pretrained(name, **settings)
     if coordinates != "norm1000":

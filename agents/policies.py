@@ -10,7 +10,6 @@ import numpy as np
 from scipy import ndimage
 
 from dig_env import format_boxes
-from scenes import Pair
 
 
 class Policy(Protocol):
@@ -19,6 +18,22 @@ class Policy(Protocol):
     def act(self, observations: Sequence[dict[str, Any]]) -> list[str]:
         """Answer each observation ("image_a", "image_b": (H, W, 3) uint8; "prompt": str)."""
         ...
+
+
+class LabelledPair(Protocol):
+    """What an oracle is shown: a ``scenes.Pair``, or an ``agents.external.ExternalPair``."""
+
+    @property
+    def image_a(self) -> np.ndarray:
+        """(H, W, 3) uint8."""
+
+    @property
+    def image_b(self) -> np.ndarray:
+        """(H, W, 3) uint8."""
+
+    @property
+    def boxes_unit(self) -> np.ndarray:
+        """(K, 4) float64 xyxy, each axis from 0 to 1."""
 
 
 def answers_to(policy: Policy, observations: Sequence[dict[str, Any]]) -> list[str]:
@@ -74,7 +89,7 @@ class OraclePolicy:
         self._coordinates = coordinates
         self._answers: dict[bytes, str] = {}
 
-    def reveal(self, pair: Pair) -> None:
+    def reveal(self, pair: LabelledPair) -> None:
         """Show the truth of a pair that is to be answered."""
         height, width = pair.image_a.shape[:2]
         self._answers[_digest(pair.image_a, pair.image_b)] = format_boxes(

@@ -11,22 +11,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-import jinja2
 import numpy as np
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from agents.images import png_url
+from agents.pages import render_page
 from agents.plots import figure_png, figure_svg
 from agents.table import Table
 from dig_env.drawing import png
 from scenes import available_cores
 from scenes.files import write_whole
+from scenes.version import __version__
 
 Item = TypeVar("Item")
 DRAWN = 6
 """Pairs shown of the worst, and of the best."""
-LIBRARIES = ("dig-env", "gymnasium", "numpy", "torch", "transformers", "trl")
+LIBRARIES = ("gymnasium", "numpy", "torch", "transformers", "trl")
 SHOWN_CHARACTERS = 600
 """Of an answer; of a longer one its end, where the boxes are."""
 
@@ -92,21 +93,13 @@ def write_report(
         sections: the contents.
         made: how it was made: "command", "seed", "settings", "versions" and so on; JSON values.
     """
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("agents"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    page = environment.get_template("report.html").render(
-        title=title, lead=lead, sections=sections, made={"machine": machine()} | made
-    )
+    made = {"machine": machine()} | made
+    page = render_page("report.html", title=title, lead=lead, sections=sections, made=made)
     path.parent.mkdir(parents=True, exist_ok=True)
     figures = (section.figure for section in sections if section.figure is not None)
     if (main := next(figures, None)) is not None:
         write_whole(path.with_suffix(".png"), figure_png(main))
-    write_whole(path, page.encode())
+    write_whole(path, page)
 
 
 def write_results(out: Path, results: dict[str, Any]) -> None:
@@ -176,7 +169,7 @@ def machine() -> str:
 
 
 def versions() -> dict[str, str]:
-    """Of Python and the libraries that results depend on."""
-    return {"python": platform.python_version()} | {
+    """Of this package, Python and the libraries that results depend on."""
+    return {"dig-env": __version__, "python": platform.python_version()} | {
         name: importlib.metadata.version(name) for name in LIBRARIES
     }

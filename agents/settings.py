@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal, get_args
 
 import tyro
 
 from dig_env import RewardConfig
 from scenes import PAPER_STAGES, STAGES
 
-WANDB_MODES = ("disabled", "offline", "online")
+WandbMode = Literal["disabled", "offline", "online"]
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ class GRPORun:
     eval_every: int = 0
     save_every: int = 20
     seed: int = 0
-    wandb: str = "disabled"
+    wandb: WandbMode = "disabled"
     reward: tyro.conf.Suppress[RewardConfig] = field(default_factory=RewardConfig)
     trl: dict[str, Any] = field(default_factory=dict)
 
@@ -92,8 +92,8 @@ class GRPORun:
             raise ValueError(f"eval_every={self.eval_every} needs eval_pairs of 1 or more")
         if self.rollouts < 2:
             raise ValueError(f"rollouts={self.rollouts!r}: a group needs 2 or more to compare")
-        if self.wandb not in WANDB_MODES:
-            raise ValueError(f"wandb={self.wandb!r}: give one of {', '.join(WANDB_MODES)}")
+        if self.wandb not in get_args(WandbMode):
+            raise ValueError(f"wandb={self.wandb!r}: give one of {', '.join(get_args(WandbMode))}")
         unknown = [stage for stage in self.stages if stage not in STAGES]
         if unknown:
             raise ValueError(f"unknown stage {unknown[0]!r}; the stages are {', '.join(STAGES)}")

@@ -8,9 +8,11 @@ from collections.abc import Iterator
 
 from accelerate import PartialState
 
+from agents.settings import WandbMode
+
 
 @contextlib.contextmanager
-def wandb_run(mode: str, folder: str) -> Iterator[None]:
+def wandb_run(mode: WandbMode, folder: str) -> Iterator[None]:
     """What transformers' callback and ours log to, if anything: the run that is open already, or
     one of this block alone.
 

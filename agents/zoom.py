@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import gymnasium as gym
 import numpy as np
@@ -14,7 +14,7 @@ from transformers import PreTrainedModel, ProcessorMixin
 from agents.dialogue import Dialogue, DialoguePolicy
 from agents.mllm import MLLMPolicy, pair_messages
 from dig_env import PARTS, format_boxes
-from dig_env.zoom import zoom_message
+from dig_env.zoom import DiGZoomEnv, zoom_message
 from scenes import Pair
 
 
@@ -149,7 +149,7 @@ def play_zoom(
     played = []
     for index in range(episodes):
         observation, _ = env.reset(seed=seed if index == 0 else None)
-        pair = env.unwrapped.pair
+        pair = cast(DiGZoomEnv, env.unwrapped).pair
         if isinstance(policy, ZoomOraclePolicy):
             policy.reveal(pair)
         dialogue, earned, terminated, truncated = Dialogue([observation]), 0.0, False, False

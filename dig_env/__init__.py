@@ -18,6 +18,7 @@ from dig_env.recording import PairStatistics, RecordPairs
 from dig_env.reward import PARTS, Score, score, score_batch
 from dig_env.reward_config import REWARDS, RewardConfig, resolve_reward
 from dig_env.wrappers import CurriculumWrapper
+from scenes.version import __version__
 
 __all__ = [
     "COORDINATES",
@@ -38,6 +39,7 @@ __all__ = [
     "ScheduledCurriculum",
     "Score",
     "StageCurriculum",
+    "__version__",
     "draw_pair",
     "format_boxes",
     "instruction",

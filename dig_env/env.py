@@ -151,6 +151,7 @@ class DiGEnv(gym.Env[dict[str, Any], str], EzPickle):
     - v0: first version.
     """
 
+    observation_space: spaces.Dict
     metadata = {"render_modes": list(RENDER_MODES), "render_fps": 1}
 
     def __init__(
@@ -262,7 +263,7 @@ class DiGEnv(gym.Env[dict[str, Any], str], EzPickle):
         if replayed is None:
             self._look_ahead(self.np_random, stage, difficulty, self._pairs.look_ahead)
         self._pair = future.result()
-        self._info = {"pair_seed": pair_seed, "stage": stage}
+        self._info: dict[str, Any] = {"pair_seed": pair_seed, "stage": stage}
         return drawn
 
     def prepare(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import gymnasium as gym
 import numpy as np
@@ -13,6 +13,7 @@ from PIL import Image
 
 from dig_env.answers import format_boxes
 from dig_env.boxes import checked_boxes
+from dig_env.env import DiGEnv
 
 SMALLEST_SIDE = 1 / 64
 """Least width and height of an answered box, as a fraction of the image's. The middle of the range
@@ -117,7 +118,8 @@ class NumericView(gym.Wrapper, RecordConstructorArgs):
             bins=bins,
         )
         gym.Wrapper.__init__(self, env)
-        height, width = env.observation_space["image_a"].shape[:2]
+        images = cast(spaces.Dict, env.observation_space)
+        height, width = cast(tuple[int, ...], images["image_a"].shape)[:2]
         self._size = (width, height)
         self._shape = _checked_shape((height, width) if shape is None else shape)
         self._stack, self._difference, self._channel_first = stack, difference, channel_first
@@ -145,7 +147,7 @@ class NumericView(gym.Wrapper, RecordConstructorArgs):
             ValueError: see ``answer``.
         """
         observation, reward, terminated, truncated, info = self.env.step(self.answer(action))
-        return self.observation(observation), reward, terminated, truncated, info
+        return self.observation(observation), float(reward), terminated, truncated, info
 
     def observation(self, observation: dict[str, Any]) -> np.ndarray | dict[str, np.ndarray]:
         """The arrays of an observation of the environment: see the observation space."""
@@ -175,7 +177,8 @@ class NumericView(gym.Wrapper, RecordConstructorArgs):
             values = values * 2.0 / self._steps - 1.0
         if self._max_boxes > 1:
             values = values[values[:, 4] > 0.0]
-        return format_boxes(_boxes(values[:, :4]), self.unwrapped.coordinates, self._size)
+        coordinates = cast(DiGEnv, self.unwrapped).coordinates
+        return format_boxes(_boxes(values[:, :4]), coordinates, self._size)
 
     def encode(self, boxes_unit: ArrayLike) -> np.ndarray:
         """The action that answers with given boxes: the inverse of ``answer``, but for rounding.

@@ -63,7 +63,7 @@ class FreshPairs:
     def __init__(self, settings: RenderSettings, split: str, workers: int | Renderer) -> None:
         self._seeds = pair_seed_range(split)
         self._is_own = not isinstance(workers, Renderer)
-        self._renderer = Renderer(settings, workers) if self._is_own else workers
+        self._renderer = workers if isinstance(workers, Renderer) else Renderer(settings, workers)
         self.settings = settings
         self.look_ahead = self._renderer.workers
 

@@ -7,7 +7,7 @@ import json
 import os
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import gymnasium as gym
 from gymnasium import spaces
@@ -57,7 +57,8 @@ class PairStatistics(gym.Wrapper, RecordConstructorArgs):
         """Step, and add the statistics once the episode is over."""
         observation, reward, terminated, truncated, info = self.env.step(action)
         if terminated or truncated:
-            info = info | {"pair": _statistics(self.unwrapped.pair)}
+            pair = cast(DiGEnv, self.unwrapped).pair
+            info = info | {"pair": _statistics(pair)}
         return observation, reward, terminated, truncated, info
 
 
@@ -116,15 +117,16 @@ class RecordPairs(gym.Wrapper, RecordConstructorArgs):
         return observation, reward, terminated, truncated, info
 
     def _record(self, answer: str, reward: float, info: dict[str, Any]) -> None:
-        pair = self.unwrapped.pair
+        env = cast(DiGEnv, self.unwrapped)
+        pair = env.pair
         digest = sha256(pair.image_a.tobytes() + pair.image_b.tobytes()).hexdigest()[:16]
         images = {
             f"{IMAGES}/{pair.plan.seed}-{digest}-a.png": pair.image_a,
             f"{IMAGES}/{pair.plan.seed}-{digest}-b.png": pair.image_b,
         }
         image_a, image_b = images
-        line = {"image_a_file_name": image_a, "image_b_file_name": image_b}
-        line |= {"coordinates": self.unwrapped.coordinates, "answer": answer, "reward": reward}
+        line: dict[str, Any] = {"image_a_file_name": image_a, "image_b_file_name": image_b}
+        line |= {"coordinates": env.coordinates, "answer": answer, "reward": reward}
         line |= {name: info[name] for name in _RECORDED if name in info}
         with locked(self._folder):
             for name, image in images.items():

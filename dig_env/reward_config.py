@@ -12,7 +12,8 @@ IoUMean = Literal["all", "matched"]
 
 
 def _check_number(name: str, value: Any, low: float, high: float) -> None:
-    if isinstance(value, bool) or not isinstance(value, Real):
+    is_number = isinstance(value, Real) and not isinstance(value, bool)
+    if not is_number:
         raise TypeError(f"{name} is {value!r}; it must be a number")
     if not (low <= value <= high and math.isfinite(value)):
         allowed = f"lie in [{low:g}, {high:g}]" if high < math.inf else f"be at least {low:g}"

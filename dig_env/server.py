@@ -114,7 +114,8 @@ def _reset(
 def _step(sessions: Sessions, name: str, body: dict[str, Any]) -> tuple[int, dict[str, Any] | None]:
     _check_fields(body, {"action"})
     with sessions.using(name) as env:
-        _, reward, terminated, truncated, info = env.step(body.get("action"))
+        action: Any = body.get("action")  # step refuses what is no text
+        _, reward, terminated, truncated, info = env.step(action)
         drawn = [boxes.tolist() for boxes in env.boxes_drawn]
     told = {"reward": reward, "terminated": terminated, "truncated": truncated, "info": info}
     return 200, told | {"boxes_drawn": drawn}

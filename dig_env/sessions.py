@@ -194,8 +194,10 @@ class Sessions:
 
     def close(self) -> None:
         """End the workers."""
-        for source in (*self._stored.values(), *self._renderers.values()):
-            source.close()
+        for stored in self._stored.values():
+            stored.close()
+        for renderer in self._renderers.values():
+            renderer.close()
 
     def without_paths(self, message: str) -> str:
         """A message in which datasets go by their names."""

@@ -32,6 +32,8 @@ class DiGVectorEnv(SyncVectorEnv, EzPickle):
         ValueError: ``num_envs``, ``autoreset_mode`` or an argument of ``DiGEnv`` is not allowed.
     """
 
+    envs: list[Any]  # each a DiGEnv
+
     def __init__(
         self,
         num_envs: int = 1,
@@ -61,16 +63,17 @@ class DiGVectorEnv(SyncVectorEnv, EzPickle):
             options: those of ``DiGEnv.reset`` and "reset_mask", (num_envs,) bool array.
         """
         options = dict(options or {})  # a copy, since Gymnasium takes the mask out of it
-        seeds = [seed] * self.num_envs if seed is None else seed
-        if isinstance(seeds, int):
-            seeds = [seeds + index for index in range(self.num_envs)]
+        if seed is None:
+            seed = [None] * self.num_envs
+        elif isinstance(seed, int):
+            seed = [seed + index for index in range(self.num_envs)]
         mask = options.get("reset_mask", [True] * self.num_envs)
         own = {name: value for name, value in options.items() if name != "reset_mask"}
         # Lengths that are not right are Gymnasium's to refuse.
-        for env, env_seed, due in zip(self.envs, seeds, mask, strict=False):
+        for env, env_seed, due in zip(self.envs, seed, mask, strict=False):
             if due:
                 env.prepare(seed=env_seed, options=own)
-        return super().reset(seed=seeds, options=options)
+        return super().reset(seed=seed, options=options)
 
     def step(self, actions: Any) -> tuple[dict[str, Any], Any, Any, Any, dict[str, Any]]:
         """Score the answers, a sequence of num_envs texts, and reset as ``autoreset_mode`` says."""

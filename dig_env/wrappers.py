@@ -58,6 +58,9 @@ class VectorCurriculumWrapper(gym.vector.VectorWrapper):
             have to be chosen before the reward is known.
     """
 
+    # Gymnasium's type of it lacks get_attr, set_attr and lists of seeds, which its vectors have.
+    env: Any
+
     def __init__(self, env: gym.vector.VectorEnv, curriculum: StageCurriculum) -> None:
         if env.metadata.get("autoreset_mode") == AutoresetMode.SAME_STEP:
             raise ValueError(
@@ -66,7 +69,7 @@ class VectorCurriculumWrapper(gym.vector.VectorWrapper):
             )
         super().__init__(env)
         self.curriculum = curriculum
-        self._stages: list[str] = list(env.get_attr("stage"))
+        self._stages: list[str] = list(self.env.get_attr("stage"))
         self._ended = np.zeros(self.num_envs, dtype=bool)
 
     def reset(

@@ -10,7 +10,7 @@ import json
 import math
 import re
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from gymnasium import spaces
@@ -22,7 +22,7 @@ from dig_env.boxes import Boxes
 from dig_env.env import DiGEnv
 from dig_env.observation import instructions, observe
 from dig_env.spaces import FixedTexts
-from scenes import PhotoPlan, Renderer
+from scenes import PairPlan, PhotoPlan, Renderer
 
 MAX_FACTOR = 8
 """Largest enlargement along each axis."""
@@ -260,7 +260,7 @@ class DiGZoomEnv(DiGEnv):
         self._renderer = Renderer(self.source.settings) if zoom == "render" else None
         prompts = instructions(self.coordinates, self._size)
         self.observation_space = spaces.Dict(
-            dict(self.observation_space)
+            self.observation_space.spaces
             | {
                 "prompt": FixedTexts([prompt + _offer(turns) for prompt in prompts]),
                 "zoom": self.observation_space["image_a"],
@@ -320,7 +320,8 @@ class DiGZoomEnv(DiGEnv):
 
     def _enlarged(self, image: str, region: Region) -> np.ndarray:
         if self._renderer is not None:
-            return self._renderer.render_part(self.pair.plan, image, region.factor, region.corner)
+            plan = cast(PairPlan, self.pair.plan)  # reset refuses photographs
+            return self._renderer.render_part(plan, image, region.factor, region.corner)
         return region.resampled(self.pair.image_a if image == "A" else self.pair.image_b)
 
 

@@ -1,13 +1,14 @@
 """Settings of ``make docs``: Sphinx reads docs/, the docstrings and the notebook."""
 
 import re
-from importlib.metadata import version as version_of
 
 import gymnasium as gym
 
+from scenes.version import __version__
+
 project = "dig-env"
 author = "the dig-env authors"
-version = release = version_of("dig-env")
+version = release = __version__
 
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode"]
 exclude_patterns = ["results"]

@@ -287,7 +287,7 @@ def surface_hit(
     return np.where(np.isnan(distance) | (distance <= 0), np.inf, distance), normal
 
 
-def _nearer_root(a: np.ndarray, half_b: np.ndarray, c: float) -> np.ndarray:
+def _nearer_root(a: np.ndarray, half_b: np.ndarray, c: np.ndarray | float) -> np.ndarray:
     """The smaller root of a t^2 + 2 half_b t + c; nan where there is none."""
     return (-half_b - np.sqrt(half_b**2 - a * c)) / a
 

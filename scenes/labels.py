@@ -109,6 +109,7 @@ def _covered(pair: Pair) -> str:
     low, high = pair.plan.difficulty.occlusion
     if (low, high) == (0.0, 1.0):
         return ""
+    assert isinstance(pair.plan, PairPlan), "objects of photographs are not hidden on purpose"
     clean = dataclasses.replace(pair, plan=dataclasses.replace(pair.plan, nuisance=None))
     for diff in pair.differences:
         share = hidden_share(clean, diff.object_id)

@@ -14,7 +14,7 @@ import dataclasses
 import math
 import random
 from collections.abc import Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -116,12 +116,12 @@ def _try_layout(
     if places is None:
         return None
 
-    def placed(obj: SceneObject | None, moved: bool = False) -> SceneObject | None:
-        x, y, z = places[-obj.id if moved else obj.id] if obj else (0.0, 0.0, 0.0)
-        return obj and dataclasses.replace(obj, x=x, y=y, z=z)
+    def placed(obj: SceneObject, moved: bool = False) -> SceneObject:
+        x, y, z = places[-obj.id if moved else obj.id]
+        return dataclasses.replace(obj, x=x, y=y, z=z)
 
     changes = [
-        Change(change, placed(before), placed(after, change == "move"))
+        Change(change, before and placed(before), after and placed(after, change == "move"))
         for change, before, after in changed
     ]
     changed_ids = {change.object_id for change in changes}
@@ -199,9 +199,9 @@ def _draw_change(
         turn = uniform(rng, *TURN) * turn_deg(obj.shape)
         return change, obj, dataclasses.replace(obj, rotation_deg=obj.rotation_deg + turn)
     if change == "texture":
-        before, after = _shuffled(rng, family.patterns)[:2]
-        obj = dataclasses.replace(obj, material=before)
-        return change, obj, dataclasses.replace(obj, material=after)
+        pattern, other = _shuffled(rng, family.patterns)[:2]
+        obj = dataclasses.replace(obj, material=pattern)
+        return change, obj, dataclasses.replace(obj, material=other)
     if change == "color" and difficulty.color_distance is not None:
         before, after = _shuffled(rng, [obj, _shaded(rng, obj, difficulty.color_distance)])
         return change, before, after
@@ -216,7 +216,8 @@ def _draw_change(
         plain = [one for one in family.materials if _others(family, change, one)]
         obj = dataclasses.replace(obj, material=choice(rng, plain))
         others = _others(family, change, obj.material)
-    return change, obj, dataclasses.replace(obj, **{change: choice(rng, others)})
+    changed: dict[str, Any] = {change: choice(rng, others)}
+    return change, obj, dataclasses.replace(obj, **changed)
 
 
 def _others(family: Family, attribute: str, value: str) -> list[str]:

@@ -1,11 +1,17 @@
-"""Real Blender at a small size, started once; pairs rendered once and shared by all tests."""
+"""Real Blender at a small size, started once a process; pairs rendered once for all processes."""
 
 import os
+import pickle
+
+# One thread each, since pytest-xdist runs a process a core: before torch is imported.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
+from filelock import FileLock
 
 from agents.evaluation import pair_seeds
 from scenes import PAPER_STAGES, STAGES, Pair, Renderer, RenderSettings, available_cores, plan_pair
+from scenes.files import write_whole
 from scenes.film import Darkroom
 from scenes.process import WorkerProcess
 
@@ -38,8 +44,19 @@ def darkroom():
 
 
 @pytest.fixture(scope="session")
-def pairs(renderer) -> dict[str, list[Pair]]:
+def pairs(renderer, tmp_path_factory) -> dict[str, list[Pair]]:
     """200 pairs of each paper stage: those of evaluation with seed 0 on the test split."""
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent  # that of all processes of this run
+    path = folder / "pairs.pickle"
+    with FileLock(folder / "pairs.lock"):
+        if not path.exists():
+            write_whole(path, pickle.dumps(evaluation_pairs(renderer)))
+    return pickle.loads(path.read_bytes())
+
+
+def evaluation_pairs(renderer) -> dict[str, list[Pair]]:
     rendered = {}
     for stage in PAPER_STAGES:
         seeds = pair_seeds(0, "test")

@@ -247,10 +247,10 @@ def test_boxes_that_leave_the_image_are_cut_at_its_edge():
     ],
 )
 def test_hostile_text_is_refused_in_linear_time(text):
-    start = time.perf_counter()
+    start = time.process_time()
     refusal(text)
     # Takes milliseconds; anything quadratic takes minutes.
-    assert time.perf_counter() - start < 1
+    assert time.process_time() - start < 1
 
 
 def test_depth_is_refused_alike_whatever_the_callers_stack():

@@ -108,9 +108,9 @@ def test_a_hundred_thousand_boxes_are_refused_at_once():
     low = np.random.default_rng(0).uniform(0, 0.9, (10**5, 2))
     boxes = np.hstack([low, low + 0.1])
     for answer in (boxes, boxes.tolist(), str(boxes.tolist())):
-        begun = time.perf_counter()
+        begun = time.process_time()
         result = score(answer, TRUTH)
-        assert time.perf_counter() - begun < 1  # a millisecond or two; matching would take minutes
+        assert time.process_time() - begun < 1  # a millisecond or two; matching would take minutes
         assert result.total == 0.0
         assert "more than" in result.answer.error or "32768" in result.answer.error
 

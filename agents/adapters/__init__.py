@@ -14,7 +14,7 @@ none computes anything of its own. They share four options:
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 from dig_env import Score, parse_boxes, resolve_reward, score_batch
 
@@ -65,5 +65,5 @@ def score_responses(
         [read_truth(truth) if isinstance(truth, str) else truth for truth in truths],
         resolve_reward(reward),
         coordinates=coordinates,
-        size=None if size is None else tuple(size),
+        size=None if size is None else cast(tuple[int, int], tuple(size)),
     )

@@ -17,7 +17,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import gymnasium as gym
 import numpy as np
@@ -115,7 +115,7 @@ class SB3Policy:
         """Answer each observation of the environment."""
         if not observations:
             return []
-        arrays = np.stack([self._view.observation(observation) for observation in observations])
+        arrays = np.stack([cast(np.ndarray, self._view.observation(seen)) for seen in observations])
         actions, _ = self._model.predict(arrays, deterministic=True)
         return [self._view.answer(action) for action in actions]
 

@@ -74,7 +74,7 @@ def evaluate_align(
     played: list[AlignEpisode] = []
     try:
         while len(played) < episodes:
-            asked = []
+            asked: list[tuple[Question, dict[str, Any]]] = []
             for _ in range(min(batch_size, episodes - len(played))):
                 _, info = env.reset(seed=seed if not played and not asked else None)
                 asked.append((env.question, info))

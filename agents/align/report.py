@@ -110,7 +110,7 @@ def write_tasks_report(
 def _picture(episode: AlignEpisode, coordinates: str) -> Picture:
     """The first turn: the image with boxes, the question, what was right and what was said."""
     question, turn, graded = episode.question, episode.question.turns[0], episode.grades[0]
-    true, answered = (), ()
+    true = answered = np.zeros((0, 4))
     if isinstance(turn.truth, BoxTruth):
         true = turn.truth.box[None]
         answered = parse_boxes(episode.texts[0], coordinates, question.size).boxes

@@ -6,9 +6,9 @@ Settings only: nothing here imports torch, so that the command line starts fast.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
-from agents.settings import WANDB_MODES
+from agents.settings import WandbMode
 
 StageName = Literal["1a", "1b", "2", "3"]
 Preset = Literal["source", "tiny"]
@@ -123,14 +123,14 @@ class AlignRun:
     pair_share: float = 0.2
     save_every: int = 500
     seed: int = 0
-    wandb: str = "disabled"
+    wandb: WandbMode = "disabled"
     trl: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name, value, allowed in (
             ("preset", self.preset, STAGES),
             ("stage", self.stage, STAGES["source"]),
-            ("wandb", self.wandb, WANDB_MODES),
+            ("wandb", self.wandb, get_args(WandbMode)),
         ):
             if value not in allowed:
                 raise ValueError(f"{name}={value!r}: give one of {', '.join(allowed)}")

@@ -80,6 +80,7 @@ def train_align(
         ValueError: the data lacks rows of a task, the model is not a compact one, or ``run.out``
             holds a run with other settings.
     """
+    assert run.tasks and run.train and run.batch_size and run.epochs, "the stage's, if not given"
     out, process = Path(run.out), PartialState()
     goes_on = _begin(run, process)
     conversations = Conversations(
@@ -229,6 +230,7 @@ def _muon(model: CompactForConditionalGeneration, args: SFTConfig) -> Muon:
 
 
 def _sft_config(run: AlignRun, processes: int) -> SFTConfig:
+    assert run.batch_size, "the stage's, if not given"
     settings: dict[str, Any] = common_settings(run.save_every, run.wandb) | {
         "output_dir": str(Path(run.out, TRAINER)),
         "per_device_train_batch_size": run.batch_size // processes,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from scenes import PAPER_CHANGES, PAPER_STAGES, STAGES, Difficulty
 
 SMALLER = 60 / (320 * 240)
@@ -21,7 +23,8 @@ DIFFICULTIES: dict[str, Difficulty] = {
 
 def _subtle(name: str, change: str, low: float, high: float) -> Difficulty:
     """One change of a kind, within a range, and as faint as can just be noticed."""
-    return Difficulty(changes=(change,), min_contrast=2.3, **{name: (low, high)})
+    within: dict[str, Any] = {name: (low, high)}
+    return Difficulty(changes=(change,), min_contrast=2.3, **within)
 
 
 AXES: dict[str, Difficulty] = {

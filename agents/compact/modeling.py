@@ -15,7 +15,7 @@ differs from LLaVA (arXiv 2304.08485):
 from __future__ import annotations
 
 import copy
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -95,7 +95,7 @@ class CompactModel(CompactPreTrainedModel):
         past_key_values: Cache | None = None,
         inputs_embeds: torch.FloatTensor | None = None,
         use_cache: bool | None = None,
-        **kwargs,
+        **kwargs: Any,
     ) -> BaseModelOutputWithPast:
         """Run the decoder over text and visual tokens.
 
@@ -111,6 +111,7 @@ class CompactModel(CompactPreTrainedModel):
                 configured size.
         """
         if inputs_embeds is None:
+            assert input_ids is not None, "give input_ids or inputs_embeds"
             objects = input_ids == self.config.object_token_id
             known = input_ids.masked_fill(objects, self.config.image_token_id)
             inputs_embeds = self.get_input_embeddings()(known)
@@ -192,7 +193,9 @@ class CompactForConditionalGeneration(CompactPreTrainedModel, GenerationMixin):
         """Replace the language-model head."""
         self.lm_head = value
 
-    def generate(self, *args, generation_config: GenerationConfig | None = None, **kwargs):
+    def generate(
+        self, *args: Any, generation_config: GenerationConfig | None = None, **kwargs: Any
+    ) -> Any:
         """As in transformers, but placeholders are never written: no image belongs to them."""
         never = [self.config.image_token_id, self.config.object_token_id]
         if generation_config is None:
@@ -213,7 +216,7 @@ class CompactForConditionalGeneration(CompactPreTrainedModel, GenerationMixin):
         labels: torch.LongTensor | None = None,
         use_cache: bool | None = None,
         logits_to_keep: int | Tensor = 0,
-        **kwargs,
+        **kwargs: Any,
     ) -> CausalLMOutputWithPast:
         """Logits (B, L or the last `logits_to_keep`, vocabulary), and a loss if `labels` are given.
 

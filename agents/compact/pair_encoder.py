@@ -8,6 +8,8 @@ colour, which the means keep.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
@@ -71,7 +73,7 @@ class PairEncoder(PreTrainedModel):
         if isinstance(module, nn.Conv2d):
             init.kaiming_normal_(module.weight, nonlinearity="relu")
 
-    def forward(self, pixel_values: Tensor, **kwargs) -> BaseModelOutput:
+    def forward(self, pixel_values: Tensor, **kwargs: Any) -> BaseModelOutput:
         """Features of each pair, (N, rows * columns, C), from (2N, 3, H, W) images a, b, a, b..."""
         images = pixel_values.unflatten(0, (-1, 2))
         both = torch.cat(images.unbind(1)).contiguous(memory_format=torch.channels_last)

@@ -96,13 +96,13 @@ class CompactProcessor(ProcessorMixin):
 
     def __init__(
         self,
-        image_processor=None,
-        tokenizer=None,
-        tokens_per_grid=48,
-        images_per_grid=2,
-        chat_template=None,
-        **kwargs,
-    ):
+        image_processor: Any = None,
+        tokenizer: Any = None,
+        tokens_per_grid: int = 48,
+        images_per_grid: int = 2,
+        chat_template: str | None = None,
+        **kwargs: Any,
+    ) -> None:
         self.tokens_per_grid, self.images_per_grid = tokens_per_grid, images_per_grid
         self.image_token, self.object_token = IMAGE_TOKEN, OBJECT_TOKEN
         self.image_token_id, self.object_token_id = tokenizer.convert_tokens_to_ids(
@@ -124,7 +124,7 @@ class CompactProcessor(ProcessorMixin):
         return written
 
     def get_text_with_replacements(
-        self, text: list[str], images_replacements=(), *_
+        self, text: list[str], images_replacements: Any = (), *_: Any
     ) -> tuple[list[str], list[list[dict[str, Any]]]]:
         """Write the placeholders; see the base class for what is returned."""
         offsets = []
@@ -141,11 +141,11 @@ class CompactProcessor(ProcessorMixin):
             offsets.append(replacements)
         return text, offsets
 
-    def replace_image_token(self, image_inputs: dict, image_idx: int, **kwargs) -> str:
+    def replace_image_token(self, image_inputs: dict, image_idx: int, **kwargs: Any) -> str:
         """Unused, but asked for: what stands for an image depends on the others of its text."""
         return ""
 
-    def validate_inputs(self, images=None, text=None, **kwargs) -> None:
+    def validate_inputs(self, images: Any = None, text: Any = None, **kwargs: Any) -> None:
         """Every slot has its image.
 
         Raises:

@@ -60,10 +60,10 @@ def build_tokenizer(
             )
     sentences = [match.strip() for text in instructions for match in re.findall(SENTENCE, text)]
     numbers = [str(number) for number in range(1001)]
-    vocabulary = [*SPECIAL_TOKENS, *BRACKETS, *numbers, *dict.fromkeys(sentences)]
+    tokens = [*SPECIAL_TOKENS, *BRACKETS, *numbers, *dict.fromkeys(sentences)]
     if words:
-        vocabulary += [*words, *MARKS]
-    vocabulary = dict.fromkeys([*vocabulary, OBJECT_TOKEN])
+        tokens += [*words, *MARKS]
+    vocabulary = dict.fromkeys([*tokens, OBJECT_TOKEN])
     backend = Tokenizer(
         models.WordLevel({word: i for i, word in enumerate(vocabulary)}, unk_token="<unk>")
     )

@@ -15,7 +15,7 @@ from agents.report import Picture, Section, extremes, versions, write_report
 from dig_env import Score, draw_pair
 
 
-def mean_scores(scores: Sequence[Score], stages: Sequence[str]) -> dict[str, float]:
+def mean_scores(scores: Sequence[Score], stages: Sequence[str] | np.ndarray) -> dict[str, float]:
     """Mean scores: format; F1 and reward of each stage."""
     means = {"format": float(np.mean([score.format for score in scores]))}
     for stage in dict.fromkeys(map(str, stages)):

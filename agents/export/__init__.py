@@ -17,8 +17,8 @@ from agents.export.annotations import write_coco, write_llava
 from agents.export.source import ExportSettings, Source
 from agents.export.trainers import write_easyr1, write_trl, write_verl
 from scenes import PairDataset
-from scenes.dataset.manifest import library_versions
 from scenes.files import write_folder_whole
+from scenes.version import __version__
 
 __all__ = ["FORMATS", "ExportSettings", "export_dataset"]
 
@@ -77,7 +77,7 @@ def _fill(source: Source, format: str, folder: Path) -> None:
     FORMATS[format](source, folder)
     card = {
         "format": format,
-        "dig_env": library_versions()["dig-env"],
+        "dig_env": __version__,
         "pairs": source.counts(),
         "rendered": dataclasses.asdict(source.dataset.settings),
         "settings": dataclasses.asdict(source.settings),

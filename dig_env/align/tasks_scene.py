@@ -217,7 +217,8 @@ def _opening(
     if drawn is None:
         return None
     first, expression = drawn
-    it, crops = phrase(expression, rng), ()
+    it = phrase(expression, rng)
+    crops: tuple[np.ndarray, ...] = ()
     if by_crop:
         # No object looks like it, so all its attributes denote it.
         expression = Expression(attributes_of(first.object))

@@ -156,7 +156,8 @@ def _check_mean(mean: Any, rewards: Sequence[float]) -> None:
         assert mean is None, f"mean is {mean!r} before the first reward; it must be None"
     elif mean is not None:
         # Rounding may take the mean of equal rewards past them.
-        inside = isinstance(mean, Real) and min(rewards) - 1e-9 <= mean <= max(rewards) + 1e-9
+        is_number = isinstance(mean, Real)
+        inside = is_number and min(rewards) - 1e-9 <= mean <= max(rewards) + 1e-9
         assert inside, f"mean is {mean!r}, which no rewards so far have as their mean"
 
 
@@ -275,5 +276,6 @@ def _renamed(value: Any, names: Mapping[str, str]) -> Any:
 
 def _global_random() -> tuple[Any, ...]:
     """The state of the generators that everyone shares."""
-    name, keys, *rest = np.random.get_state()  # noqa: NPY002 (it is what must not be used)
+    state: Any = np.random.get_state()  # noqa: NPY002 (it is what must not be used)
+    name, keys, *rest = state
     return random.getstate(), name, keys.tobytes(), *rest

@@ -8,13 +8,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from scenes.dataset.manifest import DataFile, Manifest, library_versions
+from scenes.dataset.manifest import DataFile, Manifest
 from scenes.dataset.rows import decode, pixels_sha256
 from scenes.labels import label_again, label_pair, mask_bounds
 from scenes.pair import Box, Certificate, Difference, Pair
 from scenes.plan import PairPlan
 from scenes.planner import plan_pair
 from scenes.splits import pair_seed_range
+from scenes.version import __version__
 
 LEAST_IOU = 0.9
 
@@ -117,8 +118,8 @@ def _labels(row: _Row) -> Iterator[Findings]:
                 f"{len(measured.differences)} differences are measured, and "
                 f"{len(stored.differences)} are stored"
             )
-        both = [*zip(measured.differences, stored.differences, strict=False)]
-        both.append((measured.certificate, stored.certificate))
+        both: list[tuple[Any, Any]] = [(measured.certificate, stored.certificate)]
+        both += zip(measured.differences, stored.differences, strict=False)
         for new, old in both:
             messages += _unequal_fields(new, old)
     yield "labels", 1, messages
@@ -153,7 +154,7 @@ def _plan(row: _Row) -> Iterator[Findings]:
     if plan.seed != row.fields["pair_seed"]:
         messages.append(f"it is the plan of seed {plan.seed}, not {row.fields['pair_seed']}")
     # Another dig-env may plan other scenes from the same seed.
-    is_ours = row.manifest.made_with["dig-env"] == library_versions()["dig-env"]
+    is_ours = row.manifest.made_with["dig-env"] == __version__
     # The photographs, which decide the plans of their pairs, are not in the folder.
     can_plan = is_ours and isinstance(plan, PairPlan)
     if can_plan and plan != plan_pair(row.fields["pair_seed"], difficulty, plan.attempt):

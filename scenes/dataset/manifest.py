@@ -16,6 +16,7 @@ from scenes.difficulty import Difficulty
 from scenes.settings import RenderSettings
 from scenes.splits import pair_seed_range
 from scenes.stages import STAGES
+from scenes.version import __version__
 
 FORMAT_VERSION = 1
 """Rises when the columns or the layout of the folder change."""
@@ -26,7 +27,7 @@ SEEDS_PER_STAGE = 2**24
 NAMED_SLOTS = 16
 """The first slots are for ``scenes.STAGES``, in their order."""
 SLOTS_PER_SPLIT = 2**24
-LIBRARIES = ("dig-env", "numpy", "pillow", "pyarrow", "pyoidn")
+LIBRARIES = ("numpy", "pillow", "pyarrow", "pyoidn")
 
 
 @dataclass(frozen=True)
@@ -176,11 +177,6 @@ def parse_file_name(name: str) -> tuple[str, str, int]:
 
 
 def library_versions() -> dict[str, str]:
-    """Installed versions of the libraries that decide plans, pixels or files."""
-    versions = {}
-    for name in LIBRARIES:
-        try:
-            versions[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:  # run from a copy of the sources
-            versions[name] = "unknown"
-    return versions
+    """Versions of this package and of the libraries that decide plans, pixels or files."""
+    versions = {name: importlib.metadata.version(name) for name in LIBRARIES}
+    return {"dig-env": __version__} | versions

@@ -100,7 +100,7 @@ class PairDataset:
         Raises:
             ValueError, FileNotFoundError: a file is damaged, or gone; see ``pair``.
         """
-        found = {}
+        found: dict[int, list[str]] = {}
         for file in self._files:
             with self._damage_explained(file):
                 rows = read_changes(self.folder / file.path)

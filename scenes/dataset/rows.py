@@ -99,7 +99,7 @@ def pixels_sha256(pair: Pair) -> str:
     """SHA-256 of the raw bytes of image_a, ids_a, image_b and ids_b, one after the other."""
     digest = hashlib.sha256()
     for name in IMAGES:
-        digest.update(np.ascontiguousarray(getattr(pair, name)))
+        digest.update(np.ascontiguousarray(getattr(pair, name)).data)
     return digest.hexdigest()
 
 
@@ -155,9 +155,10 @@ def read_changes(path: Path) -> list[list[str]]:
 
 def _difference(fields: dict[str, Any]) -> Difference:
     """Parquet has no tuples: turn the lists of the boxes back into them."""
-    return Difference(
-        **{key: tuple(val) if isinstance(val, list) else val for key, val in fields.items()}
-    )
+    values: dict[str, Any] = {
+        key: tuple(val) if isinstance(val, list) else val for key, val in fields.items()
+    }
+    return Difference(**values)
 
 
 def _plan(text: str) -> PairPlan | PhotoPlan:

@@ -1,0 +1,19 @@
+"""How the HTML pages are filled in."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jinja2
+
+
+def render_page(template: str, **values: Any) -> bytes:
+    """A page of ``agents/templates``, filled in; a value that it lacks raises."""
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("agents"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template(template).render(**values).encode()
