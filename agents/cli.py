@@ -7,7 +7,7 @@ import re
 import sys
 import warnings
 from collections.abc import Callable
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import tyro
 
@@ -16,7 +16,6 @@ from agents.blender_install import install_blender
 from agents.cli_align import TaskData, align, eval_align
 from agents.cli_bench import bench
 from agents.cli_common import Answers, HeldOut
-from agents.cli_completion import completion
 from agents.cli_doctor import doctor
 from agents.cli_eval import Endpoint, eval
 from agents.cli_export import export
@@ -30,6 +29,16 @@ from agents.settings import GRPORun
 from dig_env import __version__
 from dig_env.sessions import Limits
 from scenes import RenderError
+
+
+def completion(shell: Annotated[Literal["bash", "zsh", "fish"], tyro.conf.Positional]) -> None:
+    """Print what lets a shell complete dig-env. Where it goes: docs/cli.md.
+
+    Args:
+        shell: whose script.
+    """
+    make_app().cli(prog="dig-env", args=["--tyro-print-completion", shell])
+
 
 GROUPS: dict[str, tuple[Callable[..., None], ...]] = {
     "Set up": (doctor, install_blender, completion),
