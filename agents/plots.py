@@ -120,6 +120,18 @@ def dots_figure(
     return figure
 
 
+def bars_figure(values: Mapping[str, float], xlabel: str) -> Figure:
+    """A horizontal bar for each name, from top to bottom."""
+    figure = Figure(figsize=(9, 1 + 0.3 * len(values)), layout="constrained")
+    axes = figure.subplots()
+    bars = axes.barh(list(values), list(values.values()), color=COLORS[0])
+    axes.bar_label(bars, fmt="%.4g", padding=3)
+    axes.invert_yaxis()
+    axes.margins(x=0.12)
+    axes.set_xlabel(xlabel)
+    return figure
+
+
 def figure_png(figure: Figure) -> bytes:
     """The figure as a PNG file, black on white."""
     buffer = io.BytesIO()

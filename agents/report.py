@@ -6,7 +6,7 @@ import importlib.metadata
 import json
 import platform
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 
 from agents.images import png_url
 from agents.pages import render_page
-from agents.plots import figure_png, figure_svg
+from agents.plots import bars_figure, figure_png, figure_svg
 from agents.table import Table
 from dig_env.drawing import png
 from scenes import available_cores
@@ -102,15 +102,20 @@ def write_report(
     write_whole(path, page)
 
 
-def write_results(out: Path, results: dict[str, Any]) -> None:
-    """Write a benchmark's results to the JSON file ``out``, and as a plain report beside it.
+def write_results(
+    out: Path, results: dict[str, Any], measure: str, values: Mapping[str, float]
+) -> None:
+    """Write a benchmark's results to the JSON file ``out``, and as a report beside it.
 
     Args:
-        out: a path that ends in .json; the report ends in .html.
+        out: a path that ends in .json; the report ends in .html, its plot in .png.
         results: JSON values, with the "command" that makes them.
+        measure: what the plot shows, with its unit.
+        values: the plot's bars, by name.
     """
     write_whole(out, json.dumps(results, indent=1).encode() + b"\n")
-    write_report(out.with_suffix(".html"), out.stem, results["command"], [], results)
+    sections = [Section(measure, figure=bars_figure(values, measure))]
+    write_report(out.with_suffix(".html"), out.stem, results["command"], sections, results)
     print(f"results: {out}, {out.with_suffix('.html')}")
 
 

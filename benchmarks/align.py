@@ -73,7 +73,8 @@ def main(
             if name not in LEFT_OUT
         }
         print(f"{task:14} {numbers} {table['questions'][task]}", flush=True)
-    write_results(out, table)
+    blind_rewards = {task: metrics["reward"][0] for task, metrics in table["blind"].items()}
+    write_results(out, table, "reward without a look", blind_rewards)
     write_whole(picture, _sheet(PairDataset(folder)))
     print(f"picture: {picture}")
 

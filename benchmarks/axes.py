@@ -23,6 +23,8 @@ from agents.calibration.card import (
 )
 from agents.calibration.page import filled
 from agents.evaluation import held_out_pairs
+from agents.plots import dots_figure
+from agents.report import Section, write_report
 from scenes import STAGES, Renderer, RenderSettings, available_cores
 from scenes.files import write_whole
 
@@ -60,6 +62,11 @@ def main(
             ]
             print(name, *(f"{row['policy']}: {row['f1'][0]:.2f}" for row in rows), flush=True)
     write_card(card, out)
+    found = {
+        policy: [row["f1"] for row in card["rows"] if row["policy"] == policy] for policy in lookers
+    }
+    sections = [Section("Who finds what", figure=dots_figure(conditions, found, "mean F1"))]
+    write_report(out.with_suffix(".html"), "F1 along the axes", card["command"], sections, card)
     text = filled(page.read_text(encoding="utf-8"), card)
     write_whole(page, text.encode())
     print(f"results: {out}\npage: {page}")

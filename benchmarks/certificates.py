@@ -57,7 +57,7 @@ def main(
         "audit": {name: [audit.checked[name], wrong[name]] for name in CHECKS},
         **_distributions(PairDataset(folder)),
     }
-    write_results(out, table)
+    write_results(out, table, "findings of the audit", wrong)
 
 
 def _progress(done: int, total: int) -> None:

@@ -75,7 +75,7 @@ def soak(
         "thousands": thousands,
     }
     print(table["last_over_first"])
-    write_results(out, table)
+    write_results(out, table, "last thousand over first", table["last_over_first"])
 
 
 @app.command
@@ -147,7 +147,7 @@ def chaos(
         "longest_wait_for_a_pair_s": round(longest_s, 2),
     }
     print(table)
-    write_results(out, table)
+    write_results(out, table, "workers struck", struck)
 
 
 def digest(pair: Pair) -> str:

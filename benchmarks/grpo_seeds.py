@@ -59,7 +59,12 @@ def main(
             for stage in results[0]["held_out"]
         },
     }
-    write_results(out, table)
+    f1 = {
+        f"{stage}, {when}": table["held_out"][stage]["f1"][when]["mean"]
+        for stage in table["held_out"]
+        for when in ("before", "after")
+    }
+    write_results(out, table, "F1, mean over the seeds", f1)
     for stage, metrics in table["held_out"].items():
         for metric in ("reward", "f1", "sampled_reward", "sampled_f1"):
             before, after = metrics[metric]["before"], metrics[metric]["after"]

@@ -64,7 +64,8 @@ def main(
         "pairs": pairs,
         "stages": rows,
     }
-    write_results(out, table)
+    bars = {row["stage"]: row["time_over_two_full_renders"] for row in rows}
+    write_results(out, table, "time over two full renders", bars)
     print(f"picture: {picture}")
 
 

@@ -248,7 +248,7 @@ def main(
         "image_tokens": sizes,
         "runs": runs,
     }
-    write_results(out, rounded(result))
+    write_results(out, rounded(result), "tokens of an image", sizes)
     print(f"result: {out}")
 
 

@@ -69,7 +69,12 @@ def main(
         "scaling": [_scaling(LARGE, pairs), _scaling(SMALL, 4 * pairs)],
         "resets": _resets(resets),
     }
-    write_results(out, table)
+    by_workers = {
+        f"{size}, {workers} workers": pairs_per_s
+        for size, row in zip(("320x240", "128x96"), table["scaling"], strict=True)
+        for workers, pairs_per_s in row["pairs_per_s_by_workers"].items()
+    }
+    write_results(out, table, "pairs a second, by workers", by_workers)
 
 
 def _overhead(settings: RenderSettings, pairs: int) -> dict[str, Any]:

@@ -22,9 +22,9 @@ import numpy as np
 import psutil
 import tyro
 
+from agents.report import write_results
 from dig_env.remote import TOKEN_VARIABLE
 from scenes import RenderSettings, available_cores, render_dataset
-from scenes.files import write_whole
 
 ANSWER = "[[0, 0, 500, 500], [500, 500, 1000, 1000]]"
 LIVE = {"width": 64, "height": 48, "quality": "draft"}
@@ -67,8 +67,8 @@ def main(
         "load_of_others": load,
         "rows": rows,
     }
-    write_whole(out, json.dumps(results, indent=2).encode() + b"\n")
-    print(f"results: {out}")
+    bars = {row["pairs"]: row["episodes_per_second"] for row in rows}
+    write_results(out, results, "episodes a second", bars)
 
 
 def _loaded(pairs: Path, options: dict[str, Any], clients: int, episodes: int) -> dict[str, Any]:

@@ -52,7 +52,8 @@ def main(pairs: int = 20, out: Path = Path("docs/results/stages.json")) -> None:
             row for turn, size in enumerate(SIZES, start=1) for row in measured(size, turn * pairs)
         ],
     }
-    write_results(out, table)
+    bars = {f"{row['stage']}, {row['size']}": row["pairs_per_s"] for row in table["rows"]}
+    write_results(out, table, "pairs a second", bars)
 
 
 def measured(settings: RenderSettings, pairs: int) -> list[dict[str, Any]]:

@@ -66,7 +66,11 @@ def main(
         "image": image,
         "rows": rows,
     }
-    write_results(out, results)
+    bars = {
+        f"{row['pairs']}, {row['mode']}, {row['environments']}": row["episodes_per_second"]
+        for row in rows
+    }
+    write_results(out, results, "episodes a second", bars)
 
 
 def _timed(mode: str, num_envs: int, seconds: float, kwargs: dict[str, Any]) -> dict[str, Any]:

@@ -80,7 +80,8 @@ def main(
         "pairs": pairs,
         "families": rows,
     }
-    write_results(out, table)
+    bars = {row["family"]: row["cpu_s_a_pair"] for row in rows}
+    write_results(out, table, "processor seconds a pair", bars)
     print(f"picture: {picture}")
 
 

@@ -51,7 +51,9 @@ def test_settings_and_machine_are_told_and_nothing_is_taken_for_html(report):
 
 def test_of_a_benchmark_every_number_is_on_the_page(tmp_path):
     results = json.loads((DOCS / "results" / "stages.json").read_text())
-    write_results(tmp_path / "stages.json", results)
+    bars = {row["stage"] + row["size"]: row["pairs_per_s"] for row in results["rows"]}
+    write_results(tmp_path / "stages.json", results, "pairs a second", bars)
+    assert (tmp_path / "stages.png").read_bytes().startswith(b"\x89PNG")
     assert json.loads((tmp_path / "stages.json").read_text()) == results
     page = html.unescape((tmp_path / "stages.html").read_text())
 
