@@ -249,7 +249,6 @@ def main(
         "runs": runs,
     }
     write_results(out, rounded(result), "tokens of an image", sizes)
-    print(f"result: {out}")
 
 
 def print_run(name: str, found: dict[str, Any]) -> None:

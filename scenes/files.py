@@ -19,8 +19,9 @@ def write_whole(path: Path, content: bytes) -> None:
         beside.write_bytes(content)
         os.replace(beside, path)
     except OSError as error:
+        remedy = "free some space" if path.parent.is_dir() else f"make the folder {path.parent}"
         raise OSError(
-            error.errno, f"could not write {path} ({error.strerror}): free some space", str(path)
+            error.errno, f"could not write {path} ({error.strerror}): {remedy}", str(path)
         ) from error
     finally:
         beside.unlink(missing_ok=True)
