@@ -61,6 +61,7 @@ writes it after ten seconds, then once a minute, and when it is stopped.
 
 Once, for bash, zsh or fish:
 
+<!-- not run: these files are your shell's; tests/test_cli.py lets bash complete -->
 ```sh
 dig-env completion bash > ~/.local/share/bash-completion/completions/dig-env
 dig-env completion zsh > ~/.zfunc/_dig-env       # with fpath+=~/.zfunc before compinit in ~/.zshrc

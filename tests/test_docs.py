@@ -99,6 +99,8 @@ def run_shell(example) -> None:
     subprocess.run(["bash", "-n"], input=example.parsed, text=True, check=True)
     lines = example.parsed.replace("\\\n", " ").splitlines()
     for words in filter(None, (shlex.split(line, comments=True) for line in lines)):
+        if ">" in words:
+            words = words[: words.index(">")]
         if words[0] == "dig-env":
             run_command(words[1:], run=not is_marked(example))
             continue

@@ -269,19 +269,19 @@ def test_every_word_is_read_and_belongs_to_one_attribute():
 def test_a_registered_family_is_planned_and_its_name_is_its_own():
     mine = dataclasses.replace(
         family_named("tabletop"),
-        name="marbles",
+        name="pebbles",
         shapes=("sphere",),
         materials=("glass", "marble"),
         regions=(Region(-1.5, -1.5, 1.5, 1.5),),
     )
     assert register_family(mine) is register_family(mine)
-    difficulty = Difficulty(family="marbles", objects=(2, 2), changes=("material", "color"))
+    difficulty = Difficulty(family="pebbles", objects=(2, 2), changes=("material", "color"))
     plan = plan_pair(1, difficulty)
     assert {obj.shape for obj in plan.scene_a} == {"sphere"}
-    with pytest.raises(FamilyError, match="another family 'marbles'"):
+    with pytest.raises(FamilyError, match="another family 'pebbles'"):
         register_family(dataclasses.replace(mine, shapes=("cube",)))
     with pytest.raises(DifficultyError, match="one shape only"):
-        Difficulty(family="marbles", changes=("shape",))
+        Difficulty(family="pebbles", changes=("shape",))
 
 
 @pytest.mark.parametrize(
