@@ -265,6 +265,10 @@ def test_a_stopped_run_goes_on_to_the_same_weights(data, pairs, tmp_path):
         for result in results
     ]
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+    assert (
+        train_align(run(data, tmp_path / "whole", trl={"logging_steps": 11}, **fields), stop)
+        == (results[1])
+    ), "a run that has ended is not trained again"
     with pytest.raises(ValueError, match="holds a run with seed=0, not 1"):
         train_align(run(data, tmp_path / "whole", seed=1, **fields))
 

@@ -66,7 +66,8 @@ def train_align(
 ) -> AlignResult | None:
     """Train a compact model on instruction data, the assistant's tokens by cross-entropy.
 
-    Called again with the settings of a run that was stopped, it goes on from its last checkpoint.
+    Called again with the settings of a run that was stopped, it goes on from its last checkpoint;
+    of one that was not, it returns what was left.
 
     Args:
         run: the settings.
@@ -83,6 +84,8 @@ def train_align(
     assert run.tasks and run.train and run.batch_size and run.epochs, "the stage's, if not given"
     out, process = Path(run.out), PartialState()
     goes_on = _begin(run, process)
+    if finished := _finished(run):
+        return finished if process.is_main_process else None
     conversations = Conversations(
         run.data,
         run.tasks,
@@ -131,17 +134,25 @@ def train_align(
         processor.save_pretrained(folder)
 
     write_folder_whole(out / "checkpoint", save)
-    history = losses(trainer.state)
-    record = {"questions": conversations.questions, "seconds": round(seconds, 1), "log": history}
+    record = {
+        "questions": conversations.questions,
+        "seconds": round(seconds, 1),
+        "log": losses(trainer.state),
+    }
     write_whole(out / "history.json", json.dumps(record).encode() + b"\n")
     shutil.rmtree(out / TRAINER, ignore_errors=True)
-    return AlignResult(
-        run,
-        out / "checkpoint",
-        [(entry["step"], entry["loss"]) for entry in history],
-        conversations.questions,
-        seconds,
-    )
+    return _finished(run)
+
+
+def _finished(run: AlignRun) -> AlignResult | None:
+    """What a run left that went to its end."""
+    history = Path(run.out, "history.json")
+    if not history.is_file():
+        return None
+    record = json.loads(history.read_text())
+    points = [(entry["step"], entry["loss"]) for entry in record["log"]]
+    checkpoint = history.with_name("checkpoint")
+    return AlignResult(run, checkpoint, points, record["questions"], record["seconds"])
 
 
 class _Log(TrainerCallback):

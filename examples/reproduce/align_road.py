@@ -91,22 +91,20 @@ def place(road: Road, name: str) -> Path:
 
 def stage(road: Road, model: str | Path, out: Path, *, name: StageName, **fields: Any) -> Path:
     """Train one stage, unless it is there; the folder of its model."""
-    checkpoint = out / "checkpoint"
-    if not checkpoint.exists():
-        folder = {"1a": "base", "1b": "base", "2": "multi_scale", "3": "global"}[name]
-        fields = {
-            "data": str(road.runs / "data" / folder),
-            "tasks": FIRST if name == "1b" else None,
-            "pairs": str(road.pairs),
-            "pair_share": 0.15,
-            "questions": road.questions[STAGE_NAMES.index(name)],
-            "seed": road.seed,
-            "trl": TRL,
-        } | fields
-        train_align(
-            AlignRun(name, model=str(model), out=str(out), preset="tiny", **fields), _tell(out)
-        )
-    return checkpoint
+    folder = {"1a": "base", "1b": "base", "2": "multi_scale", "3": "global"}[name]
+    fields = {
+        "data": str(road.runs / "data" / folder),
+        "tasks": FIRST if name == "1b" else None,
+        "pairs": str(road.pairs),
+        "pair_share": 0.15,
+        "questions": road.questions[STAGE_NAMES.index(name)],
+        "seed": road.seed,
+        "trl": TRL,
+    } | fields
+    run = AlignRun(name, model=str(model), out=str(out), preset="tiny", **fields)
+    result = train_align(run, _tell(out))
+    assert result is not None, "one process"
+    return result.checkpoint
 
 
 def grpo(road: Road, model: Path, out: Path) -> Path:
