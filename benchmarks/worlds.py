@@ -98,7 +98,13 @@ def _measure(pairs: int, worker: WorkerProcess, darkroom: Darkroom) -> list[dict
             plan = pair.plan
             values["plans"].append(plan.attempt + 1)
             full = imaging.photograph_fully(plan, worker, darkroom, TIMEOUT_S)
-            assert (pair.image_a == full[0]).all() and (pair.ids_b == full[3]).all()
+            for what, one, other in (
+                ("image A", pair.image_a, full[0]),
+                ("ids of A", pair.ids_a, full[1]),
+                ("ids of B", pair.ids_b, full[3]),
+            ):
+                unequal = np.argwhere(one != other)
+                assert not len(unequal), f"{name}, seed {seed}: {what} at {unequal[:5].tolist()}"
             values["psnr"].append(min(psnr(pair.image_b, full[2]), 99.0))
             values["error"].append(int(np.abs(pair.image_b.astype(int) - full[2]).max()))
             mask = influence_mask(plan, worker.width, worker.height)
