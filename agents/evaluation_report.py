@@ -17,6 +17,7 @@ from agents.plots import dots
 from agents.report import Picture, Section, extremes, versions, write_report
 from agents.table import Table, interval_cells
 from dig_env import Score, draw_pair
+from dig_env.drawing import draw_answer
 from scenes.files import write_whole
 
 EXPLAINED = {
@@ -104,9 +105,7 @@ def episode_picture(episode: Episode) -> Picture:
         for diff in pair.differences
     ]
     title = f"Pair {pair.plan.seed}"
-    shown_a, shown_b = pair.boxes_shown
-    boxes = episode.score.answer.boxes
-    image = draw_pair(pair.image_a, pair.image_b, shown_a, boxes, shown_b)
+    image = draw_answer(pair, episode.score.answer.boxes)
     return Picture(image, _caption(title, episode.score, found), episode.answer)
 
 

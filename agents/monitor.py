@@ -15,7 +15,8 @@ from transformers import TrainerCallback
 from agents.episodes import Episode, mean_metrics
 from agents.rollouts import GroupReward, PairStream
 from agents.settings import GRPORun
-from dig_env import StageCurriculum, draw_pair, parse_boxes
+from dig_env import StageCurriculum, parse_boxes
+from dig_env.drawing import draw_answer
 from scenes.files import write_whole
 
 PROGRESS = "progress.json"
@@ -259,9 +260,7 @@ class Monitor(TrainerCallback):
         first_rollouts = self._reward.answers[:: self._run.rollouts]
         for pair_seed, text, reward in first_rollouts[:count]:
             pair = self._stream.latest[pair_seed]
-            boxes = parse_boxes(text).boxes
-            shown_a, shown_b = pair.boxes_shown
             yield (
-                draw_pair(pair.image_a, pair.image_b, shown_a, boxes, shown_b),
+                draw_answer(pair, parse_boxes(text).boxes),
                 f"seed {pair_seed}, reward {reward:.2f}: {text}",
             )

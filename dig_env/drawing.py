@@ -9,6 +9,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 from PIL import Image, ImageDraw
 
+from scenes import Pair
+
 TRUE_COLOR = (0, 160, 60)
 ANSWERED_COLOR = (230, 30, 60)
 GUTTER_PX = 4
@@ -40,6 +42,12 @@ def draw_pair(
     ]
     gutter = np.full((panels[0].shape[0], GUTTER_PX, 3), 255, dtype=np.uint8)
     return np.concatenate([panels[0], gutter, panels[1]], axis=1)
+
+
+def draw_answer(pair: Pair, answered_boxes: ArrayLike) -> np.ndarray:
+    """``draw_pair`` with the true boxes of each image; answered ones as there."""
+    shown_a, shown_b = pair.boxes_shown
+    return draw_pair(pair.image_a, pair.image_b, shown_a, answered_boxes, shown_b)
 
 
 def draw_image(

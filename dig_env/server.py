@@ -24,6 +24,7 @@ from functools import partial
 from typing import Any
 
 import anyio.to_thread
+import gymnasium as gym
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
@@ -186,12 +187,12 @@ def _refused(error: Exception, sessions: Sessions) -> Response:
         headers = {"Retry-After": str(error.retry_after_s)} if error.retry_after_s else {}
         if status == 401:
             headers["WWW-Authenticate"] = "Bearer"
-    elif type(error).__name__ == "ResetNeeded":
+    elif isinstance(error, gym.error.ResetNeeded):
         status, name = 409, "ResetNeeded"
     elif isinstance(error, RenderError):
         status, name = 500, "RenderError"
         log.error("a pair could not be rendered: %s", error)
-    elif isinstance(error, (ValueError, TypeError)) or type(error).__name__ == "Error":
+    elif isinstance(error, (ValueError, TypeError)) or type(error) is gym.error.Error:
         status, name = 400, type(error).__name__
     else:
         log.error("a request failed", exc_info=error)

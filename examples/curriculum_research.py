@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import json
 import multiprocessing
-import platform
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -36,6 +35,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv
 from agents.adapters.sb3 import LearningCurve, PairsInMemory, SB3Policy, SpatialMoments
 from agents.evaluation import evaluate_stored
 from agents.intervals import runs_interval
+from agents.report import machine
 from dig_env import (
     AdaptiveDifficulty,
     Curriculum,
@@ -52,7 +52,6 @@ from scenes import (
     Pair,
     PairDataset,
     RenderSettings,
-    available_cores,
     render_dataset,
 )
 from scenes.files import write_whole
@@ -298,7 +297,7 @@ def summary(settings: Settings, outcomes: dict[str, list[dict[str, Any]]]) -> di
     )
     return {
         "command": "python examples/curriculum_research.py",
-        "machine": f"{available_cores()} cores, {platform.machine()}, {platform.system()}",
+        "machine": machine(),
         "settings": json.loads(json.dumps(asdict(settings), default=str)),
         "intervals": "mean, and ends of the 95 % bootstrap interval over runs and pairs",
         "table": table,

@@ -21,7 +21,6 @@ to Weights & Biases.
 from __future__ import annotations
 
 import json
-import platform
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -46,8 +45,9 @@ from agents.adapters.sb3 import (
 )
 from agents.evaluation import evaluate_stored
 from agents.intervals import CONFIDENCE, mean_intervals
+from agents.report import machine
 from dig_env import NumericView
-from scenes import Pair, PairDataset, RenderSettings, available_cores, render_dataset
+from scenes import Pair, PairDataset, RenderSettings, render_dataset
 from scenes.files import write_whole
 
 METRICS = ("f1", "iou", "reward")
@@ -244,7 +244,7 @@ def summary(settings: Settings, outcomes: list[dict[str, Any]]) -> dict[str, Any
     runs = {when: [outcome[when] for outcome in outcomes] for when in ("before", "after")}
     return {
         "command": "python examples/sb3_ppo.py",
-        "machine": f"{available_cores()} cores, {platform.machine()}, {platform.system()}",
+        "machine": machine(),
         "settings": json.loads(json.dumps(asdict(settings), default=str)),
         "confidence": CONFIDENCE,
         "intervals": "bootstrap over test pairs, of the mean over seeds",

@@ -1,25 +1,22 @@
 """``dig-env serve`` and DiG-Remote-v0: the environment itself, on the other side of a wire."""
 
-import contextlib
 import copy
 import re
 import signal
 import subprocess
 import sys
-import threading
-import time
 import warnings
 
 import gymnasium as gym
 import numpy as np
 import pytest
-import uvicorn
 from answers_corpus import answers_about
 from gymnasium.utils.env_checker import check_env, data_equivalence
 from gymnasium.utils.env_match import check_environments_match
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
+from serving import serving
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
@@ -42,21 +39,6 @@ def folder(tmp_path_factory):
     tiny = RenderSettings(**TINY, device="cpu")
     render_dataset(path, {"single": 3, "mixed": 5}, "train", tiny, workers=1)
     return path
-
-
-@contextlib.contextmanager
-def serving(app):
-    """A server on loopback, in this process; its address."""
-    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="error"))
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    while not server.started:
-        time.sleep(0.01)
-    try:
-        yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
-    finally:
-        server.should_exit = True
-        thread.join()
 
 
 @pytest.fixture(scope="module")

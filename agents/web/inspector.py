@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import functools
 import json
-from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +17,7 @@ from agents.pages import render_page
 from agents.web.server import make_app, outcome, truth_of
 from dig_env import resolve_reward, score
 from dig_env.drawing import png
-from dig_env.pairs import pair_source
+from dig_env.pairs import PairCache, pair_source
 from scenes import CHANGES, STAGES, Pair, PairDataset
 
 PAIRS_A_PAGE = 12
@@ -68,18 +66,18 @@ class Collection:
         self._source = pair_source(asked, dataset, "test", workers=1)
         self.size = (self._source.settings.width, self._source.settings.height)
         # Two images are asked for one after the other, and then the pair once more for its boxes.
-        self._kept = functools.lru_cache(PAIRS_KEPT)(self._submit)
+        self._cache = PairCache(PAIRS_KEPT)
 
     def pair(self, entry: Entry) -> Pair:
         """The pair of an entry: read from disk, or rendered again."""
-        return self._kept(entry.pair_seed, entry.stage).result()
+        difficulty = self._stages[entry.stage]
+        return self._cache.get(
+            entry.pair_seed, lambda: self._source.submit(entry.pair_seed, difficulty)
+        ).result()
 
     def close(self) -> None:
         """End Blender or the reading threads."""
         self._source.close()
-
-    def _submit(self, pair_seed: int, stage: str) -> Future[Pair]:
-        return self._source.submit(pair_seed, self._stages[stage])
 
 
 def open_collection(path: Path) -> Collection:

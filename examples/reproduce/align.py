@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import json
 import multiprocessing
-import platform
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, replace
@@ -31,8 +30,9 @@ import tyro
 from align_road import Road
 
 from agents.intervals import CONFIDENCE, resampled_means
+from agents.report import machine
 from dig_env.align import TASKS
-from scenes import PAPER_STAGES, available_cores
+from scenes import PAPER_STAGES
 from scenes.files import write_whole
 
 COMPARED = {
@@ -79,7 +79,7 @@ def main(settings: AlignExperiment) -> None:
     }
     results = {
         "command": "python examples/reproduce/align.py",
-        "machine": f"{available_cores()} cores, {platform.machine()}, {platform.system()}",
+        "machine": machine(),
         "settings": json.loads(json.dumps(asdict(settings), default=str)),
         "confidence": CONFIDENCE,
         "table": table,

@@ -9,7 +9,6 @@ and evaluates what each of them leaves. Stop at any time; the same command goes 
 from __future__ import annotations
 
 import json
-import platform
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -25,8 +24,9 @@ from agents.align.data import AlignData, write_align_data
 from agents.align.evaluation import align_metrics, evaluate_align
 from agents.align.stages import GLOBAL, MULTI_SCALE, AlignRun, StageName
 from agents.align.training import train_align
+from agents.report import machine
 from dig_env.align import TASKS, AlignSettings
-from scenes import PAPER_STAGES, available_cores
+from scenes import PAPER_STAGES
 from scenes.files import write_whole
 
 SETTINGS = AlignSettings(crop_px=64, options=2)
@@ -176,7 +176,7 @@ def main(road: Road) -> None:
         print(name, json.dumps(rows[name]), flush=True)
     results = {
         "command": "python examples/reproduce/align_road.py",
-        "machine": f"{available_cores()} cores, {platform.machine()}, {platform.system()}",
+        "machine": machine(),
         "episodes": EPISODES,
         "settings": json.loads(json.dumps(asdict(road), default=str)),
         "stages": rows,

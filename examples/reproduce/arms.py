@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import multiprocessing
-import platform
 import shlex
 import sys
 from collections.abc import Iterable, Sequence
@@ -25,6 +24,7 @@ import torch
 from agents import GRPORun, train_grpo
 from agents.episodes import Episode
 from agents.intervals import runs_interval
+from agents.report import machine
 from dig_env import REWARDS, Curriculum, RewardConfig, score
 from dig_env.curricula import RandomCurriculum, ScheduledCurriculum
 from scenes import PAPER_STAGES, RenderSettings, available_cores, render_dataset
@@ -152,7 +152,7 @@ def _train(settings: Settings, arm: Arm, seed: int) -> str:
     steps = result.steps
     outcome = {
         "settings": asdict(run) | {"reward": arm.reward},
-        "machine": f"{available_cores()} cores, {platform.machine()}, {platform.system()}",
+        "machine": machine(),
         "training_s": round(result.seconds, 1),
         "waiting_s": round(sum(step.pair_wait_s for step in steps), 3),
         "equal_groups": round(float(np.mean([step.equal_groups for step in steps])), 4),

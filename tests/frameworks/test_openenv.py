@@ -9,8 +9,6 @@ import re
 import signal
 import subprocess
 import sys
-import threading
-import time
 from pathlib import Path
 
 import gymnasium as gym
@@ -19,8 +17,8 @@ import pytest
 
 pytest.importorskip("openenv.core")
 
-import uvicorn
 from answers_corpus import answers_about
+from serving import serving
 from websockets.sync.client import connect
 
 import dig_env  # noqa: F401 - registers DiG-v0
@@ -34,26 +32,19 @@ from agents.adapters.openenv import (
 
 
 @contextlib.contextmanager
-def serving(settings):
-    """A server on a free port of loopback, in this process; its address."""
+def playing(settings):
+    """A server of these settings; its host and port."""
     pairs = settings.open_pairs()
-    config = uvicorn.Config(make_app(pairs, settings), "127.0.0.1", port=0, log_level="error")
-    server = uvicorn.Server(config)
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    while not server.started:
-        time.sleep(0.01)
     try:
-        yield f"127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+        with serving(make_app(pairs, settings)) as address:
+            yield address.removeprefix("http://")
     finally:
-        server.should_exit = True
-        thread.join()
         pairs.close()
 
 
 @pytest.fixture(scope="module")
 def address(dataset):
-    with serving(ServerSettings(dataset=dataset, stage="mixed", max_sessions=4)) as address:
+    with playing(ServerSettings(dataset=dataset, stage="mixed", max_sessions=4)) as address:
         yield address
 
 
@@ -87,7 +78,7 @@ def test_scores_come_through_the_wire_to_the_last_bit(dataset, reward):
     settings = ServerSettings(dataset=dataset, stage="mixed", reward=reward)
     env = gym.make("DiG-v0", dataset=dataset, stage="mixed", reward=reward)
     rng = np.random.default_rng(5)
-    with serving(settings) as address, DiGClient(f"http://{address}").sync() as client:
+    with playing(settings) as address, DiGClient(f"http://{address}").sync() as client:
         _, pair = env.reset(seed=0)
         for kind, text in answers_about(env.unwrapped.pair.boxes_unit, rng).items():
             env.reset(options={"pair_seed": pair["pair_seed"]})
@@ -146,7 +137,7 @@ def test_what_goes_wrong_is_told_and_the_session_goes_on(client):
 
 def test_one_session_too_many_is_refused(dataset):
     settings = ServerSettings(dataset=dataset, stage="mixed", max_sessions=1)
-    with serving(settings) as address, DiGClient(f"http://{address}").sync() as first:
+    with playing(settings) as address, DiGClient(f"http://{address}").sync() as first:
         first.reset(seed=0)
         second = DiGClient(f"http://{address}").sync()
         with second, pytest.raises(RuntimeError, match="CAPACITY_REACHED"):
@@ -164,7 +155,7 @@ def test_wrong_settings_are_told_before_the_first_client(dataset):
 def test_sessions_share_a_renderer_that_outlives_them():
     settings = ServerSettings(stage="dual", width=64, height=48, quality="draft", device="cpu")
     policy = PixelDiffPolicy()
-    with serving(settings) as address:
+    with playing(settings) as address:
         for _ in range(2):
             with DiGClient(f"http://{address}").sync() as client:
                 observation = client.reset(seed=4).observation
