@@ -82,7 +82,7 @@ def train_align(
             holds a run with other settings.
     """
     assert run.tasks and run.train and run.batch_size and run.epochs, "the stage's, if not given"
-    out, process = Path(run.out), PartialState()
+    process = PartialState()
     goes_on = _begin(run, process)
     if finished := _finished(run):
         return finished if process.is_main_process else None
@@ -104,7 +104,6 @@ def train_align(
         seconds = time.perf_counter() - begun
         write_training(run, state, conversations.questions, seconds)
 
-    log = _Log(now_and_then(report), on_loss)
     args = _sft_config(run, process.num_processes)
     trainer = SFTTrainer(
         model=model,
@@ -112,7 +111,7 @@ def train_align(
         optimizers=(_muon(model, args) if run.optimizer == "muon" else None, None),
         train_dataset=conversations.dataset,
         processing_class=processor,
-        callbacks=[log],
+        callbacks=[_Log(now_and_then(report), on_loss)],
     )
     for printer in (PrinterCallback, ProgressCallback):
         trainer.remove_callback(printer)
@@ -124,24 +123,29 @@ def train_align(
         if process.is_main_process:
             report(trainer.state)
     seconds = time.perf_counter() - begun
-    trained = trainer.accelerator.unwrap_model(trainer.model)
+    # All processes gather the weights, and one has them.
     weights = trainer.accelerator.get_state_dict(trainer.model_wrapped)
     if not process.is_main_process:
         return None
+    _save(run, trainer, weights, {"questions": conversations.questions, "seconds": seconds})
+    return _finished(run)
+
+
+def _save(
+    run: AlignRun, trainer: SFTTrainer, weights: dict[str, torch.Tensor], record: dict[str, Any]
+) -> None:
+    """Leave the model and the record of its training; the checkpoints go."""
+    model = trainer.accelerator.unwrap_model(trainer.model)
 
     def save(folder: Path) -> None:
-        trained.save_pretrained(folder, state_dict=weights)
-        processor.save_pretrained(folder)
+        model.save_pretrained(folder, state_dict=weights)
+        trainer.processing_class.save_pretrained(folder)
 
+    out = Path(run.out)
     write_folder_whole(out / "checkpoint", save)
-    record = {
-        "questions": conversations.questions,
-        "seconds": round(seconds, 1),
-        "log": losses(trainer.state),
-    }
+    record |= {"seconds": round(record["seconds"], 1), "log": losses(trainer.state)}
     write_whole(out / "history.json", json.dumps(record).encode() + b"\n")
     shutil.rmtree(out / TRAINER, ignore_errors=True)
-    return _finished(run)
 
 
 def _finished(run: AlignRun) -> AlignResult | None:

@@ -19,7 +19,6 @@ import multiprocessing
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -49,13 +48,11 @@ class AlignExperiment(Road):
 
     Attributes:
         seeds: of the order in which the arms learn, and of GRPO.
-        episodes: test questions of each task.
         processes: runs side by side, with a thread each.
         out: file for the results.
     """
 
     seeds: tuple[int, ...] = (0, 1, 2)
-    episodes: int = align_road.EPISODES
     processes: int = 2
     out: Path = Path("docs/results/align_experiments.json")
 
@@ -67,8 +64,11 @@ def main(settings: AlignExperiment) -> None:
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(settings.processes, context, max_tasks_per_child=1) as pool:
         pool.submit(foundation, settings).result()
-        for future in as_completed([pool.submit(arms, settings, s) for s in settings.seeds]):
-            print(future.result(), flush=True)
+        roads = {pool.submit(road_of, settings, seed): seed for seed in settings.seeds}
+        # An arm without global data begins at the seed's second stage.
+        others = [pool.submit(arms_without, settings, roads[done]) for done in as_completed(roads)]
+        for future in (*roads, *others):
+            future.result()
     table = {
         question: {
             task: compare(*(evaluations(settings, arm, task) for arm in with_and_without))
@@ -101,33 +101,40 @@ def foundation(settings: AlignExperiment) -> Path:
     return model
 
 
-def arms(settings: AlignExperiment, seed: int) -> str:
-    """All runs of a seed, each evaluated."""
-    torch.set_num_threads(1)
+def road_of(settings: AlignExperiment, seed: int) -> None:
+    """Stages 2 and 3 and GRPO with one seed, each evaluated."""
     road = replace(settings, seed=seed)
-    base = foundation(road)
-    place, stage = partial(align_road.place, road), align_road.stage
+    for name, _ in align_road.walk(road, foundation(settings), ("2", "3", "grpo")):
+        print(f"seed {seed}: {name} is done", flush=True)
+
+
+def arms_without(settings: AlignExperiment, seed: int) -> None:
+    """More of what was learnt before in place of stage 2, and in place of stage 3."""
+    base = foundation(settings)
+    road = replace(settings, seed=seed)
     _, _, second, third = settings.questions
-    models = {"2": stage(road, base, place("2"), name="2")}
-    models["no_multi_scale"] = stage(
-        road, base, place("no_multi_scale"), name="1b", questions=second
-    )
-    models["3"] = stage(road, models["2"], place("3"), name="3")
-    models["no_global"] = stage(road, models["2"], place("no_global"), name="2", questions=third)
-    models["grpo"] = align_road.grpo(road, models["3"], place("grpo"))
-    for checkpoint in models.values():
-        align_road.evaluate(road, checkpoint, tuple(TASKS), settings.episodes)
-    return f"seed {seed} is done"
+    for arm, model, name, questions in (
+        ("no_multi_scale", base, "1b", second),
+        ("no_global", align_road.place(road, "2") / "checkpoint", "2", third),
+    ):
+        out = align_road.place(road, arm)
+        align_road.stage(road, model, out, name=name, questions=questions)
+        align_road.evaluate(road, out)
+        print(f"seed {seed}: {arm} is done", flush=True)
 
 
 def evaluations(settings: AlignExperiment, arm: str, task: str) -> np.ndarray:
     """(runs, questions, 3) of one arm: right, said yes, yes is true; all 0 or 1."""
     rows = []
     for seed in settings.seeds:
-        path = settings.runs / f"seed{seed}" / arm / f"evaluation-{settings.episodes}.json"
-        answers = json.loads(path.read_text())["answers"][task]
+        answers = _evaluation(settings, arm, seed)["answers"][task]
         rows.append([[right, read == "yes", truth is True] for _, right, read, truth in answers])
     return np.array(rows, dtype=float)
+
+
+def _evaluation(settings: AlignExperiment, arm: str, seed: int) -> dict[str, Any]:
+    path = align_road.evaluation_path(settings, settings.runs / f"seed{seed}" / arm)
+    return json.loads(path.read_text())
 
 
 def compare(with_it: np.ndarray, without: np.ndarray) -> dict[str, list[float]]:
@@ -173,9 +180,7 @@ def compare_f1(
     """The same of the F1 on pairs."""
     scores = []
     for arm in (with_it, without):
-        paths = [settings.runs / f"seed{s}" / arm for s in settings.seeds]
-        name = f"evaluation-{settings.episodes}.json"
-        scores.append([json.loads((path / name).read_text())["pairs"][stage] for path in paths])
+        scores.append([_evaluation(settings, arm, s)["pairs"][stage] for s in settings.seeds])
     drawn = _resampled(np.array(scores)[..., None])[..., 0]
     pairs = {"with": drawn[0], "without": drawn[1], "gain": drawn[0] - drawn[1]}
     return {f"F1 {key}": _interval(value) for key, value in pairs.items()}

@@ -9,7 +9,7 @@ and evaluates what each of them leaves. Stop at any time; the same command goes 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -22,7 +22,7 @@ import tyro
 from agents import AlignMLLMPolicy, GRPORun, MLLMPolicy, evaluate_stored, train_grpo
 from agents.align.data import AlignData, write_align_data
 from agents.align.evaluation import align_metrics, evaluate_align
-from agents.align.stages import GLOBAL, MULTI_SCALE, AlignRun, StageName
+from agents.align.stages import GLOBAL, MULTI_SCALE, STAGES, AlignRun, StageName
 from agents.align.training import train_align
 from agents.report import machine
 from dig_env.align import TASKS, AlignSettings
@@ -32,19 +32,18 @@ from scenes.files import write_whole
 SETTINGS = AlignSettings(crop_px=64, options=2)
 """Two crops to choose from, since each takes as much time as the image."""
 
-FIRST = ("text_to_box", "box_to_text", "existence")
+FIRST = ("description", "text_to_box", "box_to_text", "existence")
 """What stage 1b learns. Questions of existence are among it, so that arms without the third stage
 know how to say yes and no."""
 
 DATA = {
-    "base": (("description", *FIRST), 80_000),
-    "multi_scale": (MULTI_SCALE, 42_000),
-    "global": (GLOBAL, 24_000),
+    "looks": (STAGES["tiny"]["1a"].tasks, 84_894, 32),
+    "base": (FIRST, 80_000, 12),
+    "multi_scale": (MULTI_SCALE, 42_000, 12),
+    "global": (GLOBAL, 24_000, 12),
 }
-"""Tasks and number of questions of each folder."""
-
-EPISODES = 300
-"""Test questions of each task; there are 200 test pairs of each stage besides."""
+"""Tasks, number of questions, and at most how many about a pair, of each stage's folder. The first
+has nearly all there are: 9,600 pairs give 85,196 of its kind."""
 
 STAGE_NAMES: tuple[StageName, ...] = ("1a", "1b", "2", "3")
 
@@ -60,6 +59,8 @@ class Road:
         seed: of the order in which the stages learn, and of GRPO.
         questions: that stages 1a, 1b, 2 and 3 see.
         grpo_steps: of 16 pairs and 8 rollouts each.
+        episodes: test questions of each task.
+        train_pairs, test_pairs: of each of the paper's stages.
         model: where it begins.
         pairs: dataset of 128x96 pairs; what lacks is rendered.
         runs: folder for the data and the runs.
@@ -67,8 +68,11 @@ class Road:
     """
 
     seed: int = 0
-    questions: tuple[int, int, int, int] = (10_000, 100_000, 12_000, 10_000)
+    questions: tuple[int, int, int, int] = (160_000, 80_000, 12_000, 10_000)
     grpo_steps: int = 40
+    episodes: int = 300
+    train_pairs: int = 3200
+    test_pairs: int = 200
     model: str = "new"
     pairs: Path = Path("runs/reproduce/pairs")
     runs: Path = Path("runs/align")
@@ -77,9 +81,10 @@ class Road:
 
 def write_data(road: Road) -> None:
     """Render pairs and write questions about them, unless they are there."""
-    arms.unseen_pairs(arms.Settings(pairs=road.pairs))
-    for name, (tasks, count) in DATA.items():
-        data = AlignData(tasks, settings=SETTINGS, dataset=str(road.pairs), per_pair=12)
+    counts = {"train_pairs": road.train_pairs, "test_pairs": road.test_pairs}
+    arms.unseen_pairs(arms.Settings(pairs=road.pairs, **counts))
+    for name, (tasks, count, per_pair) in DATA.items():
+        data = AlignData(tasks, settings=SETTINGS, dataset=str(road.pairs), per_pair=per_pair)
         write_align_data(road.runs / "data" / name, count, data)
 
 
@@ -91,16 +96,20 @@ def place(road: Road, name: str) -> Path:
 
 def stage(road: Road, model: str | Path, out: Path, *, name: StageName, **fields: Any) -> Path:
     """Train one stage, unless it is there; the folder of its model."""
-    folder = {"1a": "base", "1b": "base", "2": "multi_scale", "3": "global"}[name]
+    folder = dict(zip(STAGE_NAMES, DATA, strict=True))[name]
     fields = {
         "data": str(road.runs / "data" / folder),
-        "tasks": FIRST if name == "1b" else None,
         "pairs": str(road.pairs),
         "pair_share": 0.15,
         "questions": road.questions[STAGE_NAMES.index(name)],
         "seed": road.seed,
         "trl": TRL,
     } | fields
+    if name == "1a":
+        # With few boxes in a conversation, which of them is asked about is learnt sooner.
+        fields |= {"pairs": None, "turns": 2}
+    elif name == "1b":
+        fields["tasks"] = FIRST
     run = AlignRun(name, model=str(model), out=str(out), preset="tiny", **fields)
     result = train_align(run, _tell(out))
     assert result is not None, "one process"
@@ -126,17 +135,22 @@ def grpo(road: Road, model: Path, out: Path) -> Path:
     return checkpoint
 
 
-def evaluate(road: Road, checkpoint: Path, tasks: tuple[str, ...], episodes: int) -> dict[str, Any]:
-    """Test questions of each task, and 200 test pairs of each stage; kept beside the model."""
-    path = checkpoint.parent / f"evaluation-{episodes}.json"
+def evaluation_path(road: Road, run: Path) -> Path:
+    """Where the evaluation of the model that ``run`` left is kept."""
+    return run / f"evaluation-{road.episodes}.json"
+
+
+def evaluate(road: Road, run: Path) -> dict[str, Any]:
+    """Test questions of each task, and test pairs of each stage, by the model that ``run`` left."""
+    path, checkpoint = evaluation_path(road, run), run / "checkpoint"
     if not path.exists():
         policy = AlignMLLMPolicy.from_pretrained(checkpoint, max_new_tokens=110, batch_size=50)
         result: dict[str, Any] = {"tasks": {}, "answers": {}, "pairs": {}}
-        for task in tasks:
+        for task in TASKS:
             played = evaluate_align(
                 policy,
                 task,
-                episodes=episodes,
+                episodes=road.episodes,
                 batch_size=50,
                 dataset=str(road.pairs),
                 filters={"crop_px": SETTINGS.crop_px, "options": SETTINGS.options},
@@ -149,7 +163,7 @@ def evaluate(road: Road, checkpoint: Path, tasks: tuple[str, ...], episodes: int
             ]
         player = MLLMPolicy(policy.model, policy.processor, max_new_tokens=24, batch_size=50)
         for name in PAPER_STAGES:
-            report = evaluate_stored(player, road.pairs, stage=name, episodes=200)
+            report = evaluate_stored(player, road.pairs, stage=name, episodes=road.test_pairs)
             result["pairs"][name] = [episode.score.f1 for episode in report.episodes]
         write_whole(path, json.dumps(result).encode() + b"\n")
     return json.loads(path.read_text())
@@ -163,21 +177,26 @@ def _tell(out: Path) -> Callable[[int, int, float], None]:
     return tell
 
 
-def main(road: Road) -> None:
-    """Walk the road and write what each stage leaves."""
-    write_data(road)
-    model, rows = Path(road.model), {}
-    for name in (*STAGE_NAMES, "grpo"):
+def walk(road: Road, model: str | Path, names: Iterable[str]) -> Iterator[tuple[str, Path]]:
+    """Train these stages, each from what the one before left, and evaluate them: names, folders."""
+    for name in names:
         out = place(road, name)
         train = grpo if name == "grpo" else partial(stage, name=name)
         model = train(road, model=model, out=out)
-        scores = summary(evaluate(road, model, tuple(TASKS), EPISODES))
-        rows[name] = {"seconds": round(_seconds(out))} | scores
+        evaluate(road, out)
+        yield name, out
+
+
+def main(road: Road) -> None:
+    """Walk the road and write what each stage leaves."""
+    write_data(road)
+    rows = {}
+    for name, out in walk(road, road.model, (*STAGE_NAMES, "grpo")):
+        rows[name] = {"seconds": round(_seconds(out))} | summary(evaluate(road, out))
         print(name, json.dumps(rows[name]), flush=True)
     results = {
         "command": "python examples/reproduce/align_road.py",
         "machine": machine(),
-        "episodes": EPISODES,
         "settings": json.loads(json.dumps(asdict(road), default=str)),
         "stages": rows,
     }
