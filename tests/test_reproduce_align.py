@@ -20,9 +20,9 @@ def scripts():
     sys.path.insert(0, str(FOLDER))
     align = importlib.import_module("align")
     road = importlib.import_module("align_road")
-    small = {name: (tasks, 24, 12) for name, (tasks, _, _) in road.DATA.items()}
+    small = {name: leg._replace(rows=24, per_pair=12) for name, leg in road.LEGS.items()}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(road, "DATA", small)
+        patch.setattr(road, "LEGS", small)
         yield align, road
     sys.path.remove(str(FOLDER))
 
@@ -32,7 +32,7 @@ def settings(scripts, tmp_path_factory):
     out = tmp_path_factory.mktemp("align")
     return scripts[0].AlignExperiment(
         seeds=(0, 1),
-        questions=(16, 16, 12, 8),
+        questions=(16, 16, 12, 12, 8),
         grpo_steps=2,
         episodes=4,
         train_pairs=8,
@@ -84,11 +84,11 @@ def test_the_road_takes_what_is_there_and_tells_what_each_stage_leaves(scripts, 
     walked = replace(road.Road(**fields), out=settings.out.with_name("road.json"))
     road.main(walked)
     assert {p: p.stat().st_mtime_ns for p in settings.runs.rglob("*.safetensors")} == weights
-    stages = json.loads(walked.out.read_text())["stages"]
-    assert list(stages) == ["1a", "1b", "2", "3", "grpo"]
-    for row in stages.values():
+    legs = json.loads(walked.out.read_text())["legs"]
+    assert list(legs) == ["1a", "1b", "1b-more", "2", "3", "grpo"]
+    for row in legs.values():
         assert set(row) == {"seconds", *TASKS, *PAPER_STAGES}
-    assert stages["3"]["relation"] == table["global data"]["relation"]["accuracy with"][0]
+    assert legs["3"]["relation"] == table["global data"]["relation"]["accuracy with"][0]
 
 
 def test_a_gain_is_taken_question_by_question(scripts):

@@ -4,7 +4,7 @@ hallucination.
     python examples/reproduce/align.py
 
 The questions of TinyGroundingGPT's Tables 4 and 5 (arXiv 2411.09691) and of DiG's transfer claim
-(arXiv 2512.12633), three seeds each, on held-out scenes. All arms begin at what stage 1b of
+(arXiv 2512.12633), three seeds each, on held-out scenes. All arms begin at what the foundation of
 `align_road.py` left, and two arms that are compared see the same number of questions:
 
 1. multi-scale data (stage 2) or more of stage 1's: accuracy of text_to_box at an IoU of 0.5;
@@ -93,11 +93,11 @@ def main(settings: AlignExperiment) -> None:
 
 
 def foundation(settings: AlignExperiment) -> Path:
-    """Stages 1a and 1b, which all arms share."""
+    """What all arms begin at."""
     torch.set_num_threads(1)
-    model: str | Path = settings.model
-    for name in ("1a", "1b"):
-        model = align_road.stage(settings, model, align_road.place(settings, name), name=name)
+    model = Path(settings.model)
+    for name in align_road.FOUNDATION:
+        model = align_road.train(settings, model, align_road.place(settings, name), leg=name)
     return model
 
 
@@ -112,13 +112,13 @@ def arms_without(settings: AlignExperiment, seed: int) -> None:
     """More of what was learnt before in place of stage 2, and in place of stage 3."""
     base = foundation(settings)
     road = replace(settings, seed=seed)
-    _, _, second, third = settings.questions
-    for arm, model, name, questions in (
-        ("no_multi_scale", base, "1b", second),
+    *_, second, third = settings.questions
+    for arm, model, leg, questions in (
+        ("no_multi_scale", base, align_road.FOUNDATION[-1], second),
         ("no_global", align_road.place(road, "2") / "checkpoint", "2", third),
     ):
         out = align_road.place(road, arm)
-        align_road.stage(road, model, out, name=name, questions=questions)
+        align_road.train(road, model, out, leg=leg, questions=questions)
         align_road.evaluate(road, out)
         print(f"seed {seed}: {arm} is done", flush=True)
 

@@ -11,9 +11,8 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import arms
 import torch
@@ -22,7 +21,7 @@ import tyro
 from agents import AlignMLLMPolicy, GRPORun, MLLMPolicy, evaluate_stored, train_grpo
 from agents.align.data import AlignData, write_align_data
 from agents.align.evaluation import align_metrics, evaluate_align
-from agents.align.stages import GLOBAL, MULTI_SCALE, STAGES, AlignRun, StageName
+from agents.align.stages import GLOBAL, MULTI_SCALE, AlignRun, StageName
 from agents.align.training import train_align
 from agents.report import machine
 from dig_env.align import TASKS, AlignSettings
@@ -32,20 +31,34 @@ from scenes.files import write_whole
 SETTINGS = AlignSettings(crop_px=64, options=2)
 """Two crops to choose from, since each takes as much time as the image."""
 
-FIRST = ("description", "text_to_box", "box_to_text", "existence")
-"""What stage 1b learns. Questions of existence are among it, so that arms without the third stage
-know how to say yes and no."""
 
-DATA = {
-    "looks": (STAGES["tiny"]["1a"].tasks, 84_894, 32),
-    "base": (FIRST, 80_000, 12),
-    "multi_scale": (MULTI_SCALE, 42_000, 12),
-    "global": (GLOBAL, 24_000, 12),
+class Leg(NamedTuple):
+    """A part of the road.
+
+    Attributes:
+        stage: of ``dig-env align``.
+        tasks: that it learns.
+        rows: questions in its folder of data.
+        per_pair: that one pair gives, at most.
+    """
+
+    stage: StageName
+    tasks: tuple[str, ...]
+    rows: int
+    per_pair: int
+
+
+# Questions of existence are learnt from the start, so that arms without the third stage know how to
+# say yes and no. Descriptions teach where things are, and are slow: four times the time of others.
+LEGS = {
+    "1a": Leg("1a", ("box_to_text",), 84_894, 32),  # 9,600 pairs give 85,196
+    "1b": Leg("1b", ("description", "text_to_box", "box_to_text", "existence"), 80_000, 12),
+    "1b-more": Leg("1b", ("box_to_text", "text_to_box", "existence"), 120_000, 24),
+    "2": Leg("2", MULTI_SCALE, 42_000, 12),
+    "3": Leg("3", GLOBAL, 24_000, 12),
 }
-"""Tasks, number of questions, and at most how many about a pair, of each stage's folder. The first
-has nearly all there are: 9,600 pairs give 85,196 of its kind."""
-
-STAGE_NAMES: tuple[StageName, ...] = ("1a", "1b", "2", "3")
+FOUNDATION = ("1a", "1b", "1b-more")
+"""What all arms of the experiments share."""
 
 TRL = {"weight_decay": 0.05, "adam_beta2": 0.98}
 """As in the warm-up."""
@@ -57,7 +70,7 @@ class Road:
 
     Attributes:
         seed: of the order in which the stages learn, and of GRPO.
-        questions: that stages 1a, 1b, 2 and 3 see.
+        questions: that each of the legs sees.
         grpo_steps: of 16 pairs and 8 rollouts each.
         episodes: test questions of each task.
         train_pairs, test_pairs: of each of the paper's stages.
@@ -68,7 +81,7 @@ class Road:
     """
 
     seed: int = 0
-    questions: tuple[int, int, int, int] = (160_000, 80_000, 12_000, 10_000)
+    questions: tuple[int, ...] = (160_000, 80_000, 140_000, 12_000, 10_000)
     grpo_steps: int = 40
     episodes: int = 300
     train_pairs: int = 3200
@@ -83,34 +96,33 @@ def write_data(road: Road) -> None:
     """Render pairs and write questions about them, unless they are there."""
     counts = {"train_pairs": road.train_pairs, "test_pairs": road.test_pairs}
     arms.unseen_pairs(arms.Settings(pairs=road.pairs, **counts))
-    for name, (tasks, count, per_pair) in DATA.items():
-        data = AlignData(tasks, settings=SETTINGS, dataset=str(road.pairs), per_pair=per_pair)
-        write_align_data(road.runs / "data" / name, count, data)
+    for name, leg in LEGS.items():
+        data = AlignData(
+            leg.tasks, settings=SETTINGS, dataset=str(road.pairs), per_pair=leg.per_pair
+        )
+        write_align_data(road.runs / "data" / name, leg.rows, data)
 
 
 def place(road: Road, name: str) -> Path:
-    """Folder of a stage. Stages 1a and 1b are shared by the experiments' seeds."""
-    shared = name in ("1a", "1b")
-    return road.runs / ("road" if shared else f"seed{road.seed}") / name
+    """Folder of a leg. Those of the foundation are shared by the experiments' seeds."""
+    return road.runs / ("road" if name in FOUNDATION else f"seed{road.seed}") / name
 
 
-def stage(road: Road, model: str | Path, out: Path, *, name: StageName, **fields: Any) -> Path:
-    """Train one stage, unless it is there; the folder of its model."""
-    folder = dict(zip(STAGE_NAMES, DATA, strict=True))[name]
+def train(road: Road, model: str | Path, out: Path, *, leg: str, **fields: Any) -> Path:
+    """Train one leg, unless it is there; the folder of its model."""
     fields = {
-        "data": str(road.runs / "data" / folder),
+        "data": str(road.runs / "data" / leg),
+        "tasks": LEGS[leg].tasks,
         "pairs": str(road.pairs),
         "pair_share": 0.15,
-        "questions": road.questions[STAGE_NAMES.index(name)],
+        "questions": road.questions[list(LEGS).index(leg)],
         "seed": road.seed,
         "trl": TRL,
     } | fields
-    if name == "1a":
+    if leg == "1a":
         # With few boxes in a conversation, which of them is asked about is learnt sooner.
         fields |= {"pairs": None, "turns": 2}
-    elif name == "1b":
-        fields["tasks"] = FIRST
-    run = AlignRun(name, model=str(model), out=str(out), preset="tiny", **fields)
+    run = AlignRun(LEGS[leg].stage, model=str(model), out=str(out), preset="tiny", **fields)
     result = train_align(run, _tell(out))
     assert result is not None, "one process"
     return result.checkpoint
@@ -178,27 +190,26 @@ def _tell(out: Path) -> Callable[[int, int, float], None]:
 
 
 def walk(road: Road, model: str | Path, names: Iterable[str]) -> Iterator[tuple[str, Path]]:
-    """Train these stages, each from what the one before left, and evaluate them: names, folders."""
+    """Train these legs, each from what the one before left, and evaluate them: names, folders."""
     for name in names:
         out = place(road, name)
-        train = grpo if name == "grpo" else partial(stage, name=name)
-        model = train(road, model=model, out=out)
+        model = grpo(road, model, out) if name == "grpo" else train(road, model, out, leg=name)
         evaluate(road, out)
         yield name, out
 
 
 def main(road: Road) -> None:
-    """Walk the road and write what each stage leaves."""
+    """Walk the road and write what each leg leaves."""
     write_data(road)
     rows = {}
-    for name, out in walk(road, road.model, (*STAGE_NAMES, "grpo")):
+    for name, out in walk(road, road.model, (*LEGS, "grpo")):
         rows[name] = {"seconds": round(_seconds(out))} | summary(evaluate(road, out))
         print(name, json.dumps(rows[name]), flush=True)
     results = {
         "command": "python examples/reproduce/align_road.py",
         "machine": machine(),
         "settings": json.loads(json.dumps(asdict(road), default=str)),
-        "stages": rows,
+        "legs": rows,
     }
     write_whole(road.out, json.dumps(results, indent=1).encode() + b"\n")
     print(f"results: {road.out}")
