@@ -31,7 +31,7 @@ def scripts():
 def settings(scripts, tmp_path_factory):
     out = tmp_path_factory.mktemp("align")
     return scripts[0].AlignExperiment(
-        seeds=(0, 1),
+        seeds=(1,),
         questions=(16, 16, 12, 12, 8),
         grpo_steps=2,
         episodes=4,
@@ -70,25 +70,29 @@ def test_each_question_compares_all_tasks_and_stages_with_and_without(table):
 
 def test_arms_that_are_compared_see_as_many_questions(settings, table):
     seen = {
-        arm: json.loads((settings.runs / "seed0" / arm / "history.json").read_text())["questions"]
+        arm: json.loads((settings.runs / "seed1" / arm / "history.json").read_text())["questions"]
         for arm in ("2", "no_multi_scale", "3", "no_global")
     }
     assert 12 <= seen["2"] <= 19 and 12 <= seen["no_multi_scale"] <= 19, "up to a conversation's"
     assert 8 <= seen["3"] <= 15 and 8 <= seen["no_global"] <= 15
 
 
-def test_the_road_takes_what_is_there_and_tells_what_each_stage_leaves(scripts, settings, table):
+def test_the_road_takes_what_is_there_and_tells_what_each_leg_leaves(scripts, settings, table):
+    """The experiment left the foundation, of seed 0, and the other legs of seed 1."""
     road = scripts[1]
-    weights = {p: p.stat().st_mtime_ns for p in settings.runs.rglob("*.safetensors")}
+    there = {p: p.stat().st_mtime_ns for p in settings.runs.rglob("*.safetensors")}
     fields = {name: getattr(settings, name) for name in road.Road.__dataclass_fields__}
     walked = replace(road.Road(**fields), out=settings.out.with_name("road.json"))
     road.main(walked)
-    assert {p: p.stat().st_mtime_ns for p in settings.runs.rglob("*.safetensors")} == weights
+    assert {p: p.stat().st_mtime_ns for p in there} == there
     legs = json.loads(walked.out.read_text())["legs"]
     assert list(legs) == ["1a", "1b", "1b-more", "2", "3", "grpo"]
     for row in legs.values():
         assert set(row) == {"seconds", *TASKS, *PAPER_STAGES}
-    assert legs["3"]["relation"] == table["global data"]["relation"]["accuracy with"][0]
+    weights = {p.parent.parent for p in settings.runs.rglob("checkpoint/*.safetensors")}
+    assert {
+        p.relative_to(settings.runs).as_posix() for p in weights - {p.parent.parent for p in there}
+    } == {"seed0/2", "seed0/3", "seed0/grpo"}
 
 
 def test_a_gain_is_taken_question_by_question(scripts):
