@@ -61,7 +61,7 @@ def test_each_question_compares_all_tasks_and_stages_with_and_without(table):
             )
             assert gain == pytest.approx(with_it - without, abs=2e-4)  # each is rounded
             assert -1 <= low <= gain <= high <= 1
-        assert {"f1 gain", "yes_rate with"} <= set(rows["existence"])
+        assert {"f1 gain", "yes_rate with", "reward gain"} <= set(rows["existence"])
     assert (
         table["GRPO on pairs"]["relation"]["accuracy without"]
         == (table["global data"]["relation"]["accuracy with"])
@@ -98,7 +98,7 @@ def test_the_road_takes_what_is_there_and_tells_what_each_leg_leaves(scripts, se
 def test_a_gain_is_taken_question_by_question(scripts):
     """Arms that differ in the same tenth of the questions: their gain varies less than they do."""
     rng = np.random.default_rng(0)
-    without = np.zeros((3, 400, 3))
+    without = np.zeros((3, 400, 4))
     without[..., 0] = rng.random((1, 400)) < 0.5
     with_it = without.copy()
     with_it[:, :40, 0] = 1
@@ -112,8 +112,8 @@ def test_existence_has_the_measures_of_pope(scripts):
     """F1 of yes, from precision and recall, and the share of yes."""
     rng = np.random.default_rng(1)
     said, true = rng.random(200) < 0.6, rng.random(200) < 0.5
-    answers = np.stack([said == true, said, true], axis=-1).astype(float)[None]
-    numbers = scripts[0].compare(answers, answers)
+    answers = np.stack([said == true, said, true, said == true], axis=-1).astype(float)[None]
+    numbers = scripts[0].compare(answers, answers, yes_no=True)
     precision, recall = true[said].mean(), said[true].mean()
     assert numbers["f1 with"][0] == pytest.approx(
         2 * precision * recall / (precision + recall), abs=1e-4

@@ -71,7 +71,10 @@ def main(settings: AlignExperiment) -> None:
             future.result()
     table = {
         question: {
-            task: compare(*(evaluations(settings, arm, task) for arm in with_and_without))
+            task: compare(
+                *(evaluations(settings, arm, task) for arm in with_and_without),
+                yes_no=task in ("existence", "relation"),
+            )
             for task in TASKS
         }
         | {stage: compare_f1(settings, stage, *with_and_without) for stage in PAPER_STAGES}
@@ -124,11 +127,13 @@ def arms_without(settings: AlignExperiment, seed: int) -> None:
 
 
 def evaluations(settings: AlignExperiment, arm: str, task: str) -> np.ndarray:
-    """(runs, questions, 3) of one arm: right, said yes, yes is true; all 0 or 1."""
+    """(runs, questions, 4) of one arm: right, said yes, yes is true, reward; all 0 to 1."""
     rows = []
     for seed in settings.seeds:
         answers = _evaluation(settings, arm, seed)["answers"][task]
-        rows.append([[right, read == "yes", truth is True] for _, right, read, truth in answers])
+        rows.append(
+            [[right, read == "yes", yes is True, reward] for reward, right, read, yes in answers]
+        )
     return np.array(rows, dtype=float)
 
 
@@ -137,10 +142,18 @@ def _evaluation(settings: AlignExperiment, arm: str, seed: int) -> dict[str, Any
     return json.loads(path.read_text())
 
 
-def compare(with_it: np.ndarray, without: np.ndarray) -> dict[str, list[float]]:
-    """[value, low, high] of each arm's numbers and of their differences, question by question."""
-    measures: dict[str, Callable[[np.ndarray], Any]] = {"accuracy": lambda sums: sums[..., 0]}
-    if with_it[..., 2].any():  # existence: yes is positive
+def compare(
+    with_it: np.ndarray, without: np.ndarray, *, yes_no: bool = False
+) -> dict[str, list[float]]:
+    """[value, low, high] of each arm's numbers and of their differences, question by question.
+
+    Answers of yes and no have POPE's F1, for which yes is positive, and share of yes besides.
+    """
+    measures: dict[str, Callable[[np.ndarray], Any]] = {
+        "accuracy": lambda sums: sums[..., 0],
+        "reward": lambda sums: sums[..., 3],
+    }
+    if yes_no:
         measures |= {"f1": _f1, "yes_rate": lambda sums: sums[..., 1]}
     result = {}
     for name, measure in measures.items():
@@ -152,7 +165,7 @@ def compare(with_it: np.ndarray, without: np.ndarray) -> dict[str, list[float]]:
 
 
 def _sums(answers: np.ndarray) -> np.ndarray:
-    """(runs, questions, 4): right, said yes, yes is true, both."""
+    """(runs, questions, 5): right, said yes, yes is true, reward, said yes where it is true."""
     both = answers[..., 1] * answers[..., 2]
     return np.concatenate([answers, both[..., None]], axis=-1)
 
@@ -165,7 +178,7 @@ def _resampled(values: np.ndarray) -> np.ndarray:
 
 
 def _f1(sums: np.ndarray) -> np.ndarray:
-    return 2 * sums[..., 3] / np.maximum(sums[..., 1] + sums[..., 2], 1e-9)
+    return 2 * sums[..., 4] / np.maximum(sums[..., 1] + sums[..., 2], 1e-9)
 
 
 def _interval(values: np.ndarray) -> list[float]:
