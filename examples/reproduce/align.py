@@ -155,13 +155,17 @@ def compare(
     }
     if yes_no:
         measures |= {"f1": _f1, "yes_rate": lambda sums: sums[..., 1]}
+    drawn = _resampled(np.stack([_sums(with_it), _sums(without)]))
     result = {}
     for name, measure in measures.items():
-        drawn = _resampled(np.stack([_sums(with_it), _sums(without)]))
-        values = [measure(part) for part in drawn]
-        pairs = {"with": values[0], "without": values[1], "gain": values[0] - values[1]}
-        result |= {f"{name} {key}": _interval(value) for key, value in pairs.items()}
+        result |= _gain(name, *(measure(part) for part in drawn))
     return result
+
+
+def _gain(name: str, with_it: np.ndarray, without: np.ndarray) -> dict[str, list[float]]:
+    """[value, low, high] of two arms' means and resampled means, and of their differences."""
+    numbers = {"with": with_it, "without": without, "gain": with_it - without}
+    return {f"{name} {key}": _interval(values) for key, values in numbers.items()}
 
 
 def _sums(answers: np.ndarray) -> np.ndarray:
@@ -194,9 +198,7 @@ def compare_f1(
     scores = []
     for arm in (with_it, without):
         scores.append([_evaluation(settings, arm, s)["pairs"][stage] for s in settings.seeds])
-    drawn = _resampled(np.array(scores)[..., None])[..., 0]
-    pairs = {"with": drawn[0], "without": drawn[1], "gain": drawn[0] - drawn[1]}
-    return {f"F1 {key}": _interval(value) for key, value in pairs.items()}
+    return _gain("F1", *_resampled(np.array(scores)[..., None])[..., 0])
 
 
 if __name__ == "__main__":
