@@ -10,7 +10,6 @@ import tyro
 
 from agents.cli_output import Output, Printed
 from agents.settings import GRPORun
-from dig_env import resolve_reward
 
 
 def train(
@@ -30,7 +29,7 @@ def train(
     from agents.monitor import Step
 
     disable_progress_bar()  # loading and saving take a second; the run has a bar of its own
-    run = dataclasses.replace(run, reward=resolve_reward(reward))
+    run = dataclasses.replace(run, reward=reward)
     if os.environ.get("RANK", "0") != "0":  # the first of several processes reports
         output = Output(quiet=True)
     output.note(f"seed {run.seed}, {run.model} policy, {run.width}x{run.height} {run.quality}")

@@ -14,7 +14,7 @@ from agents.breakdown import metrics_by_count, metrics_with_intervals, recall_by
 from agents.episodes import Episode, mean_metrics, metric_values
 from agents.intervals import CONFIDENCE
 from agents.policies import OraclePolicy, Policy, answers_to
-from dig_env import RewardConfig, observe, score
+from dig_env import RewardConfig, RewardLike, observe, resolve_reward, score
 from scenes import (
     Difficulty,
     Pair,
@@ -99,7 +99,7 @@ def evaluate(
     split: str = "test",
     settings: RenderSettings = RenderSettings(),
     coordinates: str = "norm1000",
-    config: RewardConfig = RewardConfig(),
+    config: RewardLike = RewardConfig(),
     workers: int = 1,
     batch_size: int = 16,
     on_episode: Callable[[Episode], None] | None = None,
@@ -117,13 +117,13 @@ def evaluate(
         split: "train", "validation" or "test".
         settings: image size and quality.
         coordinates: frame that the prompt asks for and answers are read in.
-        config: reward weights.
+        config: the reward's settings, or its name; see ``dig_env.resolve_reward``.
         workers: Blender processes.
         batch_size: observations a call of ``policy.act``.
         on_episode: called after each episode, for progress.
 
     Raises:
-        ValueError: ``episodes`` is not positive, or an unknown stage or split.
+        ValueError: ``episodes`` is not positive, or an unknown stage, split or reward.
     """
     with Renderer(settings, workers) as renderer:
         return Report(
@@ -152,7 +152,7 @@ def evaluate_stored(
     seed: int = 0,
     split: str = "test",
     coordinates: str = "norm1000",
-    config: RewardConfig = RewardConfig(),
+    config: RewardLike = RewardConfig(),
     batch_size: int = 16,
     on_episode: Callable[[Episode], None] | None = None,
 ) -> Report:
@@ -220,11 +220,12 @@ def play(
     pairs: Iterable[Pair],
     *,
     coordinates: str = "norm1000",
-    config: RewardConfig = RewardConfig(),
+    config: RewardLike = RewardConfig(),
     batch_size: int = 16,
     on_episode: Callable[[Episode], None] | None = None,
 ) -> list[Episode]:
     """Let a policy answer pairs that are at hand, and score the answers; see ``evaluate``."""
+    config = resolve_reward(config)
     episodes: list[Episode] = []
     stream = iter(pairs)
     while batch := list(itertools.islice(stream, batch_size)):
@@ -239,8 +240,9 @@ def play(
     return episodes
 
 
-def scored_episode(pair: Pair, answer: str, coordinates: str, config: RewardConfig) -> Episode:
+def scored_episode(pair: Pair, answer: str, coordinates: str, config: RewardLike) -> Episode:
     """What an answer to a pair earns and finds; ``coordinates`` is the frame that it is read in."""
+    config = resolve_reward(config)
     height, width = pair.image_a.shape[:2]
     result = score(answer, pair.boxes_unit, config, coordinates=coordinates, size=(width, height))
     found = frozenset(

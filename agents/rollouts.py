@@ -15,7 +15,7 @@ from PIL import Image
 
 from agents.mllm import pair_messages
 from agents.settings import GRPORun
-from dig_env import PARTS, RewardConfig, StageCurriculum, instruction, score_batch
+from dig_env import PARTS, RewardLike, StageCurriculum, instruction, score_batch
 from dig_env.pairs import PairSource
 from scenes import SEEDS_PER_SPLIT, STAGES, Pair
 
@@ -153,7 +153,7 @@ class GroupReward:
     __name__ = "dig"  # TRL names a reward function's metrics after it
 
     def __init__(
-        self, curriculum: StageCurriculum, config: RewardConfig, rollouts: int, opening: str = ""
+        self, curriculum: StageCurriculum, config: RewardLike, rollouts: int, opening: str = ""
     ) -> None:
         self._curriculum, self._config = curriculum, config
         self._rollouts, self._opening = rollouts, opening

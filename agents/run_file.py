@@ -10,7 +10,6 @@ from typing import Any, get_type_hints
 import yaml
 
 from agents.settings import GRPORun
-from dig_env import resolve_reward
 
 
 class _Loader(yaml.SafeLoader):
@@ -46,8 +45,6 @@ def read_run(path: str | Path) -> GRPORun:
     _check_kinds(path, given)
     if "stages" in given:
         given["stages"] = tuple(given["stages"])
-    if "reward" in given:
-        given["reward"] = resolve_reward(given["reward"])
     return GRPORun(**given)
 
 

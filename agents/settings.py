@@ -7,7 +7,7 @@ from typing import Any, Literal, get_args
 
 import tyro
 
-from dig_env import RewardConfig
+from dig_env import RewardConfig, RewardLike, resolve_reward
 from scenes import PAPER_STAGES, STAGES
 
 WandbMode = Literal["disabled", "offline", "online"]
@@ -47,7 +47,7 @@ class GRPORun:
         save_every: steps between checkpoints, from which a run that was stopped goes on; 0: none.
         seed: of the pair stream, the sampling and the optimiser.
         wandb: "disabled", "offline" or "online".
-        reward: settings of the reward; on the command line, a name from dig_env.REWARDS.
+        reward: settings of the reward, or a name from dig_env.REWARDS.
         trl: further settings of trl.GRPOConfig, which override the above. With
             per_device_train_batch_size among them, a step's rollouts go through the model in so
             many parts as that takes.
@@ -79,10 +79,11 @@ class GRPORun:
     save_every: int = 20
     seed: int = 0
     wandb: WandbMode = "disabled"
-    reward: tyro.conf.Suppress[RewardConfig] = field(default_factory=RewardConfig)
+    reward: tyro.conf.Suppress[RewardLike] = field(default_factory=RewardConfig)
     trl: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "reward", resolve_reward(self.reward))
         least = {"pairs_per_step": 1, "steps": 1, "window": 1}
         least |= {"eval_pairs": 0, "eval_every": 0, "save_every": 0}
         for name, low in least.items():

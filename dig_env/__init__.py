@@ -16,7 +16,7 @@ from dig_env.numeric import NumericView
 from dig_env.observation import instruction, observe
 from dig_env.recording import PairStatistics, RecordPairs
 from dig_env.reward import PARTS, Score, score, score_batch
-from dig_env.reward_config import REWARDS, RewardConfig, resolve_reward
+from dig_env.reward_config import REWARDS, RewardConfig, RewardLike, resolve_reward
 from dig_env.wrappers import CurriculumWrapper
 from scenes.version import __version__
 
@@ -36,6 +36,7 @@ __all__ = [
     "RandomCurriculum",
     "RecordPairs",
     "RewardConfig",
+    "RewardLike",
     "ScheduledCurriculum",
     "Score",
     "StageCurriculum",

@@ -18,7 +18,7 @@ from dig_env.frames import COORDINATES
 from dig_env.observation import instructions, observe
 from dig_env.pairs import PairSource, pair_source
 from dig_env.reward import score
-from dig_env.reward_config import resolve_reward
+from dig_env.reward_config import RewardLike, resolve_reward
 from dig_env.spaces import FixedTexts
 from scenes import SEEDS_PER_SPLIT, Difficulty, Pair, resolve_stage
 
@@ -106,8 +106,8 @@ class DiGEnv(gym.Env[dict[str, Any], str], EzPickle):
       chosen by name. Or a ``dig_env.pairs.PairSource`` of your own, which ``close`` closes.
     - ``coordinates``: frame of the answer: "norm1000" (default), "unit", "pixel" or
       "resized_pixel"; see ``dig_env.COORDINATES``.
-    - ``reward``: name of one of ``dig_env.REWARDS`` ("full"), or a dictionary of
-      ``dig_env.RewardConfig`` fields.
+    - ``reward``: name of one of ``dig_env.REWARDS`` ("full"), ``dig_env.RewardConfig`` fields, or a
+      RewardConfig.
     - ``split``: "train" (default), "validation" or "test": disjoint ranges of pair seeds.
     - ``render_mode``: None, "rgb_array" or "human": both images side by side, after the answer
       with the true boxes (green) and the answered ones (red).
@@ -164,7 +164,7 @@ class DiGEnv(gym.Env[dict[str, Any], str], EzPickle):
         workers: int = 1,
         dataset: str | Path | PairSource | None = None,
         coordinates: str = "norm1000",
-        reward: str | dict[str, Any] | None = None,
+        reward: RewardLike | None = None,
         split: str = "train",
         render_mode: str | None = None,
     ) -> None:

@@ -16,7 +16,7 @@ from dig_env.answers import format_boxes
 from dig_env.boxes import Boxes, iou_and_giou
 from dig_env.observation import instruction
 from dig_env.reward import score
-from dig_env.reward_config import RewardConfig
+from dig_env.reward_config import RewardConfig, RewardLike, resolve_reward
 
 Honest = Callable[[Boxes, RewardConfig], str]
 
@@ -67,16 +67,17 @@ def found(truth: Boxes, config: RewardConfig) -> str:
 
 
 def red_team(
-    config: RewardConfig, truths: Iterable[Boxes] | None = None, seed: int = 0
+    config: RewardLike, truths: Iterable[Boxes] | None = None, seed: int = 0
 ) -> list[Outcome]:
     """Play every attack against a reward.
 
     Args:
-        config: the reward's settings.
+        config: the reward's settings, or its name; see ``dig_env.resolve_reward``.
         truths: true boxes of some pairs, each (K, 4) in the unit frame; None stands for
             ``random_truths(100)``.
         seed: of the attacks' own generator.
     """
+    config = resolve_reward(config)
     truths = list(random_truths(100) if truths is None else truths)
     outcomes = []
     for attack in ATTACKS:

@@ -12,6 +12,7 @@ import dataclasses
 import io
 import json
 import os
+from collections.abc import Mapping
 from time import sleep
 from typing import Any
 
@@ -23,7 +24,7 @@ from PIL import Image
 
 from dig_env.drawing import Window, draw_pair
 from dig_env.env import RENDER_MODES, check_action, check_render_mode, spaces_of
-from dig_env.reward_config import RewardConfig
+from dig_env.reward_config import RewardConfig, RewardLike
 from scenes import Difficulty, DifficultyError, RenderError, resolve_stage
 
 TOKEN_VARIABLE = "DIG_ENV_TOKEN"
@@ -79,7 +80,7 @@ class DiGRemoteEnv(gym.Env[dict[str, Any], str], EzPickle):
         quality: str | None = None,
         dataset: str | None = None,
         coordinates: str = "norm1000",
-        reward: str | dict[str, Any] | None = None,
+        reward: RewardLike | None = None,
         split: str = "train",
         render_mode: str | None = None,
         timeout_s: float = 600.0,
@@ -96,7 +97,12 @@ class DiGRemoteEnv(gym.Env[dict[str, Any], str], EzPickle):
         token = os.environ.get(TOKEN_VARIABLE) if token is None else token
         headers = {} if token is None else {"Authorization": f"Bearer {token}"}
         self._http = httpx.Client(base_url=url, headers=headers, timeout=timeout_s)
-        asked = {"stage": stage, "width": width, "height": height, "quality": quality}
+        asked: dict[str, Any] = {
+            "stage": stage,
+            "width": width,
+            "height": height,
+            "quality": quality,
+        }
         asked |= {"dataset": dataset, "coordinates": coordinates, "reward": reward, "split": split}
         given = {name: value for name, value in asked.items() if value is not None}
         opened = self._ask("POST", "/sessions", given)
@@ -219,6 +225,8 @@ def _plain(value: Any) -> Any:
         return value.to_json()
     if isinstance(value, RewardConfig):
         return dataclasses.asdict(value)
+    if isinstance(value, Mapping):
+        return dict(value)
     if isinstance(value, np.generic):
         return value.item()
     raise TypeError(f"{value!r} is a {type(value).__name__}, which cannot be sent to a server")

@@ -36,7 +36,7 @@ from scipy.optimize import linear_sum_assignment
 
 from dig_env.answers import ParsedAnswer, parse_boxes, read_boxes
 from dig_env.boxes import Boxes, checked_boxes, iou_and_giou, l1_distance
-from dig_env.reward_config import RewardConfig
+from dig_env.reward_config import RewardConfig, RewardLike, resolve_reward
 
 PARTS = ("format", "f1", "iou", "precision", "recall")
 """Names of a score's parts, as everything that reports them beside the reward has them."""
@@ -77,7 +77,7 @@ class Score:
 def score(
     answer: str | np.ndarray | list | tuple,
     truth_boxes: ArrayLike,
-    config: RewardConfig = RewardConfig(),
+    config: RewardLike = RewardConfig(),
     *,
     coordinates: str = "norm1000",
     size: tuple[int, int] | None = None,
@@ -89,20 +89,21 @@ def score(
             follow the same rules (see ``dig_env.answers``); an invalid answer scores 0 and
             never raises.
         truth_boxes: (M, 4) xyxy in the unit frame. M = 0: nothing differs.
-        config: The settings; ``REWARDS`` has some by name.
+        config: The settings: a name from ``REWARDS``, ``RewardConfig`` fields, or a RewardConfig.
         coordinates: The frame of a text's numbers, one of ``dig_env.COORDINATES``.
         size: The image's (width, height) in pixels; needed for a text in a frame in pixels.
 
     Raises:
-        TypeError: ``answer`` is neither text nor boxes.
+        TypeError: ``answer`` is neither text nor boxes, or ``config`` is of another kind.
         ValueError: ``truth_boxes`` are not boxes in the unit frame; unknown ``coordinates``, or a
-            frame in pixels without ``size``.
+            frame in pixels without ``size``; an unknown reward or setting.
 
     >>> score("[[120, 300, 210, 400]]", [[0.12, 0.3, 0.21, 0.4]]).total
     1.0
     >>> score("[]", []).total
     1.0
     """
+    config = resolve_reward(config)
     truth = checked_boxes(truth_boxes, "truth_boxes")
     if isinstance(answer, str):
         refusal = _guarded(answer, config)
@@ -137,7 +138,7 @@ def score(
 def score_batch(
     answers: Sequence[str],
     truths: Sequence[ArrayLike],
-    config: RewardConfig = RewardConfig(),
+    config: RewardLike = RewardConfig(),
     *,
     coordinates: str = "norm1000",
     size: tuple[int, int] | None = None,
@@ -149,6 +150,7 @@ def score_batch(
     """
     if len(answers) != len(truths):
         raise ValueError(f"{len(answers)} answers and {len(truths)} truths; give one truth each")
+    config = resolve_reward(config)
     return [
         score(answer, truth, config, coordinates=coordinates, size=size)
         for answer, truth in zip(answers, truths, strict=True)

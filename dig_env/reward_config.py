@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from numbers import Real
 from typing import Any, Literal, get_args
@@ -130,12 +131,13 @@ REWARDS: dict[str, RewardConfig] = {
 """
 
 
-def resolve_reward(reward: str | dict[str, Any] | RewardConfig | None) -> RewardConfig:
-    """The settings that a user's ``reward`` argument means.
+RewardLike = str | Mapping[str, Any] | RewardConfig
+"""A name from ``REWARDS``, a mapping of ``RewardConfig`` fields, or a RewardConfig: what every
+function and setting of this package takes as a reward."""
 
-    Args:
-        reward: a name from ``REWARDS``, a dictionary of ``RewardConfig`` fields, or a RewardConfig.
-            None is "full".
+
+def resolve_reward(reward: RewardLike | None) -> RewardConfig:
+    """The settings that a user's reward means; None is "full".
 
     Raises:
         TypeError, ValueError: none of these; or see ``RewardConfig``.
@@ -151,10 +153,10 @@ def resolve_reward(reward: str | dict[str, Any] | RewardConfig | None) -> Reward
         if reward not in REWARDS:
             raise ValueError(f"unknown reward {reward!r}; the rewards are {', '.join(REWARDS)}")
         return REWARDS[reward]
-    if not isinstance(reward, dict):
+    if not isinstance(reward, Mapping):
         raise TypeError(
             f"reward is a {type(reward).__name__}; give a name ({', '.join(REWARDS)}), a "
-            "dictionary of RewardConfig fields, or a RewardConfig"
+            "mapping of RewardConfig fields, or a RewardConfig"
         )
     names = [entry.name for entry in fields(RewardConfig)]
     unknown = [name for name in reward if name not in names]

@@ -1,13 +1,24 @@
 """One reward: every adapter gives the number that `dig_env.score` gives, to the last bit."""
 
+from dataclasses import asdict
+from types import MappingProxyType
+
 import gymnasium as gym
 import numpy as np
 import pytest
 from answers_corpus import CORPUS, answers_about
 from conftest import SMALL
+from PIL import Image
 
-from agents.adapters import easyr1, read_truth, trl, verl
-from dig_env import REWARDS, format_boxes, resolve_reward, score
+from agents import evaluate, evaluate_stored
+from agents.adapters import easyr1, read_truth, score_responses, trl, verl
+from agents.adapters.trl_zoom import zoom_reward
+from agents.export import ExportSettings
+from agents.external import ExternalPair
+from agents.external.evaluation import evaluate_external
+from agents.settings import GRPORun
+from dig_env import REWARDS, format_boxes, resolve_reward, score, score_batch
+from dig_env.redteam import red_team
 from scenes import PairDataset, render_dataset
 
 OPTIONS = [
@@ -18,6 +29,23 @@ OPTIONS = [
     {"coordinates": "unit", "opening": "<think>"},
     {"opening": "<think>"},
 ]
+
+
+EVERYWHERE = "[[0, 0, 500, 1000], [0, 0, 1000, 1000]]"
+
+
+class Everywhere:
+    """Answers the left half and the whole image."""
+
+    def act(self, observations):
+        return [EVERYWHERE] * len(observations)
+
+
+@pytest.fixture(scope="module")
+def stored(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("pairs")
+    render_dataset(folder, {"mixed": 3}, "train", SMALL)
+    return folder
 
 
 def expected(case, options):
@@ -63,11 +91,66 @@ def test_every_adapter_gives_the_same_number_to_the_last_bit(options):
         assert [row[name] for row in rows] == [getattr(result, name) for result in scores]
 
 
+SPELLINGS = {
+    "name": "paper",
+    "fields": asdict(REWARDS["paper"]),
+    "a mapping that is no dict": MappingProxyType(asdict(REWARDS["paper"])),
+    "settings": REWARDS["paper"],
+}
+
+
+@pytest.mark.parametrize("spelling", SPELLINGS)
+def test_a_reward_is_spelled_alike_everywhere(spelling):
+    reward, paper = SPELLINGS[spelling], REWARDS["paper"]
+    cases = [case for case in CORPUS if expected(case, {}) != expected(case, {"reward": paper})]
+    totals = [expected(case, {"reward": paper}).total for case in cases]
+    answers, truths = [case.answer for case in cases], [case.truth for case in cases]
+    assert len(cases) > 5
+    truth_of_two = next(np.array(truth) for truth in truths if len(truth) == 2)
+    assert [score(*of, reward).total for of in zip(answers, truths, strict=True)] == totals
+    assert [result.total for result in score_batch(answers, truths, reward)] == totals
+    assert [result.total for result in score_responses(answers, truths, reward=reward)] == totals
+    assert trl.reward_function(reward=reward)(completions=answers, truth=truths) == totals
+    assert trl.reward_parts(reward)[1] == list(paper.weights.values())
+    said = [[{"role": "assistant", "content": answer}] for answer in answers]
+    assert zoom_reward(reward=reward)(completions=said, truth=truths) == totals
+    assert GRPORun(reward=reward).reward == paper
+    assert resolve_reward(ExportSettings(reward=reward).reward) == paper
+    assert red_team(reward, [truth_of_two]) == red_team(paper, [truth_of_two])
+
+
+@pytest.mark.parametrize("spelling", SPELLINGS)
+def test_environments_and_evaluations_take_a_reward_in_every_spelling(spelling, stored, tmp_path):
+    reward = SPELLINGS[spelling]
+    picture = tmp_path / "black.png"
+    Image.new("RGB", (128, 96)).save(picture)
+    box = np.array([[0.1, 0.1, 0.2, 0.2]])
+    external = [ExternalPair("0", picture, picture, (128, 96), box, ("color",))]
+    earned = []
+    for config in (reward, REWARDS["paper"]):
+        with gym.make("DiG-v0", dataset=stored, stage="mixed", reward=config) as env:
+            env.reset(seed=0)
+            in_env = env.step(EVERYWHERE)[1]
+        report = evaluate_stored(Everywhere(), stored, stage="mixed", split="train", config=config)
+        outside = evaluate_external(Everywhere(), external, config=config)
+        earned.append((in_env, report.reward, outside.values.tolist()))
+    assert earned[0] == earned[1]
+    report = evaluate_stored(Everywhere(), stored, stage="mixed", split="train")
+    assert report.reward != earned[0][1]
+
+
+@pytest.mark.parametrize("take", [evaluate_stored, evaluate, evaluate_external])
+def test_an_evaluation_refuses_an_unknown_reward_before_it_asks_the_policy(take, stored):
+    of = {evaluate_stored: [stored], evaluate: [], evaluate_external: [[None]]}[take]
+    more = {"split": "train", "stage": "mixed"} if take is evaluate_stored else {}
+    with pytest.raises(ValueError, match="unknown reward 'papr'; the rewards are full, paper"):
+        take(None, *of, config="papr", **more)
+
+
 @pytest.mark.parametrize("reward", ["full", "strict"])
-def test_the_environment_gives_the_same_number_too(reward, tmp_path):
-    render_dataset(tmp_path, {"mixed": 3}, "train", SMALL)
-    dataset, rng = PairDataset(tmp_path), np.random.default_rng(0)
-    with gym.make("DiG-v0", dataset=tmp_path, stage="mixed", reward=reward) as env:
+def test_the_environment_gives_the_same_number_too(reward, stored):
+    dataset, rng = PairDataset(stored), np.random.default_rng(0)
+    with gym.make("DiG-v0", dataset=stored, stage="mixed", reward=reward) as env:
         for seed in dataset.pair_seeds("mixed", "train"):
             truth = dataset.pair(seed).boxes_unit
             text = format_boxes(truth, exact=True)

@@ -13,10 +13,10 @@ none computes anything of its own. They share four options:
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, cast
 
-from dig_env import Score, parse_boxes, resolve_reward, score_batch
+from dig_env import RewardLike, Score, parse_boxes, score_batch
 
 
 def read_truth(text: str) -> list[list[float]]:
@@ -42,7 +42,7 @@ def score_responses(
     responses: Sequence[str],
     truths: Sequence[Any],
     *,
-    reward: Any = "full",
+    reward: RewardLike = "full",
     coordinates: str = "norm1000",
     size: Sequence[int] | None = None,
     opening: str = "",
@@ -58,12 +58,10 @@ def score_responses(
     Raises:
         ValueError, TypeError: a truth that is none, or a wrong option. Never for a response.
     """
-    if isinstance(reward, Mapping):
-        reward = dict(reward)
     return score_batch(
         [opening + response for response in responses],
         [read_truth(truth) if isinstance(truth, str) else truth for truth in truths],
-        resolve_reward(reward),
+        reward,
         coordinates=coordinates,
         size=None if size is None else cast(tuple[int, int], tuple(size)),
     )

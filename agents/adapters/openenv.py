@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import base64
 import io
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+import tyro
 from fastapi import FastAPI
 from openenv.core import EnvClient
 from openenv.core.client_types import StepResult
@@ -23,6 +24,7 @@ from openenv.core.env_server.http_server import create_fastapi_app
 from openenv.core.env_server.types import EnvironmentMetadata
 from PIL import Image
 
+from dig_env import RewardLike
 from dig_env.drawing import png
 from dig_env.env import DiGEnv
 from dig_env.pairs import FreshPairs, PairCache, PairSource, SharedPairs, StoredPairs
@@ -152,7 +154,7 @@ class ServerSettings:
     stage: str = "single"
     split: str = "train"
     coordinates: str = "norm1000"
-    reward: str = "full"
+    reward: Annotated[RewardLike, tyro.conf.arg(constructor=str)] = "full"
     width: int = 320
     height: int = 240
     quality: str = "standard"
@@ -179,7 +181,7 @@ def make_app(pairs: PairSource, settings: ServerSettings = ServerSettings()) -> 
         ValueError: an unknown stage, frame or reward, or a dataset without such pairs.
     """
     shared = SharedPairs(pairs, PairCache())
-    game = {name: asdict(settings)[name] for name in ("stage", "coordinates", "reward")}
+    game = {name: getattr(settings, name) for name in ("stage", "coordinates", "reward")}
 
     def session() -> DiGSession:
         return DiGSession(shared, game)
@@ -220,6 +222,4 @@ def _decoded(text: str) -> np.ndarray:
 
 
 if __name__ == "__main__":
-    import tyro
-
     tyro.cli(serve, config=(tyro.conf.OmitArgPrefixes,))

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from agents.adapters import score_responses
-from dig_env import PARTS, Score, resolve_reward
+from dig_env import PARTS, RewardLike, Score, resolve_reward
 
 RewardFunction = Callable[..., list[float]]
 """What TRL's ``reward_funcs`` holds: keyword arguments of parallel lists, one reward each."""
@@ -49,7 +49,9 @@ def log_parts(scores: Sequence[Score], log_metric: Callable[[str, float], None])
         log_metric(f"dig/{name}", sum(getattr(s, name) for s in scores) / len(scores))
 
 
-def reward_parts(reward: Any = "full", **options: Any) -> tuple[list[RewardFunction], list[float]]:
+def reward_parts(
+    reward: RewardLike = "full", **options: Any
+) -> tuple[list[RewardFunction], list[float]]:
     """The reward's three parts, for ``reward_funcs``, and their weights, for ``reward_weights``.
 
     Weight times part, summed in this order (and cut at 1), is the whole reward to the last bit.

@@ -23,6 +23,7 @@ from PIL import Image
 
 from agents.adapters import score_responses
 from agents.adapters.trl import RewardFunction, log_parts
+from dig_env import RewardLike
 from dig_env.zoom import zoom_request
 
 
@@ -70,7 +71,7 @@ class ZoomEnvironment:
 
 
 def zoom_reward(
-    turns: int = 4, turn_cost: float = 0.0, reward: Any = "full", **options: Any
+    turns: int = 4, turn_cost: float = 0.0, reward: RewardLike = "full", **options: Any
 ) -> RewardFunction:
     """The reward of whole rollouts: what the answer earns, less ``turn_cost`` for each call.
 

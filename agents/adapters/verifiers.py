@@ -23,7 +23,7 @@ from verifiers.v1.agent import Agents
 from agents.adapters import score_responses
 from agents.evaluation import pair_seeds
 from agents.images import png_url
-from dig_env import PARTS, Score, format_boxes, observe, resolve_reward
+from dig_env import PARTS, RewardConfig, Score, format_boxes, observe, resolve_reward
 from dig_env.drawing import png
 from scenes import Pair, PairDataset, Renderer, RenderSettings, plan_pair, resolve_stage
 
@@ -49,8 +49,8 @@ class DiGData(vf.TaskData):
 class DiGTaskConfig(vf.TaskConfig):
     """How answers are scored: ``--env.taskset.task.*``."""
 
-    reward: str | dict[str, Any] = "full"
-    """One of ``dig_env.REWARDS`` by name, or ``dig_env.RewardConfig`` fields."""
+    reward: str | dict[str, Any] | RewardConfig = "full"
+    """One of ``dig_env.REWARDS`` by name, ``dig_env.RewardConfig`` fields, or a RewardConfig."""
     opening: str = ""
     """What the chat template has already written of the answer: "<think>" for a Thinking model
     whose server does not parse its reasoning. Without it, a thought that was cut off would read

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dig_env import RewardConfig, instruction, resolve_reward
+from dig_env import RewardLike, instruction, resolve_reward
 from scenes import STAGES, Pair, PairDataset
 from scenes.splits import SPLITS
 
@@ -18,7 +18,7 @@ class ExportSettings:
     """How a dataset is exported.
 
     Attributes:
-        reward: a name from ``dig_env.REWARDS``, ``dig_env.RewardConfig`` fields, or such a config.
+        reward: what ``dig_env.resolve_reward`` takes.
         coordinates: frame that the prompt asks for, one of ``dig_env.COORDINATES``.
         model: folder or hub name that the training configs start from; a folder is made absolute.
         thinking: whether its chat template opens the answer with "<think>".
@@ -27,15 +27,15 @@ class ExportSettings:
         ValueError, TypeError: an unknown reward.
     """
 
-    reward: str | dict[str, Any] | RewardConfig = "full"
+    reward: RewardLike = "full"
     coordinates: str = "norm1000"
     model: str = "Qwen/Qwen3-VL-4B-Thinking"
     thinking: bool = True
 
     def __post_init__(self) -> None:
-        resolve_reward(self.reward)
-        if isinstance(self.reward, RewardConfig):  # it goes into JSON and YAML
-            object.__setattr__(self, "reward", dataclasses.asdict(self.reward))
+        config = resolve_reward(self.reward)
+        if not isinstance(self.reward, str):  # it goes into JSON and YAML
+            object.__setattr__(self, "reward", dataclasses.asdict(config))
         if Path(self.model).is_dir():
             object.__setattr__(self, "model", str(Path(self.model).resolve()))
 

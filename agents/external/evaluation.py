@@ -14,7 +14,7 @@ from agents.episodes import METRICS
 from agents.external.pair import ExternalPair
 from agents.intervals import CONFIDENCE
 from agents.policies import OraclePolicy, Policy, answers_to
-from dig_env import RewardConfig, Score, instruction, score
+from dig_env import RewardConfig, RewardLike, Score, instruction, resolve_reward, score
 from scenes import Difficulty
 
 
@@ -81,7 +81,7 @@ def evaluate_external(
     pairs: Sequence[ExternalPair],
     *,
     coordinates: str = "norm1000",
-    config: RewardConfig = RewardConfig(),
+    config: RewardLike = RewardConfig(),
     batch_size: int = 16,
     on_pair: Callable[[], None] | None = None,
 ) -> ExternalReport:
@@ -94,7 +94,7 @@ def evaluate_external(
         policy: answers batches of observations.
         pairs: of a reader in this package.
         coordinates: frame that the prompt asks for and answers are read in.
-        config: reward weights.
+        config: the reward's settings, or its name; see ``dig_env.resolve_reward``.
         batch_size: observations a call of ``policy.act``.
         on_pair: called after each pair, for progress.
 
@@ -103,6 +103,7 @@ def evaluate_external(
     """
     if not pairs:
         raise ValueError("there are no pairs to play")
+    config = resolve_reward(config)
     fewest = min(1, *(len(pair.boxes_unit) for pair in pairs))
     difficulty = Difficulty(differences=(fewest, 1))
     answers: list[str] = []
