@@ -19,7 +19,7 @@ from dig_env.observation import instructions, observe
 from dig_env.pairs import PairSource, pair_source
 from dig_env.reward import score
 from dig_env.reward_config import RewardLike, resolve_reward
-from dig_env.spaces import FixedTexts
+from dig_env.spaces import AnswerText, FixedTexts
 from scenes import SEEDS_PER_SPLIT, Difficulty, Pair, resolve_stage
 
 MAX_ANSWER_LENGTH = 16384
@@ -36,7 +36,7 @@ def spaces_of(coordinates: str, size: tuple[int, int]) -> tuple[spaces.Dict, spa
         image_b=spaces.Box(0, 255, (height, width, 3), np.uint8),
         prompt=FixedTexts(instructions(coordinates, size)),
     )
-    return observation, spaces.Text(MAX_ANSWER_LENGTH, min_length=0, charset=string.printable)
+    return observation, AnswerText(MAX_ANSWER_LENGTH, min_length=0, charset=string.printable)
 
 
 def check_render_mode(render_mode: str | None) -> None:
@@ -103,7 +103,7 @@ class DiGEnv(gym.Env[dict[str, Any], str], EzPickle):
       rendered in advance.
     - ``dataset``: folder that ``dig-env render`` wrote; its pairs are drawn, with replacement,
       instead of rendered. It decides size and quality, which are then left out. Its stages are
-      chosen by name. Or a ``dig_env.pairs.PairSource`` of your own, which ``close`` closes.
+      chosen by name. Or a ``dig_env.pairs.PairSource``, which stays yours to close.
     - ``coordinates``: frame of the answer: "norm1000" (default), "unit", "pixel" or
       "resized_pixel"; see ``dig_env.COORDINATES``.
     - ``reward``: name of one of ``dig_env.REWARDS`` ("full"), ``dig_env.RewardConfig`` fields, or a
@@ -180,6 +180,8 @@ class DiGEnv(gym.Env[dict[str, Any], str], EzPickle):
         self._pairs = pair_source(asked, dataset, split, workers)
         width, height = self._pairs.settings.width, self._pairs.settings.height
         self._size = (width, height)
+        self.look_ahead = self._pairs.look_ahead
+        self._owns_pairs = dataset is None or isinstance(dataset, (str, Path))
         self._ahead: dict[tuple[int, Difficulty], Future[Pair]] = {}
         self._pair: Pair | None = None
         self._answered_boxes: np.ndarray | None = None
@@ -261,7 +263,7 @@ class DiGEnv(gym.Env[dict[str, Any], str], EzPickle):
         if future is None:
             future = self._pairs.submit(pair_seed, difficulty)
         if replayed is None:
-            self._look_ahead(self.np_random, stage, difficulty, self._pairs.look_ahead)
+            self._ask_ahead(self.np_random, stage, difficulty, self.look_ahead)
         self._pair = future.result()
         self._info: dict[str, Any] = {"pair_seed": pair_seed, "stage": stage}
         return drawn
@@ -275,7 +277,7 @@ class DiGEnv(gym.Env[dict[str, Any], str], EzPickle):
         stage, difficulty, replayed = self._asked(options)
         if replayed is None:
             generator = self.np_random if seed is None else seeding.np_random(seed)[0]
-            self._look_ahead(generator, stage, difficulty, max(1, self._pairs.look_ahead))
+            self._ask_ahead(generator, stage, difficulty, max(1, self.look_ahead))
         elif (replayed, difficulty) not in self._ahead:
             self._ahead[replayed, difficulty] = self._pairs.submit(replayed, difficulty)
 
@@ -329,8 +331,16 @@ class DiGEnv(gym.Env[dict[str, Any], str], EzPickle):
         return None
 
     def close(self) -> None:
-        """End the Blender processes and the window; safe to call twice."""
-        self._pairs.close()
+        """End the window, and what the environment started; safe to call twice.
+
+        A ``PairSource`` that it was given is left alone, but for the pairs that were asked for in
+        advance.
+        """
+        for future in self._ahead.values():
+            future.cancel()
+        self._ahead.clear()
+        if self._owns_pairs:
+            self._pairs.close()
         self._window.close()
 
     def _asked(self, options: dict[str, Any] | None) -> tuple[str, Difficulty, int | None]:
@@ -347,7 +357,7 @@ class DiGEnv(gym.Env[dict[str, Any], str], EzPickle):
             )
         return stage, difficulty, replayed
 
-    def _look_ahead(
+    def _ask_ahead(
         self, generator: np.random.Generator, stage: str, difficulty: Difficulty, count: int
     ) -> None:
         """Ask for the next pairs that the generator will draw if the stage stays as it is."""

@@ -46,7 +46,7 @@ class PairSource(Protocol):
         ...
 
     def close(self) -> None:
-        """Give back what it holds; safe to call twice."""
+        """Give back what it holds; safe to call twice. Only who made the source calls it."""
         ...
 
 
@@ -185,7 +185,7 @@ class SharedPairs:
         return self._name or "this server"
 
     def close(self) -> None:
-        """Nothing: an environment that ends leaves the pairs to the others."""
+        """Nothing: what it shares belongs to others."""
 
 
 def pair_source(

@@ -1,15 +1,18 @@
-"""The space of texts that are known beforehand, such as an environment's prompts."""
+"""Spaces of texts: those that are known beforehand, such as prompts, and a policy's answers."""
 
 from __future__ import annotations
 
 import string
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from ctypes import c_byte
-from typing import Any
+from typing import Any, cast
 
-from gymnasium.spaces import Text
+import numpy as np
+from gymnasium.spaces import Text, Tuple
 from gymnasium.vector.utils import (
+    batch_space,
     create_shared_memory,
+    iterate,
     read_from_shared_memory,
     write_to_shared_memory,
 )
@@ -81,3 +84,32 @@ def _write(space: FixedTexts, index: int, value: str, shared_memory: Any) -> Non
 @read_from_shared_memory.register(FixedTexts)
 def _read(space: FixedTexts, shared_memory: Any, n: int = 1) -> Sequence[str]:
     return _SharedTexts(space.texts, shared_memory)
+
+
+class AnswerText(Text):
+    """The space of a policy's answers. A vector of environments refuses, before any of them takes a
+    step, what is not one text for each; Gymnasium would deal out a single text by its letters."""
+
+
+class _Answers(Tuple):
+    """An answer for each environment of a vector."""
+
+
+@batch_space.register(AnswerText)
+def _batch(space: AnswerText, n: int = 1) -> _Answers:
+    batch = cast(Tuple, batch_space.dispatch(Text)(space, n))  # each has a seed of its own
+    return _Answers(batch.spaces)
+
+
+@iterate.register(_Answers)
+def _deal_out(space: _Answers, items: Any) -> Iterator[str]:  # type: ignore[misc]
+    each = f"give a list of {len(space)} texts, an answer for each environment"
+    if isinstance(items, (str, bytes, Mapping)) or not isinstance(items, Iterable):
+        raise TypeError(f"the actions are one {type(items).__name__}: {each}")
+    answers = list(np.atleast_1d(items) if isinstance(items, np.ndarray) else items)
+    if len(answers) != len(space):
+        raise ValueError(f"{len(answers)} answers for {len(space)} environments: {each}")
+    for index, answer in enumerate(answers):
+        if not isinstance(answer, str):
+            raise TypeError(f"answer {index} is a {type(answer).__name__}, no text: {each}")
+    return iter(answers)

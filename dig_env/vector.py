@@ -25,8 +25,8 @@ class DiGVectorEnv(SyncVectorEnv, EzPickle):
             and shows the next pair instead, "SameStep" shows it together with the reward and gives
             the last pair as ``infos["final_obs"]``, "Disabled" leaves resets to
             ``options={"reset_mask": ...}``.
-        **arguments: those of ``DiGEnv``. The look-ahead of a ``PairSource`` given as ``dataset`` is
-            divided among the environments.
+        **arguments: those of ``DiGEnv``. A ``PairSource`` given as ``dataset`` is shared by all
+            environments, and stays yours to close.
 
     Raises:
         ValueError: ``num_envs``, ``autoreset_mode`` or an argument of ``DiGEnv`` is not allowed.
@@ -42,12 +42,14 @@ class DiGVectorEnv(SyncVectorEnv, EzPickle):
     ) -> None:
         if not isinstance(num_envs, int) or isinstance(num_envs, bool) or num_envs < 1:
             raise ValueError(f"num_envs={num_envs!r}: give a whole number of environments, from 1")
+        autoreset_mode = AutoresetMode(autoreset_mode)  # before anything is made
         first = DiGEnv(**arguments)
         shared = arguments | {"dataset": first.source}
-        # All workers have work as soon as the environments together look that far ahead.
-        first.source.look_ahead = -(-first.source.look_ahead // num_envs)
         makers = [lambda: first, *[lambda: DiGEnv(**shared)] * (num_envs - 1)]
         super().__init__(makers, autoreset_mode=autoreset_mode)
+        for env in self.envs:
+            # All workers have work as soon as the environments together look that far ahead.
+            env.look_ahead = -(-first.source.look_ahead // num_envs)
         EzPickle.__init__(self, num_envs, autoreset_mode, **arguments)
 
     def reset(

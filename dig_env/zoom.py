@@ -299,7 +299,7 @@ class DiGZoomEnv(DiGEnv):
         return self._observation(asked), -self._turn_cost, False, False, info
 
     def close(self) -> None:
-        """End the Blender processes and the window; safe to call twice."""
+        """As in ``DiG-v0``; ends the renderer of zooms too."""
         super().close()
         if self._renderer is not None:
             self._renderer.close()

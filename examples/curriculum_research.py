@@ -195,6 +195,7 @@ def train(settings: Settings, name: str, seed: int) -> str:
     model.learn(settings.steps, callback=curve)
     seconds = time.perf_counter() - began
     envs.close()
+    pairs.close()
     path = outcome_path(settings, name, seed)
     path.parent.mkdir(parents=True, exist_ok=True)
     model.save(path.parent / "model")

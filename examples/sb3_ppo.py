@@ -161,6 +161,7 @@ def train(settings: Settings, seed: int, folder: Path) -> dict[str, Any]:
     model.save(folder / "model")
     after = test(settings, SB3Policy(model, view))
     envs.close()
+    pairs.close()
     return {
         "seed": seed,
         "steps": model.num_timesteps,

@@ -1,16 +1,21 @@
 """Where an environment's pairs come from: rendered while the policy thinks, or read from disk."""
 
+import contextlib
 import time
 from concurrent.futures import wait
 
 import gymnasium as gym
 import numpy as np
+import psutil
 import pytest
 from conftest import SMALL, SMALL_ENV
 
 import dig_env
+from agents.align.evaluation import evaluate_align
 from agents.evaluation import pair_seeds
-from scenes import DifficultyError, PairDataset, Renderer, plan_pair, render_dataset
+from dig_env.pairs import FreshPairs, StoredPairs
+from dig_env.vector import DiGVectorEnv
+from scenes import STAGES, DifficultyError, PairDataset, Renderer, plan_pair, render_dataset
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +55,7 @@ def test_the_next_pair_is_there_before_it_is_asked_for():
     wait(ahead.values(), timeout=60)
     # Without its workers the environment can still show what was rendered ahead.
     env.unwrapped._pairs.close()
-    env.unwrapped._pairs.look_ahead = 0
+    env.unwrapped.look_ahead = 0
     _, info = env.reset()
     assert {info["pair_seed"]} == {pair_seed for pair_seed, _ in ahead}
     env.close()
@@ -164,6 +169,81 @@ def test_a_stage_that_a_dataset_lacks_is_an_error_that_says_what_it_has(folder):
     with pytest.raises(ValueError, match="pair_seed=7"):
         env.reset(options={"pair_seed": 7, "stage": "single"})
     env.close()
+
+
+def vector_of(env_id, mode, **kwargs):
+    return gym.make_vec(env_id, 2, vectorization_mode=mode, stage="single", **kwargs)
+
+
+PLAYERS = {
+    "DiG": lambda pairs: gym.make("DiG-v0", dataset=pairs),
+    "zoom": lambda pairs: gym.make("DiG-Zoom-v0", dataset=pairs),
+    "align": lambda pairs: gym.make("DiG-Align-v0", stage="single", dataset=pairs),
+    "numbers": lambda pairs: dig_env.NumericView(gym.make("DiG-v0", dataset=pairs)),
+    "our vector": lambda pairs: vector_of("DiG-v0", "vector_entry_point", dataset=pairs),
+    "a vector of Gymnasium": lambda pairs: vector_of("DiG-v0", "sync", dataset=pairs),
+    "zooms in a vector": lambda pairs: vector_of("DiG-Zoom-v0", "sync", dataset=pairs),
+}
+
+
+@pytest.mark.parametrize("player", PLAYERS)
+def test_a_source_is_its_makers_to_set_and_to_close(folder, player):
+    with contextlib.closing(StoredPairs(folder, "train")) as pairs:
+        before = dict(vars(pairs))
+        with contextlib.closing(PLAYERS[player](pairs)) as env:
+            env.reset(seed=0)
+        assert vars(pairs) == before and pairs.look_ahead == 1
+        seed = pairs.pair_seed(0, "single")
+        assert pairs.submit(seed, STAGES["single"]).result().plan.seed == seed
+
+
+def test_a_renderer_outlives_the_environments_that_take_its_pairs(renderer):
+    pairs = FreshPairs(SMALL, "train", renderer)
+    for player in ("DiG", "our vector"):
+        with contextlib.closing(PLAYERS[player](pairs)) as env:
+            env.reset(seed=0)
+        assert pairs.look_ahead == renderer.workers
+    pairs.close()
+    assert renderer.render(plan_pair(0, STAGES["single"])).differences
+
+
+def test_an_evaluation_leaves_the_source_it_was_given_open(folder):
+    class Silent:
+        def reply(self, dialogues):
+            return [""] * len(dialogues)
+
+    with contextlib.closing(StoredPairs(folder, "train")) as pairs:
+        evaluate_align(
+            Silent(), "text_to_box", episodes=2, dataset=pairs, stage="single", split="train"
+        )
+        assert pairs.submit(pairs.pair_seed(0, "single"), STAGES["single"]).result()
+
+
+@pytest.mark.parametrize("vectorized", [False, True])
+def test_what_an_environment_started_ends_with_it(vectorized):
+    if vectorized:
+        env = DiGVectorEnv(2, **SMALL_ENV)
+        source = env.envs[0].source
+        assert env.envs[1].source is source
+    else:
+        env = gym.make("DiG-v0", **SMALL_ENV)
+        source = env.unwrapped.source
+    env.reset(seed=0)
+    (pid,) = source._renderer.worker_pids
+    env.close()
+    psutil.wait_procs([psutil.Process(pid)] if psutil.pid_exists(pid) else [], timeout=20)
+    assert not psutil.pid_exists(pid)
+
+
+def test_what_was_asked_for_in_advance_is_called_off_when_an_environment_closes():
+    with Renderer(SMALL, workers=1) as renderer:
+        pairs = FreshPairs(SMALL, "train", renderer)
+        pairs.look_ahead = 5
+        env = gym.make("DiG-v0", dataset=pairs)
+        env.reset(seed=0)
+        ahead = list(env.unwrapped._ahead.values())
+        env.close()
+        assert sum(future.cancelled() for future in ahead) >= 4  # one may be under way
 
 
 def test_closing_does_not_wait_for_what_is_ahead():

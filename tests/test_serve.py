@@ -1,11 +1,13 @@
 """``dig-env serve`` and DiG-Remote-v0: the environment itself, on the other side of a wire."""
 
 import copy
+import dataclasses
 import re
 import signal
 import subprocess
 import sys
 import warnings
+from types import MappingProxyType
 
 import gymnasium as gym
 import numpy as np
@@ -137,6 +139,34 @@ def test_a_vector_of_them_follows_a_curriculum(url, folder, mode):
         handed.append([vector.reset(seed=0), *(vector.step((ANSWER, "[]")) for _ in range(3))])
         vector.close()
     assert data_equivalence(*handed, exact=False)
+
+
+@pytest.mark.parametrize("mode", ["sync", "async"])
+def test_a_vector_of_them_refuses_what_is_not_an_answer_for_each(url, mode):
+    vector = gym.make_vec("DiG-Remote-v0", 2, vectorization_mode=mode, url=url, dataset="pairs")
+    vector.reset(seed=0)
+    for actions, error, message in (
+        (ANSWER, TypeError, "are one str: give a list of 2 texts"),
+        ([ANSWER] * 3, ValueError, "3 answers for 2 environments"),
+        ([ANSWER, 7], TypeError, "answer 1 is a int, no text"),
+    ):
+        with pytest.raises(error, match=message):
+            vector.step(actions)
+    assert vector.step([ANSWER] * 2)[2].all()
+    vector.close()
+
+
+def test_a_reward_is_spelled_as_it_is_locally(url, folder):
+    fields = dataclasses.asdict(dig_env.REWARDS["paper"])
+    local = gym.make("DiG-v0", dataset=folder, reward="paper")
+    spellings = ["paper", fields, MappingProxyType(fields), dig_env.REWARDS["paper"]]
+    served = [remote(url, dataset="pairs", reward=reward) for reward in spellings]
+    earned = []
+    for env in (local, *served):
+        env.reset(seed=0)
+        earned.append(env.step("[[0, 0, 500, 1000], [0, 0, 1000, 1000]]")[1])
+        env.close()
+    assert len(set(earned)) == 1 and earned[0] > 0.1
 
 
 def test_nothing_before_the_answer_tells_the_truth(sessions):

@@ -230,7 +230,8 @@ def test_a_live_vector_renders_every_environments_next_pair_ahead():
     wait([future for futures in ahead for future in futures.values()], timeout=60)
     # Without its worker the vector can still show what was rendered ahead.
     vector.envs[0].source.close()
-    vector.envs[0].source.look_ahead = 0
+    for env in vector.envs:
+        env.look_ahead = 0
     vector.step(("[]", "[]"))
     *_, infos = vector.step(("[]", "[]"))
     assert list(infos["pair_seed"]) == [seed for futures in ahead for seed, _ in futures]
@@ -279,6 +280,42 @@ def test_closing_twice(folder, mode):
 def test_bad_arguments_say_what_is_allowed(folder, kwargs, error, message):
     with pytest.raises(error, match=message):
         DiGVectorEnv(**{"dataset": folder, **kwargs})
+
+
+WRONG_ACTIONS = {
+    "one text for all": ("[[0, 0, 9, 9]]", TypeError, "are one str: give a list of 3 texts"),
+    "as many letters as environments": ("[ ]", TypeError, "are one str"),
+    "bytes": (b"[ ]", TypeError, "are one bytes"),
+    "none": (None, TypeError, "are one NoneType"),
+    "a dictionary": ({0: "[]", 1: "[]", 2: "[]"}, TypeError, "are one dict"),
+    "too few": (["[]"] * 2, ValueError, "2 answers for 3 environments: give a list of 3 texts"),
+    "too many": (("[]",) * 4, ValueError, "4 answers for 3 environments"),
+    "one in an array": (np.array("[]"), ValueError, "1 answers for 3 environments"),
+    "boxes among them": (["[]", [[0, 0, 9, 9]], "[]"], TypeError, "answer 1 is a list, no text"),
+    "a missing one": (["[]", "[]", None], TypeError, "answer 2 is a NoneType, no text"),
+    "numbers": (np.zeros((3, 4), np.float32), TypeError, "answer 0 is a ndarray, no text"),
+}
+
+
+@pytest.mark.parametrize(
+    ("env_id", "mode"),
+    [*(("DiG-v0", mode) for mode in MODES), ("DiG-Zoom-v0", "sync"), ("DiG-Align-v0", "sync")],
+)
+def test_a_vector_takes_one_text_for_each_environment_and_refuses_all_else(folder, env_id, mode):
+    """Before any environment takes a step: the right answers still count after all refusals."""
+    vector = gym.make_vec(env_id, 3, vectorization_mode=mode, stage="mixed", dataset=folder)
+    vector.reset(seed=0)
+    for actions, error, message in WRONG_ACTIONS.values():
+        with pytest.raises(error, match=message):
+            vector.step(actions)
+    right = ["[[0, 0, 999, 999]]"] * 3
+    for actions in (right, tuple(right), np.array(right), iter(right)):
+        vector.step(actions)
+    vector.reset(seed=0)
+    assert vector.step(right)[2].all()
+    samples = vector.action_space.sample()
+    assert samples in vector.action_space and len(set(samples)) == 3
+    vector.close()
 
 
 def test_a_reset_that_is_refused_is_refused_as_gymnasium_does(folder):
