@@ -18,7 +18,7 @@ from typing import Any
 
 import httpx
 
-from agents.images import png_url
+from agents.messages import png_url
 from dig_env.drawing import png
 
 RETRIED_STATUS = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 520, 522, 524, 529})

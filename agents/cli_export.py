@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
+
+import tyro
 
 from agents.cli_output import Output, Printed
 
@@ -15,7 +17,7 @@ def export(
     reward: str = "full",
     coordinates: str = "norm1000",
     model: str = "Qwen/Qwen3-VL-4B-Thinking",
-    thinking: bool = True,
+    thinking: Annotated[bool | None, tyro.conf.arg(constructor=bool)] = None,
     output: Printed = Output(),
 ) -> None:
     """Write a dataset, reward and config for another trainer or tool.
@@ -27,7 +29,8 @@ def export(
         reward: a name from dig_env.REWARDS, such as full, paper, dense or strict.
         coordinates: frame to answer in: norm1000, unit, pixel or resized_pixel.
         model: folder or hub name that training starts from.
-        thinking: whether the model's chat template opens its answer with <think>.
+        thinking: whether the model's chat template opens its answer with <think>; by default as
+            the template says, or the model's name where the model is not on this machine.
         output: what is printed.
     """
     from agents.export import ExportSettings, export_dataset

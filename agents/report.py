@@ -15,7 +15,7 @@ import numpy as np
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
-from agents.images import png_url
+from agents.messages import png_url
 from agents.pages import render_page
 from agents.plots import bars_figure, figure_png, figure_svg
 from agents.table import Table

@@ -6,7 +6,13 @@ the same template, and a checkpoint keeps it. So rollouts, evaluation and a late
 
 from __future__ import annotations
 
+import sys
+import warnings
+from pathlib import Path
+
 from transformers import ProcessorMixin
+from transformers.models.auto.tokenization_auto import get_tokenizer_config
+from transformers.utils.chat_template_utils import render_jinja_template
 
 _CLOSING = "{%- if add_generation_prompt %}{{- '\\n</think>\\n\\n' }}{%- endif %}"
 _OPENING = "{%- if add_generation_prompt %}{{- '<think>\\n' }}{%- endif %}"
@@ -14,6 +20,43 @@ _REQUEST = (
     "{{- '<|im_start|>system\\nFirst think about the task, then write </think>, then answer."
     "<|im_end|>\\n' }}"
 )
+
+
+def opening_of(template: str) -> str:
+    """What a chat template writes of the answer itself: "<think>" of a Thinking model, else "".
+
+    Trainers and ``generate`` hand over the answer without it, and a thought that was cut off would
+    read as an answer.
+    """
+    chat = [{"role": "user", "content": "?"}]
+    (prompt,), _ = render_jinja_template([chat], chat_template=template, add_generation_prompt=True)
+    return "<think>" if prompt.rstrip().endswith("<think>") else ""
+
+
+def opening_of_model(model: str | Path, *, download: bool = False) -> str:
+    """``opening_of`` a model's template; where that is not to be had, a guess and a warning.
+
+    The guess is by the name, as Qwen's models and their like are named: with "Thinking" in it.
+
+    Args:
+        model: a folder, or a hub name.
+        download: ask the hub; else only what lies on this machine counts.
+    """
+    fields, _ = ProcessorMixin.get_processor_dict(str(model), local_files_only=not download)
+    if "chat_template" not in fields:
+        fields = get_tokenizer_config(str(model), local_files_only=not download)
+    template = fields.get("chat_template")
+    if isinstance(template, str):
+        return opening_of(template)
+    thinks = "thinking" in str(model).lower()
+    warnings.warn(
+        f"no chat template of {model} is on this machine; by its name its answers "
+        f"{'open' if thinks else 'do not open'} with <think>. If that is wrong, give "
+        f"{'--no-thinking (thinking=False)' if thinks else '--thinking (thinking=True)'}: the "
+        "reward depends on it",
+        stacklevel=2,
+    )
+    return "<think>" if thinks else ""
 
 
 def set_thinking(processor: ProcessorMixin, thinking: bool) -> None:
@@ -39,11 +82,12 @@ def set_thinking(processor: ProcessorMixin, thinking: bool) -> None:
         )
     template = template.removeprefix(_REQUEST).removesuffix(_OPENING).removesuffix(_CLOSING)
     processor.chat_template = template
-    prompt = processor.apply_chat_template(
-        [{"role": "user", "content": "?"}], add_generation_prompt=True, tokenize=False
-    )
-    opens = prompt.rstrip().endswith("<think>")
+    opens = bool(opening_of(template))
     if thinking and not opens:
         processor.chat_template = _REQUEST + template + _OPENING
     elif opens and not thinking:
         processor.chat_template = template + _CLOSING
+
+
+if __name__ == "__main__":  # for the exports' run.sh
+    print(opening_of_model(sys.argv[1], download=True))

@@ -29,7 +29,7 @@ def checked_boxes(boxes: ArrayLike, name: str) -> Boxes:
             frame or has no area. The message starts with ``name``.
     """
     array = np.asarray(boxes, dtype=np.float64)
-    if array.size == 0:
+    if array.shape[:1] == (0,):
         return np.empty((0, 4))
     if array.ndim != 2 or array.shape[1] != 4:
         raise ValueError(f"{name} has shape {array.shape}; it must be (N, 4), xyxy")

@@ -200,10 +200,83 @@ def test_a_thinking_models_cut_off_thought_is_no_answer():
     assert verl.compute_score("dig", answer, truth, opening="<think>")["score"] == 1.0
 
 
-@pytest.mark.parametrize("text", ["", "the cube", "[[0, 0, 1]]", "[[5, 5, 5, 5]]"])
-def test_a_ground_truth_that_is_none_is_an_error_and_not_a_score(text):
-    with pytest.raises(ValueError, match="format_boxes"):
-        read_truth(text)
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("", "is not one JSON list"),
+        ("the cube", "is not one JSON list"),
+        ("null", "is not one JSON list"),
+        ("[[100, 100, 200, 200]] [[500, 500, 600, 600]]", "is not one JSON list"),
+        ("Boxes: [[100, 100, 200, 200]]", "is not one JSON list"),
+        ("[[]]", "in place of box 0"),
+        ("[[0, 0, 1]]", "in place of box 0"),
+        ("[[1, 2, 30, 40], [1, 2, 30, true]]", "in place of box 1"),
+        ('[["1", "2", "30", "40"]]', "in place of box 0"),
+        ("[[5, 5, 5, 5]]", "none within 0 to 1000"),
+        ("[[900, 300, 1500, 700]]", "none within 0 to 1000"),
+        ("[[-4, 300, 500, 700]]", "none within 0 to 1000"),
+        ("[[1, 2, NaN, 40]]", "none within 0 to 1000"),
+        ("[[0.1, 0.1, 0.2, 0.2]]", "is in the frame 0 to 1"),
+        ("[[100, 100, 200, 200], [0, 0, 1, 1]]", "is in the frame 0 to 1"),
+    ],
+)
+def test_a_ground_truth_that_is_none_is_an_error_and_not_a_score(text, why):
+    for scored in (
+        lambda: read_truth(text),
+        lambda: trl.reward_function()(completions=["[]"], truth=[text]),
+        lambda: verl.compute_score("dig", "[]", text),
+        lambda: easyr1.compute_score([{"response": "[]", "ground_truth": text}]),
+    ):
+        with pytest.raises(ValueError, match=f"{why}.*in thousandths.*format_boxes"):
+            scored()
+
+
+@pytest.mark.parametrize("truth", [None, [[]], [[100, 100, 200, 200]], [[[0.1, 0.1, 0.2, 0.2]]]])
+def test_a_truth_in_numbers_is_boxes_from_0_to_1_or_an_error(truth):
+    with pytest.raises(ValueError, match="truth_boxes"):
+        trl.reward_function()(completions=["[]"], truth=[truth])
+
+
+BOX = "[[120, 300, 210, 400]]"
+CALL = {"type": "function", "function": {"name": "zoom", "arguments": {}}}
+
+
+@pytest.mark.parametrize(
+    ("last", "reward"),
+    [
+        ({"content": BOX}, 1.0),
+        ({"content": [{"type": "text", "text": BOX}]}, 1.0),
+        ({"content": [{"type": "text", "text": "[[120, 300,"}, " 210, 400]]"]}, 1.0),
+        ({"content": BOX, "reasoning_content": "Or [[1, 2, 3, 4]]?"}, 1.0),
+        ({"content": [{"type": "thinking", "thinking": "Hm."}, {"type": "text", "text": BOX}]}, 1),
+        ({"content": None}, 0.0),
+        ({"content": []}, 0.0),
+        ({"content": {"boxes": 1}}, 0.0),
+        ({}, 0.0),
+        ({"content": "", "reasoning_content": BOX}, 0.0),
+        ({"content": [{"type": "image", "image": None}]}, 0.0),
+        ({"content": BOX, "tool_calls": [CALL]}, 0.0),
+        ({"content": BOX, "role": "tool", "name": "zoom"}, 0.0),
+    ],
+)
+def test_trl_scores_the_text_of_the_last_message_in_whatever_parts_it_comes(last, reward):
+    completions = [[{"role": "assistant", "content": "?"}, {"role": "assistant"} | last]]
+    truth = [[[0.12, 0.3, 0.21, 0.4]]]
+    for function in (trl.reward_function(), trl.reward_parts()[0][0], zoom_reward()):
+        assert function(completions=completions, truth=truth) == [reward]
+
+
+def test_a_thought_that_trl_split_off_needs_no_end_mark_in_the_answer():
+    reply = {"role": "assistant", "content": BOX, "reasoning_content": "Hm."}
+    dig = trl.reward_function(opening="<think>")
+    assert dig(completions=[[reply]], truth=[[[0.12, 0.3, 0.21, 0.4]]]) == [1.0]
+
+
+@pytest.mark.parametrize("completion", [[], ""])
+def test_an_empty_completion_earns_nothing(completion):
+    truth = [[[0.12, 0.3, 0.21, 0.4]]]
+    assert trl.reward_function()(completions=[completion], truth=truth) == [0.0]
+    assert zoom_reward()(completions=[completion or []], truth=truth) == [0.0]
 
 
 def test_wrong_options_are_refused():

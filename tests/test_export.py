@@ -5,6 +5,7 @@ import json
 import os
 import runpy
 import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -22,9 +23,10 @@ from agents.adapters import read_truth
 from agents.adapters.trl import reward_function, reward_parts
 from agents.cli_export import export
 from agents.export import FORMATS, ExportSettings, export_dataset
-from dig_env import instruction, parse_boxes, resolve_reward, score
+from dig_env import format_boxes, instruction, parse_boxes, resolve_reward, score
 from scenes import CHANGES, PairDataset, render_dataset
 
+ROOT = Path(__file__).parent.parent
 TRAINERS = ("trl", "easyr1", "verl")
 COUNTS = {
     "train": {"single": 4, "dual": 4, "mixed": 5},
@@ -124,6 +126,78 @@ def test_easyr1s_config_and_reward_file_score_as_the_game_does(settings, dataset
         score(opening + entry["response"], read_truth(entry["ground_truth"]), config).total
         for entry in inputs
     ]
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory):
+    """A Thinking and an Instruct model, in folders whose names say nothing."""
+    folder = tmp_path_factory.mktemp("models")
+    return {kind: save_qwen3_vl(folder / str(kind), thinking=kind) for kind in (True, False)}
+
+
+def opening_in(format, folder):
+    """The option of the reward that a trainer would take from an export."""
+    if format == "trl":
+        return json.loads((folder / "export.json").read_text())["reward"]["opening"]
+    config = yaml.safe_load((folder / "config.yaml").read_text())
+    if format == "easyr1":
+        return config["worker"]["reward"]["reward_function_kwargs"]["opening"]
+    return config["reward"]["custom_reward_function"]["reward_kwargs"]["opening"]
+
+
+@pytest.mark.parametrize("format", TRAINERS)
+@pytest.mark.parametrize("thinks", [True, False])
+def test_the_reward_opens_answers_as_the_models_chat_template_does(
+    format, thinks, models, dataset, tmp_path
+):
+    export(format, dataset.folder, tmp_path / "out", model=str(models[thinks]))
+    opening = opening_in(format, tmp_path / "out")
+    assert opening == ("<think>" if thinks else "")
+    said = "A cube.</think>" if thinks else ""
+    truth = [[0.1, 0.2, 0.3, 0.4]]
+    answer = said + format_boxes(truth)
+    assert reward_function(opening=opening)(completions=[answer], truth=[truth]) == [1.0]
+
+
+def test_what_is_said_of_the_model_outranks_its_template(models):
+    assert ExportSettings(model=str(models[False]), thinking=True).thinking is True
+    assert ExportSettings(model=str(models[True]), thinking=False).thinking is False
+
+
+@pytest.mark.parametrize(
+    ("name", "thinks"), [("Qwen/Qwen3-VL-8B-Thinking", True), ("Qwen/Qwen3-VL-4B-Instruct", False)]
+)
+def test_a_model_that_is_not_here_is_judged_by_its_name_with_a_warning(name, thinks):
+    with pytest.warns(UserWarning, match=f"no chat template of {name} .*the reward depends on it"):
+        assert ExportSettings(model=name).thinking is thinks
+
+
+def test_the_default_model_thinks():
+    assert ExportSettings().thinking is True
+
+
+@pytest.mark.parametrize("format", ["easyr1", "verl"])
+@pytest.mark.parametrize("thinks", [True, False])
+def test_a_run_from_another_model_opens_answers_as_that_does(
+    format, thinks, models, exported, tmp_path
+):
+    """With a python3 that passes on one question only, and records the rest."""
+    python = tmp_path / "python3"
+    python.write_text(
+        "#!/usr/bin/env bash\n"
+        f'if [[ $2 == agents.thinking ]]; then exec {sys.executable} "$@"; fi\n'
+        f'printf "%s\\n" "$@" >> {tmp_path}/words; exit 1\n'
+    )
+    python.chmod(0o755)
+    environment = os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}", "EASYR1": "/src"}
+    environment |= {"MODEL": str(models[thinks]), "PYTHONPATH": str(ROOT)}
+    subprocess.run(["bash", str(exported[format] / "run.sh")], env=environment)
+    option = {
+        "easyr1": "worker.reward.reward_function_kwargs.opening",
+        "verl": "reward.custom_reward_function.reward_kwargs.opening",
+    }[format]
+    words = (tmp_path / "words").read_text().splitlines()
+    assert f"{option}='{'<think>' if thinks else ''}'" in words
 
 
 # The settings of EasyR1 that its documented config and its dataclasses have, as far as used here.
@@ -282,12 +356,16 @@ def test_the_embedded_policy_takes_a_grpo_step_on_the_rows(exported, tmp_path):
 
 
 @pytest.mark.parametrize("parts", [False, True])
-def test_trls_script_trains_stage_after_stage(parts, exported, tmp_path):
-    model = save_qwen3_vl(tmp_path / "start")
+def test_trls_script_trains_stage_after_stage(parts, exported, models, tmp_path):
     script = runpy.run_path(str(exported["trl"] / "train.py"))
+    made = []
+    for name in ("reward_function", "reward_parts"):
+        make = script[name]
+        script["main"].__globals__[name] = lambda make=make, **options: (
+            made.append(options) or make(**options)
+        )
     arguments = {
-        "model": model,
-        "thinking": "false",
+        "model": models[False],
         "parts": str(parts).lower(),
         "output_dir": tmp_path / "out",
         "max_steps": 1,
@@ -304,6 +382,7 @@ def test_trls_script_trains_stage_after_stage(parts, exported, tmp_path):
     words = [word for name, value in arguments.items() for word in (f"--{name}", str(value))]
     last = script["main"](words)
     assert Path(last) == tmp_path / "out" / "mixed" / "model"
+    assert [options["opening"] for options in made] == [""]  # it starts from an Instruct model
     for stage in ("single", "dual", "mixed"):
         assert (tmp_path / "out" / stage / "model" / "model.safetensors").is_file()
 

@@ -13,6 +13,7 @@ none computes anything of its own. They share four options:
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from typing import Any, cast
 
@@ -24,18 +25,40 @@ def read_truth(text: str) -> list[list[float]]:
 
     Args:
         text: what ``dig_env.format_boxes(boxes, exact=True)`` wrote, whatever frame the policy
-            answers in; the floats are the very same.
+            answers in: one JSON list of [x0, y0, x1, y1] in thousandths; the floats are the very
+            same.
 
     Raises:
-        ValueError: it is not such a text: nothing could be scored against it.
+        ValueError: it is anything else, such as pixels beyond 1000 or numbers from 0 to 1: every
+            score against it would be wrong.
     """
+    try:
+        rows = json.loads(text)
+    except (ValueError, RecursionError):
+        rows = None
+    if not isinstance(rows, list):
+        raise _no_truth(text, "is not one JSON list")
+    for index, row in enumerate(rows):
+        is_box = isinstance(row, list) and [type(v) in (int, float) for v in row] == [True] * 4
+        if not is_box:
+            raise _no_truth(text, f"has {row!r:.60} in place of box {index}")
+        x0, y0, x1, y1 = row
+        if not (0 <= x0 < x1 <= 1000 and 0 <= y0 < y1 <= 1000):  # NaN fails too
+            raise _no_truth(text, f"has the box {row}, which is none within 0 to 1000")
+        if max(x1, y1) <= 1:
+            raise _no_truth(text, f"has the box {row}, which is in the frame 0 to 1")
     parsed = parse_boxes(text)
     if not (parsed.ok or parsed.empty):
-        raise ValueError(
-            f"the ground truth {text!r:.80} holds no boxes ({parsed.error}): write it with "
-            "dig_env.format_boxes(boxes, exact=True), as 'dig-env export' does"
-        )
+        raise _no_truth(text, f"cannot be read: {parsed.error}")
     return parsed.boxes.tolist()
+
+
+def _no_truth(text: str, why: str) -> ValueError:
+    return ValueError(
+        f"the ground truth {text!r:.80} {why}. As text it is [[x0, y0, x1, y1], ...] in "
+        "thousandths of the image's width and height, [] where nothing differs: write it with "
+        "dig_env.format_boxes(boxes_unit, exact=True), as 'dig-env export' does"
+    )
 
 
 def score_responses(

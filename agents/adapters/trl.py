@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from agents.adapters import score_responses
+from agents.messages import reply_text, said_and_thought
 from dig_env import PARTS, RewardLike, Score, resolve_reward
 
 RewardFunction = Callable[..., list[float]]
@@ -35,7 +36,12 @@ def reward_function(reward: Any = "full", **options: Any) -> RewardFunction:
         log_metric: Callable[[str, float], None] | None = None,
         **_: Any,
     ) -> list[float]:
-        scores = score_responses(_texts(completions), truth, reward=reward, **options)
+        scores = score_responses(
+            [final_answer(completion) for completion in completions],
+            truth,
+            reward=reward,
+            **options,
+        )
         if log_metric is not None:
             log_parts(scores, log_metric)
         return [result.total for result in scores]
@@ -65,13 +71,27 @@ def reward_parts(
 
 def _part(name: str, reward: Any, options: dict[str, Any]) -> RewardFunction:
     def part(*, completions: list[Any], truth: list[Any], **_: Any) -> list[float]:
-        scores = score_responses(_texts(completions), truth, reward=reward, **options)
+        scores = score_responses(
+            [final_answer(completion) for completion in completions],
+            truth,
+            reward=reward,
+            **options,
+        )
         return [getattr(result, name) for result in scores]
 
     part.__name__ = f"dig_{name}"  # TRL names the part's metrics after it
     return part
 
 
-def _texts(completions: list[Any]) -> list[str]:
-    """A completion is a text, or, if the prompt is a conversation, a list of messages."""
-    return [c if isinstance(c, str) else c[-1]["content"] for c in completions]
+def final_answer(completion: Any) -> str:
+    """The answer in a completion, which is a text or, where prompts are conversations, messages.
+
+    "" where the last message is no answer: a tool's result, a call of a tool, or without content.
+    A thought that TRL has split off is put before the answer again, where it belongs to no answer.
+    """
+    if isinstance(completion, str):
+        return completion
+    last = completion[-1] if completion else {}
+    if last.get("role", "assistant") != "assistant" or last.get("tool_calls"):
+        return ""
+    return reply_text(*said_and_thought(last))

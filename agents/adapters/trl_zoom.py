@@ -22,7 +22,7 @@ import numpy as np
 from PIL import Image
 
 from agents.adapters import score_responses
-from agents.adapters.trl import RewardFunction, log_parts
+from agents.adapters.trl import RewardFunction, final_answer, log_parts
 from dig_env import RewardLike
 from dig_env.zoom import zoom_request
 
@@ -94,7 +94,7 @@ def zoom_reward(
             sum(len(turn.get("tool_calls") or ()) for turn in turns_) for turns_ in completions
         ]
         answers = [
-            _answer(completion) if count < turns else ""
+            final_answer(completion) if count < turns else ""
             for completion, count in zip(completions, calls, strict=True)
         ]
         scores = score_responses(answers, truth, reward=reward, **options)
@@ -107,10 +107,3 @@ def zoom_reward(
         ]
 
     return dig
-
-
-def _answer(completion: list[dict[str, Any]]) -> str:
-    """The text after the last call; "" where there is none."""
-    last = completion[-1]
-    called = last["role"] != "assistant" or last.get("tool_calls")
-    return "" if called else last["content"]

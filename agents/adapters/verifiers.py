@@ -22,7 +22,7 @@ from verifiers.v1.agent import Agents
 
 from agents.adapters import score_responses
 from agents.evaluation import pair_seeds
-from agents.images import png_url
+from agents.messages import png_url
 from dig_env import PARTS, RewardConfig, Score, format_boxes, observe, resolve_reward
 from dig_env.drawing import png
 from scenes import Pair, PairDataset, Renderer, RenderSettings, plan_pair, resolve_stage

@@ -12,6 +12,9 @@ from dig_env import RewardLike, instruction, resolve_reward
 from scenes import STAGES, Pair, PairDataset
 from scenes.splits import SPLITS
 
+DEFAULT_MODEL = "Qwen/Qwen3-VL-4B-Thinking"
+"""One of the paper's two models."""
+
 
 @dataclass(frozen=True)
 class ExportSettings:
@@ -21,7 +24,8 @@ class ExportSettings:
         reward: what ``dig_env.resolve_reward`` takes.
         coordinates: frame that the prompt asks for, one of ``dig_env.COORDINATES``.
         model: folder or hub name that the training configs start from; a folder is made absolute.
-        thinking: whether its chat template opens the answer with "<think>".
+        thinking: whether its chat template opens the answer with "<think>". None: as the template
+            says; where that is not on this machine, by the name (``agents.thinking``).
 
     Raises:
         ValueError, TypeError: an unknown reward.
@@ -29,8 +33,8 @@ class ExportSettings:
 
     reward: RewardLike = "full"
     coordinates: str = "norm1000"
-    model: str = "Qwen/Qwen3-VL-4B-Thinking"
-    thinking: bool = True
+    model: str = DEFAULT_MODEL
+    thinking: bool | None = None
 
     def __post_init__(self) -> None:
         config = resolve_reward(self.reward)
@@ -38,6 +42,14 @@ class ExportSettings:
             object.__setattr__(self, "reward", dataclasses.asdict(config))
         if Path(self.model).is_dir():
             object.__setattr__(self, "model", str(Path(self.model).resolve()))
+        if self.thinking is None:
+            object.__setattr__(self, "thinking", self.model == DEFAULT_MODEL or _thinks(self.model))
+
+
+def _thinks(model: str) -> bool:
+    from agents.thinking import opening_of_model  # here, since transformers takes seconds
+
+    return bool(opening_of_model(model))
 
 
 class Source:

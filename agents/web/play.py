@@ -19,7 +19,7 @@ from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
 from agents.evaluation import pair_seeds, scored_episode
-from agents.images import png_url
+from agents.messages import png_url
 from agents.pages import render_page
 from agents.person import append_answers, read_answers
 from agents.web.server import Conflict, make_app, outcome

@@ -11,6 +11,10 @@ cd "$$(dirname "$$0")"
 
 start=$model_for_shell
 model=$${MODEL:-$$start}
+opening=()
+if [[ -n $${MODEL:-} ]]; then # another model than the config's: it may think, or not
+    opening=("worker.reward.reward_function_kwargs.opening='$$(python3 -m agents.thinking "$$MODEL")'")
+fi
 for stage in $stages; do
     if [[ " $validated " == *" $$stage "* ]]; then
         validation=(data.val_files="data/validation-$$stage.parquet")
@@ -24,7 +28,7 @@ for stage in $stages; do
         worker.actor.model.model_path="$$model" \
         trainer.experiment_name="$$stage" \
         trainer.save_checkpoint_path="checkpoints/$$stage" \
-        "$$@"
+        "$${opening[@]}" "$$@"
     last=$$(ls -d "checkpoints/$$stage"/global_step_* | sort -V | tail -n 1)
     python3 "$$EASYR1/scripts/model_merger.py" --local_dir "$$last/actor"
     model=$$PWD/$$last/actor/huggingface

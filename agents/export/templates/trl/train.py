@@ -2,7 +2,7 @@
 
     python train.py                          # or: accelerate launch train.py
     python train.py --parts true --multi_objective_aggregation normalize_then_sum
-    python train.py --model Qwen/Qwen3-VL-4B-Instruct --thinking false --use_vllm true
+    python train.py --model Qwen/Qwen3-VL-4B-Instruct --use_vllm true
 
 TRL and dig-env must be installed. All of TRL's GRPOConfig are options; the defaults here are
 EasyR1's. Test pairs are in data/test-*.parquet; nothing here reads them.
@@ -17,6 +17,7 @@ from datasets import load_dataset
 from trl import GRPOConfig, GRPOTrainer, TrlParser
 
 from agents.adapters.trl import reward_function, reward_parts
+from agents.thinking import opening_of_model
 
 HERE = Path(__file__).parent
 EXPORT = json.loads((HERE / "export.json").read_text())
@@ -46,12 +47,13 @@ class Options:
 
     Attributes:
         model: folder or hub name to start from.
-        thinking: whether its chat template opens the answer with "<think>".
+        thinking: whether its chat template opens the answer with "<think>"; by default as the
+            template says, or the export for its own model.
         parts: whether the reward's parts are rewards of their own, with its weights.
     """
 
     model: str = EXPORT["settings"]["model"]
-    thinking: bool = EXPORT["settings"]["thinking"]
+    thinking: bool | None = None
     parts: bool = False
 
 
@@ -60,7 +62,11 @@ def main(arguments: list[str] | None = None) -> str:
     parser = TrlParser((Options, GRPOConfig))
     parser.set_defaults(**DEFAULTS)
     options, config = parser.parse_args_and_config(arguments)
-    reward = EXPORT["reward"] | {"opening": "<think>" if options.thinking else ""}
+    reward = EXPORT["reward"]
+    if options.thinking is not None:
+        reward["opening"] = "<think>" if options.thinking else ""
+    elif options.model != EXPORT["settings"]["model"]:
+        reward["opening"] = opening_of_model(options.model, download=True)
     if options.parts:
         functions, config.reward_weights = reward_parts(**reward)
     else:

@@ -11,6 +11,10 @@ cd "$$(dirname "$$0")"
 
 start=$model_for_shell
 model=$${MODEL:-$$start}
+opening=()
+if [[ -n $${MODEL:-} ]]; then # another model than the config's: it may think, or not
+    opening=("reward.custom_reward_function.reward_kwargs.opening='$$(python3 -m agents.thinking "$$MODEL")'")
+fi
 for stage in $stages; do
     if [[ " $validated " == *" $$stage "* ]]; then
         validation=(data.val_files="$$PWD/data/validation-$$stage.parquet")
@@ -25,7 +29,7 @@ for stage in $stages; do
         actor_rollout_ref.model.path="$$model" \
         trainer.experiment_name="$$stage" \
         trainer.default_local_dir="$$PWD/checkpoints/$$stage" \
-        "$$@"
+        "$${opening[@]}" "$$@"
     last=checkpoints/$$stage/global_step_$$(cat "checkpoints/$$stage/latest_checkpointed_iteration.txt")
     python3 -m verl.model_merger merge --backend fsdp \
         --local_dir "$$last/actor" --target_dir "$$last/merged"
