@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import json
 import warnings
-from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -17,6 +14,16 @@ from scipy import ndimage
 
 from scenes.color import srgb8_to_lab
 from scenes.labels import mask_bounds
+from scenes.photos.annotations import (
+    Annotation,
+    Faults,
+    annotations_by_file,
+    decoded,
+    drawn_size,
+    read_json,
+    segmentation_fault,
+)
+from scenes.photos.picture import Geometry, geometry, read_picture, same_shape, upright
 
 LARGEST = 0.25
 """What covers a larger part of the image is scenery, such as a table: it is never changed, and
@@ -91,14 +98,17 @@ class Photograph:
 class Album:
     """Photographs and the masks of their objects, cut to the middle and resized to one size.
 
-    Opening reads the annotations file only; photographs are read as they are needed. What is
-    broken, a photograph or an annotation, is named in a warning and left out.
+    Opening reads the annotations file only; photographs are read as they are needed, upright and in
+    colours as a viewer shows them. An annotation may be for another size of its photograph, or for
+    the photograph before its EXIF orientation turns it; it is laid where it belongs. What is
+    broken, a photograph or an annotation, is left out, with a warning that tells how many.
 
     Args:
-        annotations: the JSON file: images (id, file_name, width, height), annotations (id,
-            image_id, category_id, segmentation as polygons or run lengths, iscrowd) and
-            categories (id, name). Crowds are scenery.
-        images: the folder that its file names begin at; by default the file's own.
+        annotations: the JSON file: images (id, file_name, width, height; LVIS's coco_url will do),
+            annotations (id, image_id, category_id, segmentation as polygons or run lengths,
+            iscrowd) and categories (id, name). Crowds are scenery.
+        images: the folder that its file names begin at; by default the file's own. A file that is
+            not there is sought without its folders.
         size: (width, height) in pixels of what ``photograph`` gives.
 
     Attributes:
@@ -116,98 +126,87 @@ class Album:
         size: tuple[int, int] = (320, 240),
     ) -> None:
         path = Path(annotations)
-        self._folder = path.parent if images is None else Path(images)
+        folder = path.parent if images is None else Path(images)
         self.size = size
+        faults = Faults()
         try:
-            content = path.read_bytes()
-            fields = json.loads(content)
-            self._categories = {entry["id"]: entry["name"] for entry in fields["categories"]}
-            files = {entry["id"]: str(entry["file_name"]) for entry in fields["images"]}
-            entries = list(fields["annotations"])
-        except (OSError, ValueError, KeyError, TypeError) as error:
+            digest = hashlib.sha256(path.read_bytes())
+            self._annotations = annotations_by_file(read_json(path), faults)
+        except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
             raise ValueError(
                 f"cannot read {path} as a COCO instances file ({error!r}): give a JSON file with "
                 "images, annotations and categories"
             ) from error
-        self._annotations = _by_file(entries, files)
-        digest = hashlib.sha256(content)
-        names = []
+        self._files: dict[str, Path] = {}
         for name in sorted(self._annotations):
-            try:
-                digest.update(f"{name} {(self._folder / name).stat().st_size}\n".encode())
-                names.append(name)
-            except OSError as error:
-                _warn(self._folder / name, error.strerror)
-        self.names = tuple(names)
+            file = next((f for f in (folder / name, folder / Path(name).name) if f.is_file()), None)
+            if file is None:
+                faults.add(f"of its {len(self._annotations)} photographs are not there", name)
+            else:
+                digest.update(f"{name} {file.stat().st_size}\n".encode())
+                self._files[name] = file
+        self.names = tuple(self._files)
         self.digest = digest.hexdigest()
-        if not names:
+        if not self.names:
             raise ValueError(
-                f"no photograph in {self._folder} has an object in {path}: it names {len(files)} "
-                f"images and {len(entries)} annotations; each object needs an image_id of an image "
-                "that is there and a segmentation"
+                f"no photograph in {folder} has an object in {path}. Each object needs an image_id "
+                "of an image that is there, a listed category_id and a segmentation; left out: "
+                f"{faults or 'nothing, since it has no annotations'}"
             )
+        if str(faults):
+            warnings.warn(f"left out of {path}, photographs in {folder}: {faults}", stacklevel=2)
         self._broken: set[str] = set()
+        self._told = 0
         self.photograph = functools.lru_cache(KEPT_PHOTOGRAPHS)(self._read)
 
     def _read(self, name: str) -> Photograph | None:
         """The photograph of a file name; None for one that cannot be read."""
         if name in self._broken:
             return None
-        path = self._folder / name
+        path = self._files[name]
         try:
-            with Image.open(path) as file:
-                picture = file.convert("RGB")
-            image = np.asarray(self._fit(picture))
+            shape = geometry(path)
+            image = np.asarray(self._fit(read_picture(path)))
         except Exception as error:  # damaged bytes can break the decoders in many ways
             self._broken.add(name)
-            _warn(path, error)
+            self._tell(f"{path} is left out: {error}")
             return None
-        masks = {}
-        for entry in self._annotations[name]:
+        masks, faults = {}, Faults()
+        for annotation in self._annotations[name]:
             try:
-                masks[entry["id"]] = self._mask(entry, picture.size)
-                self._categories[entry["category_id"]]
-            except Exception as error:  # likewise
-                masks.pop(entry.get("id"), None)
-                _warn(f"annotation {entry.get('id')} of {path}", error)
-        categories = {
-            entry["id"]: self._categories[entry["category_id"]]
-            for entry in self._annotations[name]
-            if entry.get("id") in masks
-        }
+                masks[annotation.id] = self._mask(annotation, shape)
+            except ValueError as error:
+                faults.add(str(error), annotation.id)
+        if str(faults):
+            self._tell(f"of {path} are left out: {faults}")
+        categories = {annotation.id: annotation.category for annotation in self._annotations[name]}
         return _described(name, image, masks, categories)
 
-    def _mask(self, entry: dict[str, Any], size: tuple[int, int]) -> np.ndarray:
-        """(H, W) bool, at the album's size, from an annotation for an image of ``size``."""
-        from pycocotools import mask as coco_mask  # here, since trainers' environments lack it
-
-        width, height = size
-        segmentation = entry["segmentation"]
-        if isinstance(segmentation, list):
-            runs = coco_mask.merge(coco_mask.frPyObjects(segmentation, height, width))
-        elif isinstance(segmentation["counts"], list):
-            runs = coco_mask.frPyObjects(segmentation, height, width)
+    def _mask(self, annotation: Annotation, shape: Geometry) -> np.ndarray:
+        """(H, W) bool, at the album's size."""
+        size = drawn_size(annotation) or shape.size
+        if same_shape(size, shape.size):
+            fault = segmentation_fault(annotation.segmentation, size)
+            if fault:
+                raise ValueError(fault)
+            whole = decoded(annotation.segmentation, size)
+        elif same_shape(size, shape.stored_size):
+            whole = upright(decoded(annotation.segmentation, size), shape.orientation)
         else:
-            runs = segmentation
-        if list(runs["size"]) != [height, width]:
-            raise ValueError(f"it is for {runs['size'][::-1]} pixels, the image has {size}")
-        whole = Image.fromarray(coco_mask.decode(runs) * np.uint8(255))
+            raise ValueError(
+                f"annotations are for {size[0]}x{size[1]} pixels, and the photograph, of "
+                f"{shape.size[0]}x{shape.size[1]}, has another shape"
+            )
         return np.asarray(self._fit(whole)) >= 128
 
     def _fit(self, picture: Image.Image) -> Image.Image:
         return ImageOps.fit(picture, self.size, Image.Resampling.BOX)
 
-
-def _by_file(entries: list[Any], files: dict[Any, str]) -> dict[str, list[dict[str, Any]]]:
-    """The annotations of single objects, by the file name of their image."""
-    found: dict[str, list[dict[str, Any]]] = defaultdict(list)
-    for place, entry in enumerate(entries):
-        try:
-            if not entry.get("iscrowd"):
-                found[files[entry["image_id"]]].append(entry | {"id": int(entry["id"])})
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
-            _warn(f"annotation number {place}", repr(error))
-    return found
+    def _tell(self, text: str) -> None:
+        """Warn of the first photographs one by one, then of every tenth, hundredth and so on."""
+        self._told += 1
+        if self._told <= 10 or self._told in (100, 1000, 10_000, 100_000):
+            warnings.warn(f"{text} (photograph {self._told} of this kind)", stacklevel=2)
 
 
 def _described(
@@ -250,7 +249,3 @@ def _instance(
         is_removable=is_whole and is_calm,
         is_liftable=is_whole and is_inside,
     )
-
-
-def _warn(what: Any, why: Any) -> None:
-    warnings.warn(f"{what} is left out: {why}", stacklevel=2)
