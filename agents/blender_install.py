@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shlex
 import shutil
@@ -13,6 +12,7 @@ from pathlib import Path
 from agents.cli_output import Output, Printed
 from agents.doctor import check_rendering
 from scenes import BlenderNotFoundError
+from scenes.files import locked, write_folder_whole
 from scenes.interpreter import VARIABLE, blender_program, installed_python
 
 PYTHON = "3.11"
@@ -52,23 +52,19 @@ def make_interpreter(python: Path) -> None:
         BlenderNotFoundError: it could not be made; the message says what to do.
     """
     folder = python.parent.parent
-    unfinished = folder.with_name(f"{folder.name}.unfinished")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with open(folder.with_name(f"{folder.name}.lock"), "w") as lock:
-        # One at a time; who comes second finds it made. The programs hold the lock too, so that
-        # what a killed install left running cannot write into the next one's folder.
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if python.exists():
-            return
-        shutil.rmtree(unfinished, ignore_errors=True)
-        for command in _commands(unfinished):
-            if subprocess.run(command, pass_fds=[lock.fileno()], stdout=2).returncode != 0:
+
+    def fill(beside: Path) -> None:
+        for command in _commands(beside):
+            if subprocess.run(command, stdout=2).returncode != 0:
                 raise BlenderNotFoundError(
                     f"'{shlex.join(command)}' failed; see above why, then run "
                     f"'dig-env install-blender' again, or set {VARIABLE} to a Blender of your own"
                 )
-        shutil.rmtree(folder, ignore_errors=True)
-        os.replace(unfinished, folder)
+
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with locked(folder.parent):  # who comes second finds it made
+        if not python.exists():
+            write_folder_whole(folder, fill)
 
 
 def _commands(folder: Path) -> list[list[str]]:

@@ -17,8 +17,7 @@ from dig_env.drawing import png
 from dig_env.env import DiGEnv
 from dig_env.reward import PARTS
 from scenes import Pair
-from scenes.dataset.folder import locked
-from scenes.files import write_whole
+from scenes.files import locked, write_whole
 from scenes.occlusion import hidden_share
 
 METADATA, IMAGES = "metadata.jsonl", "images"

@@ -34,9 +34,10 @@ from scenes import (
     plan_pair,
     render_dataset,
 )
-from scenes.dataset.folder import locked, refresh
+from scenes.dataset.folder import refresh
 from scenes.dataset.manifest import Manifest, stage_seeds
 from scenes.dataset.rows import encode, pixels_sha256, read_origin, read_rows, to_parquet
+from scenes.files import _beside, locked
 
 TINY = RenderSettings(width=64, height=48, quality="draft", device="cpu")
 COUNTS = {"single": 8, "mixed": 5}
@@ -337,17 +338,24 @@ def test_a_missing_file_is_rendered_anew(folder, copy):
     assert content(copy) == content(folder)
 
 
-def test_temporary_files_of_dead_runs_go_and_those_of_living_ones_stay(copy):
-    """Whoever writes holds the folder's lock, so that a later run waits before it cleans up."""
-    leftover = copy / "data" / ".train-single-00000.parquet.4711"
-    leftover.write_bytes(b"half")
+def test_temporary_files_of_ended_runs_go_and_those_of_living_ones_stay(copy):
+    path = copy / "data" / "train-single-00000.parquet"
+    code = f"import pathlib, scenes.files as f; print(f._beside(pathlib.Path({str(path)!r})))"
+    ended = Path(subprocess.check_output([sys.executable, "-c", code], text=True).strip())
+    living = _beside(path)
+    for temporary in (ended, living):
+        temporary.write_bytes(b"half")
+    make(copy, {"single": 8})
+    assert not ended.exists() and living.exists()
+
+
+def test_a_later_run_waits_for_the_lock(copy):
     with locked(copy):
         later = threading.Thread(target=make, args=(copy, {"single": 8}))
         later.start()
         later.join(0.3)
-        assert later.is_alive() and leftover.exists()
+        assert later.is_alive()
     later.join()
-    assert not leftover.exists()
 
 
 def test_a_file_system_without_locks_is_an_error_with_a_remedy(tmp_path, monkeypatch):

@@ -21,7 +21,6 @@ from agents.rollouts import GroupReward, PairStream
 from dig_env import REWARDS, Curriculum, RandomCurriculum, RewardConfig, score
 from dig_env.pairs import FreshPairs
 from scenes import PAPER_STAGES, PairDataset, render_dataset
-from scenes.files import write_folder_whole, write_whole
 
 SHORT = {
     "pairs_per_step": 4,
@@ -443,27 +442,3 @@ def test_a_model_that_does_not_exist_is_named(tmp_path):
 def test_wrong_settings_are_refused_before_anything_starts(fields, message):
     with pytest.raises(ValueError, match=message):
         GRPORun(**fields)
-
-
-def test_a_report_on_a_full_disk_is_an_error_and_leaves_no_half_file(tmp_path):
-    target = tmp_path / "report.html"
-    target.write_text("the old one")
-    (tmp_path / f".report.html.{os.getpid()}").symlink_to("/dev/full")
-    with pytest.raises(OSError, match="free some space"):
-        write_whole(target, b"x" * 10_000)
-    assert target.read_text() == "the old one"
-    assert [path.name for path in tmp_path.iterdir()] == ["report.html"]
-
-
-def test_a_folder_that_fails_half_way_leaves_the_old_one(tmp_path):
-    target = tmp_path / "checkpoint"
-    write_folder_whole(target, lambda folder: (folder / "a").write_text("old") and None)
-
-    def fail(folder):
-        (folder / "a").write_text("new")
-        raise OSError("no space")
-
-    with pytest.raises(OSError, match="no space"):
-        write_folder_whole(target, fail)
-    assert (target / "a").read_text() == "old"
-    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint"]

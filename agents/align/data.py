@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from agents.align.card import align_card
-from agents.align.folder import check_versions, open_folder, rows_of, save_manifest
+from agents.align.folder import check_folder, check_versions, open_folder, rows_of, save_manifest
 from agents.align.formats import WRITERS, Example, finish_llava
 from dig_env.align import TASKS, AlignSettings, Question, pose, resolve_tasks
 from scenes import (
@@ -34,9 +34,8 @@ from scenes import (
     resolve_stage,
     views,
 )
-from scenes.dataset.folder import locked
 from scenes.dataset.manifest import library_versions, stage_seeds
-from scenes.files import write_whole
+from scenes.files import locked, write_whole
 
 FORMATS = tuple(WRITERS)
 MAX_BARREN = 50
@@ -125,6 +124,7 @@ def write_align_data(
     pair_seed_range(split)  # says which splits there are
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
+    check_folder(out)
     with locked(out):
         manifest = open_folder(out, data.to_json(), split, count)
         state = manifest["splits"][split]

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from scenes.files import write_whole
+from scenes.files import remove_abandoned, write_whole
 
 MANIFEST = "align.json"
 """What was asked for and with what, and the files of each split, in their order."""
@@ -15,6 +15,17 @@ MANIFEST = "align.json"
 def rows_of(state: dict[str, Any]) -> int:
     """Examples that a split's files hold, by its entry in the manifest."""
     return sum(file["rows"] for file in state["files"])
+
+
+def check_folder(out: Path) -> None:
+    """Refuse a folder of something else, before even a lock is left in it.
+
+    Raises:
+        ValueError: it holds files, and they are no instruction data.
+    """
+    files = any(not entry.name.startswith(".") for entry in out.iterdir())
+    if files and not (out / MANIFEST).is_file():
+        raise ValueError(f"{out} holds files and no {MANIFEST}: give a new or an empty folder")
 
 
 def open_folder(out: Path, data: dict[str, Any], split: str, count: int) -> dict[str, Any]:
@@ -30,7 +41,7 @@ def open_folder(out: Path, data: dict[str, Any], split: str, count: int) -> dict
         those after them.
 
     Raises:
-        ValueError: the folder holds something else.
+        ValueError: the folder was written with other settings.
     """
     path = out / MANIFEST
     wanted = {"data": data, "made_with": {}, "splits": {}}
@@ -44,11 +55,10 @@ def open_folder(out: Path, data: dict[str, Any], split: str, count: int) -> dict
                 f"{out} was written with other {', '.join(different)}: give the same, or another "
                 "folder"
             )
-    elif any(not entry.name.startswith(".") for entry in out.iterdir()):
-        raise ValueError(f"{out} holds files and no {MANIFEST}: give a new or an empty folder")
     else:
         manifest = wanted
         save_manifest(out, manifest)
+    remove_abandoned(out)
     state = manifest["splits"].setdefault(split, {"count": count, "files": []})
     if state["count"] != count:
         raise ValueError(

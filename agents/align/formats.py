@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,9 +66,9 @@ def write_trl(out: Path, split: str, index: int, examples: Sequence[Example]) ->
     """
     path = f"data/{split}-{index:05d}.parquet"
     (out / "data").mkdir(exist_ok=True)
-    beside = out / "data" / f".{split}-{index:05d}.parquet"
-    write_parquet(beside, _COLUMNS, map(_row, examples))
-    os.replace(beside, out / path)
+    content = io.BytesIO()
+    write_parquet(content, _COLUMNS, map(_row, examples))
+    write_whole(out / path, content.getvalue())
     return path
 
 

@@ -13,9 +13,9 @@ In --out: `model/` (what `from_pretrained` loads), `report.html`, `log.jsonl`, `
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import math
-import os
 import time
 from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path
@@ -32,7 +32,7 @@ from agents.compact.warmup_report import mean_scores, write_warmup_report
 from agents.mllm import pair_messages
 from dig_env import Score, instruction, score
 from scenes import RenderSettings, render_dataset
-from scenes.files import write_folder_whole
+from scenes.files import write_folder_whole, write_whole
 
 
 def setting(default: Any, text: str) -> Any:
@@ -166,8 +166,9 @@ class Trainer:
             "seconds": self.seconds,
             "schedule": self._schedule,
         }
-        torch.save(state, self.out / ".checkpoint.pt")
-        os.replace(self.out / ".checkpoint.pt", self.out / "checkpoint.pt")
+        content = io.BytesIO()
+        torch.save(state, content)
+        write_whole(self.out / "checkpoint.pt", content.getvalue())
         write_folder_whole(self.out / "model", self._save_pretrained)
 
     def _save_pretrained(self, folder: Path) -> None:

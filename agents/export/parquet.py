@@ -6,7 +6,7 @@ import itertools
 import json
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -31,20 +31,21 @@ _FEATURES = {
 }
 
 
-def write_parquet(path: Path, columns: dict[str, pa.DataType], rows: Iterable[dict]) -> None:
+def write_parquet(
+    file: Path | BinaryIO, columns: dict[str, pa.DataType], rows: Iterable[dict]
+) -> None:
     """Write rows, some at a time.
 
     Args:
-        path: the file, in a folder that may be absent.
+        file: where to; its folder exists.
         columns: name and type of each; one of type ``IMAGES`` is decoded by `datasets`.
         rows: values under the names of ``columns``.
     """
     features = {name: _feature(kind) for name, kind in columns.items()}
     metadata = {"huggingface": json.dumps({"info": {"features": features}})}
     schema = pa.schema(list(columns.items())).with_metadata(metadata)
-    path.parent.mkdir(parents=True, exist_ok=True)
     rows = iter(rows)
-    with pq.ParquetWriter(path, schema, compression="none") as writer:
+    with pq.ParquetWriter(file, schema, compression="none") as writer:
         while group := list(itertools.islice(rows, ROWS_PER_GROUP)):
             writer.write_table(pa.Table.from_pylist(group, schema))
 

@@ -112,6 +112,7 @@ def _write_rows(
                     yield row(pair, split, index) | own
 
             path = folder / "data" / f"{split}-{stage}.parquet"
+            path.parent.mkdir(exist_ok=True)
             write_parquet(path, columns | PAIR_COLUMNS, rows())
 
 

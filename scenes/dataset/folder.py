@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import fcntl
 import hashlib
-import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +19,7 @@ from scenes.dataset.manifest import (
 )
 from scenes.dataset.rows import read_origin
 from scenes.difficulty import Difficulty
-from scenes.files import write_whole
+from scenes.files import remove_abandoned, write_whole
 
 PIXEL_VERSIONS = (
     *("dig-env", "blender", "device", "processor", "libc", "pyoidn"),
@@ -32,25 +28,22 @@ PIXEL_VERSIONS = (
 """Entries of ``made_with`` that decide plans and pixels, and are therefore one in a folder."""
 
 
-@contextlib.contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Hold the folder's lock, without which nobody writes there.
+def check_folder(folder: Path) -> None:
+    """Refuse a folder of something else, before even a lock is left in it.
 
-    The kernel lifts the lock of a process that dies.
+    Raises:
+        ValueError: it holds files, and they are no dataset's.
     """
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX)
-        except OSError as error:
-            raise OSError(
-                error.errno,
-                f"could not lock {folder} ({error.strerror}): its file system has no locks; "
-                "render to a local disk and copy the folder",
-            ) from error
-        yield
-    finally:
-        os.close(handle)
+    if (folder / MANIFEST).exists():
+        return
+    present = {path.name for path in folder.iterdir() if not path.name.startswith(".")}
+    foreign = sorted(present - {DATA, "README.md"})
+    # Lone data files may have been copied in from shards; a lone README.md is someone else's.
+    if foreign or ((folder / "README.md").exists() and not (folder / DATA).exists()):
+        raise ValueError(
+            f"{folder} is no dataset, yet holds {', '.join(foreign) or 'README.md'}: give a "
+            "new or an empty folder"
+        )
 
 
 def open_folder(folder: Path, wanted: Manifest) -> Manifest:
@@ -64,25 +57,13 @@ def open_folder(folder: Path, wanted: Manifest) -> Manifest:
         The folder's manifest, with what is wanted added.
 
     Raises:
-        ValueError: the folder holds pairs of other settings, or something else.
+        ValueError: the folder holds pairs of other settings.
     """
+    manifest = wanted
     if (folder / MANIFEST).exists():
         manifest = _merged(folder, Manifest.load(folder), wanted)
-    else:
-        present = {path.name for path in folder.iterdir() if not path.name.startswith(".")}
-        foreign = sorted(present - {DATA, "README.md"})
-        # Lone data files may have been copied in from shards; a lone README.md is someone else's.
-        if foreign or ((folder / "README.md").exists() and not (folder / DATA).exists()):
-            raise ValueError(
-                f"{folder} is no dataset, yet holds {', '.join(foreign) or 'README.md'}: give a "
-                "new or an empty folder"
-            )
-        manifest = wanted
     (folder / DATA).mkdir(exist_ok=True)
-    # Temporary files are only written under the lock, so that these are of dead processes.
-    leftovers = (*(folder / DATA).glob(".*.parquet.*"), *folder.glob(f".{MANIFEST}.*"))
-    for leftover in (*leftovers, *folder.glob(".README.md.*")):
-        leftover.unlink()
+    remove_abandoned(folder)
     return refresh(folder, manifest)
 
 

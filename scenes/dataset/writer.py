@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from scenes.dataset.folder import check_made_with, locked, open_folder, origin, refresh
+from scenes.dataset.folder import check_folder, check_made_with, open_folder, origin, refresh
 from scenes.dataset.manifest import (
     SEEDS_PER_STAGE,
     Manifest,
@@ -22,7 +22,7 @@ from scenes.dataset.manifest import (
 from scenes.dataset.on_ray import ray_pairs
 from scenes.dataset.rows import encode, read_rows, to_parquet
 from scenes.difficulty import Difficulty
-from scenes.files import write_whole
+from scenes.files import locked, write_whole
 from scenes.pair import Pair
 from scenes.photos.album import Album
 from scenes.photos.make import photo_pair, photo_versions
@@ -116,6 +116,7 @@ def render_dataset(
         )
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
+    check_folder(folder)
     wanted = Manifest(settings, pairs_per_file, stages, {split: dict(counts)}, {}, ())
     with locked(folder):
         manifest = open_folder(folder, wanted)
