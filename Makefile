@@ -35,12 +35,12 @@ test: setup lint browser
 	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal
 	$(MAKE) --jobs 2 --output-sync frameworks
 
-# The pages are tested in Debian's Chromium. Where it cannot be installed those tests are skipped,
-# but for CI=true, where they fail.
+# The pages are tested in Debian's Chromium, files by strace. Where they cannot be installed those
+# tests are skipped, but for CI=true, where they fail.
 browser:
-	@command -v chromedriver > /dev/null || { apt-get update -qq \
-	  && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq chromium chromium-driver; } \
-	  || echo "no Chromium: as root, apt-get install chromium chromium-driver"
+	@{ command -v chromedriver && command -v strace; } > /dev/null || { apt-get update -qq \
+	  && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq chromium chromium-driver strace; } \
+	  || echo "as root: apt-get install chromium chromium-driver strace"
 
 # Trainers that want another NumPy or transformers than Blender's environment has. Each gets an
 # environment of its own that falls back on .venv, so that torch is there once.
