@@ -15,7 +15,7 @@ from agents.settings import GRPORun
 def train(
     run: tyro.conf.OmitArgPrefixes[GRPORun], reward: str = "full", output: Printed = Output()
 ) -> None:
-    """Train a policy with GRPO under the curriculum. The same command goes on with a stopped run.
+    """Train a policy with GRPO under the curriculum. The same command resumes a stopped run.
 
     Args:
         run: its settings.
@@ -27,12 +27,16 @@ def train(
     from agents.grpo import train_grpo
     from agents.grpo_report import held_out_table, summarize
     from agents.monitor import Step
+    from agents.trainer_settings import this_process
 
     disable_progress_bar()  # loading and saving take a second; the run has a bar of its own
     run = dataclasses.replace(run, reward=reward)
     if os.environ.get("RANK", "0") != "0":  # the first of several processes reports
         output = Output(quiet=True)
-    output.note(f"seed {run.seed}, {run.model} policy, {run.width}x{run.height} {run.quality}")
+    processes = this_process().num_processes
+    count = "1 process" if processes == 1 else f"{processes} processes"
+    size = f"{run.width}x{run.height} {run.quality}"
+    output.note(f"seed {run.seed}, {run.model} policy, {size}, {count}")
     if run.eval_pairs:
         output.note("rendering the held-out pairs and evaluating the starting policy ...")
     with output.progress("steps", every=20) as tell:
@@ -47,9 +51,10 @@ def train(
         return
     out = Path(run.out)
     files = {"checkpoint": result.checkpoint, "report": out / "report.html"}
-    if result.after:
+    files["result"] = out / "result.json"
+    if result.evaluated_after:
         output.table(held_out_table(result))
-        files |= {"pairs": out / "pairs.png", "result": out / "result.json"}
-    for count, left, entered in result.promotions:
-        output.say(f"after {count} pairs the curriculum went from {left} to {entered}")
+        files["pairs"] = out / "pairs.png"
+    for pairs, left, entered in result.promotions:
+        output.say(f"after {pairs} pairs the curriculum went from {left} to {entered}")
     output.result(summarize(result), **files)

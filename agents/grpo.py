@@ -6,11 +6,12 @@ What this adds to TRL, and nothing else:
    learns from the ones before, at the stage that the curriculum chooses.
 2. All rollouts of a group answer the same pair (TRL repeats the row); their reward is
    ``dig_env.score``.
-3. The curriculum is told of one episode a pair: the mean reward of its rollouts. The default one
-   does not count a pair that was planned at an earlier stage than the present one.
-4. Groups whose rollouts all earned the same are left out of the loss: they say nothing, and would
-   make the step smaller by their share (DAPO, arXiv 2503.14476, samples others in their place).
-5. A run that was stopped goes on from its last checkpoint, to the same losses.
+3. The curriculum gets one episode a pair: the mean reward of its rollouts. The default one does not
+   count a pair that was planned at an earlier stage than the present one.
+4. Zero-variance groups, whose rollouts all earned the same, are left out of the policy term of the
+   loss, so that they do not shrink the step by their share (DAPO, arXiv 2503.14476, samples others
+   in their place).
+5. A run that was stopped resumes from its last checkpoint, to the same losses.
 
 Departures from TRL's defaults: no shuffle buffer (it would render a thousand pairs before the first
 step and make the curriculum lag by as many); the model is loaded in float32, since AdamW's small
@@ -23,22 +24,24 @@ import contextlib
 import ctypes
 import itertools
 import json
+import os
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import PartialState
+from accelerate.utils import gather_object
 from datasets import IterableDataset
-from peft import LoraConfig
+from peft import LoraConfig, get_peft_model
 from transformers import PrinterCallback, ProgressCallback
-from trl import GRPOConfig, GRPOTrainer
+from trl import GRPOTrainer
 
 from agents.episodes import Episode, mean_metrics
 from agents.evaluation import pair_seeds, play
-from agents.grpo_report import write_run
+from agents.grpo_report import RESULT, write_run
+from agents.grpo_trainer import FilteringGRPOTrainer, pairs_per_batch, trl_config
 from agents.mllm import EMBEDDED, MLLMPolicy
 from agents.monitor import PROGRESS, GRPOResult, Monitor, Step
 from agents.report import now_and_then
@@ -46,30 +49,19 @@ from agents.rollouts import GroupReward, PairStream
 from agents.settings import GRPORun
 from agents.thinking import set_thinking
 from agents.tracking import wandb_run
-from agents.trainer_settings import common_settings, step_in_parts
+from agents.trainer_settings import this_process
 from dig_env import Curriculum, StageCurriculum
 from dig_env.pairs import FreshPairs, PairSource, StoredPairs
 from scenes import STAGES, Pair, PairDataset, RenderSettings, available_cores
 from scenes.files import write_folder_whole, write_whole
 
-TRAINER = "trainer"
+CHECKPOINTS = "trainer"
 """Folder of the trainer's own checkpoints, within ``GRPORun.out``."""
 
-FREE = ("workers", "minutes", "save_every", "wandb", "out")
-"""Settings that a run may change when it goes on."""
+HISTORY = "history.json"
 
-
-class SkippingTrainer(GRPOTrainer):
-    """TRL's trainer, which leaves groups without any advantage out of the loss."""
-
-    def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
-        batch = super()._generate_and_score_completions(inputs)
-        groups = batch["advantages"].abs().view(-1, self.num_generations)
-        silent = (groups.amax(dim=1) < 1e-6).repeat_interleave(self.num_generations)
-        batch["completion_mask"] = batch["completion_mask"] * ~silent[:, None]
-        counted = self.accelerator.gather(batch["completion_mask"].sum()).sum()
-        batch["num_items_in_batch"] = counted.clamp(min=1)
-        return batch
+RESUMABLE_CHANGES = ("workers", "minutes", "save_every", "wandb", "out")
+"""Settings that may differ when a run is resumed."""
 
 
 def train_grpo(
@@ -79,66 +71,51 @@ def train_grpo(
 ) -> GRPOResult | None:
     """Train a policy with GRPO under the curriculum, and write its report now and then.
 
-    Called again with the settings of a run that was stopped, it goes on from its last checkpoint.
+    Called again with the settings of a run that was stopped, it resumes from its last checkpoint;
+    with those of a run that has finished, it trains nothing and returns what was left.
 
     Args:
         run: the settings.
-        on_step: called after every optimiser step, for progress.
+        on_step: called after every optimizer step, for progress.
         curriculum: a fresh one, to use instead of the ``Curriculum`` that ``run`` describes; its
-            stages are some of ``run.stages``, all of which are evaluated. To go on with a stopped
-            run, give one that was made alike.
+            stages are some of ``run.stages``, all of which are evaluated. To resume a stopped run,
+            give one that was made alike.
 
     Returns:
         What the run left; None in all but the first of several processes.
 
     Raises:
         FileNotFoundError: there is no such model, or no such dataset.
-        ValueError: ``run.out`` holds an unfinished run with other settings or another kind of
-            curriculum, or a stage of ``curriculum`` is not in ``run.stages``.
+        ValueError: ``run.out`` holds a run with other settings or another kind of curriculum, a
+            stage of ``curriculum`` is not in ``run.stages``, ``run.trl`` holds what cannot be set,
+            or the model is to be sharded and evaluated (``eval_pairs``) in one run.
         scenes.RenderError: Blender is missing or failed.
     """
     curriculum = _checked(curriculum, run)
     _keep_freed_memory()
     Path(run.out).mkdir(parents=True, exist_ok=True)
-    process = PartialState()
-    checkpoint = unfinished(run)
+    process = this_process()
+    finished, checkpoint = _finished(run, curriculum), latest_checkpoint(run)
+    process.wait_for_everyone()  # all have looked before one writes
+    if finished is not None:
+        return finished if process.is_main_process else None
     policy = _load_policy(run)
-    with contextlib.closing(_source(run, process.num_processes)) as source:
-        evaluated = process.is_main_process and run.eval_pairs
-        pairs = _held_out(run, source, "test") if evaluated else {}
-        watched = _held_out(run, source, "validation") if evaluated and run.eval_every else {}
-        start = GRPOResult(
-            run=run,
-            checkpoint=Path(run.out, "checkpoint"),
-            before=play_held_out(policy, pairs, run),
-            sampled={"before": play_sampled(policy, pairs, run)},
-        )
-
-        def so_far(steps: list[Step]) -> GRPOResult:
-            return replace(
-                start, steps=steps, promotions=curriculum.history, renderer_versions=source.versions
-            )
-
-        def report(steps: list[Step]) -> None:
-            if process.is_main_process:
-                write_run(so_far(steps))
-
-        trainer, monitor = _trainer(run, policy, source, curriculum, watched, report, on_step)
+    with contextlib.closing(_source(run)) as source:
+        results = _Results(run, policy, source, curriculum)
+        trainer, monitor = _trainer(run, policy, source, curriculum, results, on_step)
         if checkpoint is not None:
             monitor.load(checkpoint, lambda: trainer._load_rng_state(str(checkpoint)))
+        results.play_before()
         try:
             with wandb_run(run.wandb, run.out):
                 trainer.train(resume_from_checkpoint=checkpoint and str(checkpoint))
         except BaseException:  # an interruption, too
-            report(monitor.steps)
+            results.write_report(monitor.steps)
             raise
-        policy.model.eval()
-        after = play_held_out(policy, pairs, run)
-        sampled = start.sampled | {"after": play_sampled(policy, pairs, run)}
+        result = results.play_after(monitor.steps)
         model, weights = _trained(trainer, run)
-        if not process.is_main_process:
-            return None
-        result = replace(so_far(monitor.steps), after=after, sampled=sampled, finished=True)
+    if not process.is_main_process:
+        return None
 
     def save(folder: Path) -> None:
         model.save_pretrained(folder, state_dict=weights)
@@ -146,13 +123,66 @@ def train_grpo(
         (folder / "curriculum.json").write_text(json.dumps(curriculum.state_dict()))
 
     write_folder_whole(result.checkpoint, save)
-    history = json.dumps([asdict(step) for step in result.steps])
-    write_whole(Path(run.out, "history.json"), history.encode() + b"\n")
+    _write_history(result)
     write_run(result)
     # Its checkpoints are of use to an unfinished run only; without save_every there is no folder.
-    if Path(run.out, TRAINER).exists():
-        shutil.rmtree(Path(run.out, TRAINER))
+    shutil.rmtree(Path(run.out, CHECKPOINTS), ignore_errors=True)
     return result
+
+
+class _Results:
+    """What a run has so far, and the evaluations that add to it.
+
+    Each process has an equal share of the held-out pairs; all of them play at the same time.
+    """
+
+    def __init__(
+        self,
+        run: GRPORun,
+        policy: MLLMPolicy,
+        source: PairSource,
+        curriculum: StageCurriculum,
+    ) -> None:
+        self._run, self._policy = run, policy
+        self._source, self._curriculum = source, curriculum
+        self._test = held_out_pairs(run, source, "test")
+        self._validation = held_out_pairs(run, source, "validation") if run.eval_every else {}
+        self._start = GRPOResult(run, Path(run.out, "checkpoint"), before={}, sampled={})
+
+    def play_before(self) -> None:
+        """Let the starting policy answer the test pairs."""
+        before = play_held_out(self._policy, self._test, self._run)
+        sampled = play_sampled(self._policy, self._test, self._run)
+        self._start = replace(self._start, before=before, sampled={"before": sampled})
+
+    def validate(self) -> dict[str, float]:
+        """The mean F1 of the validation pairs by stage."""
+        played = play_held_out(self._policy, self._validation, self._run)
+        return {stage: mean_metrics(episodes)["f1"] for stage, episodes in played.items()}
+
+    def play_after(self, steps: list[Step]) -> GRPOResult:
+        """Let the trained policy answer the test pairs."""
+        after = play_held_out(self._policy, self._test, self._run)
+        sampled = {"after": play_sampled(self._policy, self._test, self._run)}
+        return replace(
+            self._so_far(steps),
+            after=after,
+            sampled=self._start.sampled | sampled,
+            finished=True,
+        )
+
+    def write_report(self, steps: list[Step]) -> None:
+        """Report what there is."""
+        if this_process().is_main_process:
+            write_run(self._so_far(steps))
+
+    def _so_far(self, steps: list[Step]) -> GRPOResult:
+        return replace(
+            self._start,
+            steps=steps,
+            promotions=self._curriculum.history,
+            renderer_versions=self._source.versions,
+        )
 
 
 def _checked(curriculum: StageCurriculum | None, run: GRPORun) -> StageCurriculum:
@@ -173,61 +203,122 @@ def _trainer(
     policy: MLLMPolicy,
     source: PairSource,
     curriculum: StageCurriculum,
-    watched: dict[str, list[Pair]],
-    report: Callable[[list[Step]], None],
+    results: _Results,
     on_step: Callable[[Step], None] | None,
 ) -> tuple[GRPOTrainer, Monitor]:
     """TRL's trainer on a stream of pairs, and what watches it."""
-    process = PartialState()
-    stream = PairStream(source, curriculum, run, (process.process_index, process.num_processes))
+    process = this_process()
+    config = trl_config(run, process.num_processes)
+    place = (process.process_index, process.num_processes)
+    stream = PairStream(source, curriculum, run, place, pairs_per_batch(config))
     reward = GroupReward(curriculum, run.reward, run.rollouts, policy.opening)
-
-    def validate() -> dict[str, float]:
-        played = play_held_out(policy, watched, run)
-        policy.model.train()
-        return {stage: mean_metrics(episodes)["f1"] for stage, episodes in played.items()}
-
-    monitor = Monitor(run, stream, reward, curriculum, validate, now_and_then(report), on_step)
-    trainer = SkippingTrainer(
+    trainer = FilteringGRPOTrainer(
         model=policy.model,
         reward_funcs=reward,
-        args=_trl_config(run, process.num_processes),
+        args=config,
         train_dataset=IterableDataset.from_generator(stream.rows),
         processing_class=policy.processor,
-        callbacks=[monitor],
         peft_config=LoraConfig(**run.lora) if run.lora is not None else None,
     )
+    if run.eval_pairs and (trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled):
+        raise ValueError(
+            f"eval_pairs={run.eval_pairs}: a model whose weights are sharded over processes (FSDP, "
+            "DeepSpeed) is not evaluated while it is trained: set eval_pairs=0 and evaluate the "
+            "checkpoint with dig-env eval"
+        )
+    report = now_and_then(results.write_report)
+    monitor = Monitor(run, config, stream, reward, curriculum, results.validate, report, on_step)
+    trainer.callback_handler.callbacks.insert(0, monitor)  # before those that report a log line
     for printer in (PrinterCallback, ProgressCallback):
         trainer.remove_callback(printer)
     return trainer, monitor
 
 
-def unfinished(run: GRPORun) -> Path | None:
+def latest_checkpoint(run: GRPORun) -> Path | None:
     """The last whole checkpoint of an unfinished run in ``run.out``.
 
     Raises:
         ValueError: it is of a run with other settings.
     """
-    found = Path(run.out, TRAINER).glob(f"checkpoint-*/{PROGRESS}")
+    found = Path(run.out, CHECKPOINTS).glob(f"checkpoint-*/{PROGRESS}")
     newest = max(found, key=lambda path: int(path.parent.name.rpartition("-")[2]), default=None)
     if newest is None:
         return None
-    then, now = json.loads(newest.read_text())["run"], json.loads(json.dumps(asdict(run)))
-    different = [name for name in now if then.get(name) != now[name] and name not in FREE]
+    _check_settings(run, json.loads(newest.read_text())["run"], "an unfinished", "resume it")
+    return newest.parent
+
+
+def _finished(run: GRPORun, curriculum: StageCurriculum) -> GRPOResult | None:
+    """What a finished run in ``run.out`` left; ``curriculum`` gets its last state."""
+    out = Path(run.out)
+    if not (out / RESULT).is_file():
+        return None
+    summary = json.loads((out / RESULT).read_text())
+    _check_settings(run, summary["settings"], "a finished", "get its result")
+    checkpoint = out / "checkpoint"
+    curriculum.load_state_dict(json.loads((checkpoint / "curriculum.json").read_text()))
+    steps = json.loads((out / HISTORY).read_text())
+    return GRPOResult(
+        run,
+        checkpoint,
+        before={},
+        sampled={},
+        steps=[Step(**step) for step in steps],
+        promotions=curriculum.history,
+        renderer_versions=summary["versions"],
+        recorded=summary["held_out"],
+        finished=True,
+    )
+
+
+def _check_settings(run: GRPORun, then: Mapping[str, Any], kind: str, aim: str) -> None:
+    """Refuse a folder that holds a run with other settings.
+
+    Args:
+        run: the settings now.
+        then: those of the run in the folder, from its JSON file.
+        kind: of that run.
+        aim: what the same settings would do.
+    """
+    now = json.loads(json.dumps(asdict(run)))
+    different = [n for n in now if then.get(n) != now[n] and n not in RESUMABLE_CHANGES]
     if different:
         name = different[0]
         raise ValueError(
-            f"{run.out} holds an unfinished run with {name}={then.get(name)!r}, not {now[name]!r}: "
-            f"give its settings to go on with it, another --out, or delete {newest.parent.parent}"
+            f"{run.out} holds {kind} run with {name}={then.get(name)!r}, not {now[name]!r}: give "
+            f"its settings to {aim}, or another --out, or delete {run.out}"
         )
-    return newest.parent
+
+
+def held_out_pairs(run: GRPORun, source: PairSource, split: str) -> dict[str, list[Pair]]:
+    """This process's share of ``run.eval_pairs`` pairs of each stage: fresh, or the dataset's."""
+    process = this_process()
+    pairs = {}
+    for stage in run.stages if run.eval_pairs else ():
+        seeds: Iterable[int] = pair_seeds(0, split)
+        if run.dataset is not None:
+            seeds = PairDataset(run.dataset).pair_seeds(stage, split)
+        share = (process.process_index, run.eval_pairs, process.num_processes)
+        asked = [source.submit(seed, STAGES[stage]) for seed in itertools.islice(seeds, *share)]
+        pairs[stage] = [future.result() for future in asked]
+    return pairs
 
 
 def play_held_out(
     policy: MLLMPolicy, held_out: dict[str, list[Pair]], run: GRPORun
 ) -> dict[str, list[Episode]]:
-    """The episodes of each stage, scored by the very reward that the run trains on."""
-    return {stage: play(policy, pairs, config=run.reward) for stage, pairs in held_out.items()}
+    """The episodes of each stage, scored by the very reward that the run trains on.
+
+    All processes call it with their shares of the pairs, and get the episodes of all.
+    """
+    process = this_process()
+    episodes = {}
+    for stage, pairs in held_out.items():
+        played = play(policy, pairs, config=run.reward)
+        places = itertools.count(process.process_index, process.num_processes)
+        everywhere = gather_object(list(zip(places, played, strict=False)))
+        episodes[stage] = [episode for _, episode in sorted(everywhere, key=lambda dealt: dealt[0])]
+    return episodes
 
 
 def play_sampled(
@@ -249,8 +340,7 @@ def play_sampled(
 def _load_policy(run: GRPORun) -> MLLMPolicy:
     policy = MLLMPolicy.from_pretrained(
         EMBEDDED.get(run.model, run.model),
-        # With nothing to evaluate, the trainer takes the model to its device, or shards it.
-        device="auto" if run.eval_pairs else "cpu",
+        device="cpu",  # the trainer takes it to this process's device, or shards it
         # AdamW's small steps are lost to rounding in bfloat16 weights; autocast with trl={"bf16":
         # True} is what saves time. Adapters are float32 in any case.
         dtype="float32" if run.lora is None else "auto",
@@ -262,25 +352,13 @@ def _load_policy(run: GRPORun) -> MLLMPolicy:
     return policy
 
 
-def _source(run: GRPORun, processes: int) -> PairSource:
+def _source(run: GRPORun) -> PairSource:
     """Where training pairs come from."""
     if run.dataset is not None:
         return StoredPairs(run.dataset, "train")
-    workers = run.workers or max(1, available_cores() // processes)
+    here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))  # processes that share this machine's cores
+    workers = run.workers or max(1, available_cores() // here)
     return FreshPairs(RenderSettings(run.width, run.height, run.quality), "train", workers)
-
-
-def _held_out(run: GRPORun, source: PairSource, split: str) -> dict[str, list[Pair]]:
-    """``run.eval_pairs`` pairs of each stage: the dataset's first ones, or fresh ones."""
-    pairs = {}
-    for stage in run.stages:
-        seeds: Iterable[int] = pair_seeds(0, split)
-        if run.dataset is not None:
-            seeds = PairDataset(run.dataset).pair_seeds(stage, split)
-        wanted = itertools.islice(seeds, run.eval_pairs)
-        asked = [source.submit(seed, STAGES[stage]) for seed in wanted]
-        pairs[stage] = [future.result() for future in asked]
-    return pairs
 
 
 def _keep_freed_memory() -> None:
@@ -295,35 +373,22 @@ def _keep_freed_memory() -> None:
 def _trained(trainer: GRPOTrainer, run: GRPORun) -> tuple[Any, dict[str, torch.Tensor] | None]:
     """The model to save, and its weights where they lie sharded; all processes must call it."""
     model = trainer.accelerator.unwrap_model(trainer.model)
-    if run.lora is not None:
-        return model.merge_and_unload(), None
-    if not trainer.is_fsdp_enabled:
-        return model, None
-    weights = trainer.accelerator.get_state_dict(trainer.model_wrapped)
-    # Gathered one by one, tied weights no longer share memory and would be stored twice.
-    return model, {k: v for k, v in weights.items() if k not in model.all_tied_weights_keys}
+    weights = None
+    if trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:
+        weights = trainer.accelerator.get_state_dict(trainer.model_wrapped)
+    if run.lora is None:
+        if weights is not None:
+            # Gathered one by one, tied weights no longer share memory and would be stored twice.
+            tied = model.all_tied_weights_keys
+            weights = {name: value for name, value in weights.items() if name not in tied}
+        return model, weights
+    if weights is not None and trainer.accelerator.is_main_process:
+        # Shards cannot be merged in place: a whole model takes the adapters.
+        model = get_peft_model(_load_policy(run).model, LoraConfig(**run.lora))
+        model.load_state_dict(weights)
+    return (model.merge_and_unload() if trainer.accelerator.is_main_process else model), None
 
 
-def _trl_config(run: GRPORun, processes: int) -> GRPOConfig:
-    settings: dict[str, Any] = common_settings(run.save_every, run.wandb) | {
-        "output_dir": str(Path(run.out, TRAINER)),
-        "per_device_train_batch_size": run.pairs_per_step * run.rollouts // processes,
-        "num_generations": run.rollouts,
-        "max_completion_length": run.max_completion_length,
-        "max_steps": run.steps,
-        "learning_rate": run.learning_rate,
-        "lr_scheduler_type": "linear",
-        "beta": run.beta,
-        "temperature": run.temperature,
-        "seed": run.seed,
-        "shuffle_dataset": False,
-        "dataloader_num_workers": 0,
-        "logging_steps": 1,
-        # The stream goes on by itself: see Monitor.load.
-        "ignore_data_skip": True,
-        "gradient_checkpointing": False,
-    }
-    settings |= run.trl
-    name = f"pairs_per_step={run.pairs_per_step} x rollouts={run.rollouts}"
-    step_in_parts(settings, run.pairs_per_step * run.rollouts, name, processes)
-    return GRPOConfig(**settings)
+def _write_history(result: GRPOResult) -> None:
+    steps = json.dumps([asdict(step) for step in result.steps])
+    write_whole(Path(result.run.out, HISTORY), steps.encode() + b"\n")

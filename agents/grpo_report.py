@@ -19,6 +19,7 @@ from agents.table import Table
 from dig_env.drawing import png
 from scenes.files import write_whole
 
+RESULT = "result.json"
 PAIRS_IN_PICTURE = 4
 SHOWN = (*METRICS, "sampled_reward", "sampled_f1")
 
@@ -26,8 +27,8 @@ SHOWN = (*METRICS, "sampled_reward", "sampled_f1")
 def write_run(result: GRPOResult) -> None:
     """Write report.html and its main plot, report.png, into the run's folder.
 
-    At the end of a run with held-out pairs also result.json, which holds ``summarize(result)``,
-    and pairs.png, the first such pairs of each stage with their answers.
+    At the end of a run also result.json, which holds ``summarize(result)``, and, with held-out
+    pairs, pairs.png: the first of each stage with their answers.
     """
     out = Path(result.run.out)
     write_report(
@@ -43,7 +44,8 @@ def write_run(result: GRPOResult) -> None:
     )
     if result.after:
         write_whole(out / "pairs.png", png(_first_pairs(result)))
-        write_whole(out / "result.json", json.dumps(summarize(result), indent=2).encode() + b"\n")
+    if result.finished:
+        write_whole(out / RESULT, json.dumps(summarize(result), indent=2).encode() + b"\n")
 
 
 def summarize(result: GRPOResult) -> dict[str, Any]:
@@ -58,21 +60,25 @@ def summarize(result: GRPOResult) -> dict[str, Any]:
         "promotions": result.promotions,
         "held_out": {
             stage: {when: result.metrics(when, stage) for when in ("before", "after")}
-            for stage in result.after
+            for stage in (result.stages if result.evaluated_after else ())
         },
     }
 
 
 def held_out_table(result: GRPOResult) -> Table:
     """Means on the held-out pairs of each stage: before, or before and after."""
-    stages = list(result.before)
+    stages = result.stages
     rows = [(name, *(_change(result, stage, name) for stage in stages)) for name in SHOWN]
     return Table(("held-out mean", *stages), rows)
 
 
 def _change(result: GRPOResult, stage: str, name: str) -> str:
     before = f"{result.metrics('before', stage)[name]:.2f}"
-    return f"{before} → {result.metrics('after', stage)[name]:.2f}" if result.after else before
+    return (
+        f"{before} → {result.metrics('after', stage)[name]:.2f}"
+        if result.evaluated_after
+        else before
+    )
 
 
 def _lead(result: GRPOResult) -> str:
@@ -88,7 +94,7 @@ def _lead(result: GRPOResult) -> str:
     ]
     if len(moves) > 6:
         moves = [f"The curriculum changed the stage {len(moves)} times."]
-    f1 = ", ".join(f"{_change(result, stage, 'f1')} on {stage}" for stage in result.before)
+    f1 = ", ".join(f"{_change(result, stage, 'f1')} on {stage}" for stage in result.stages)
     held_out = [f"Held-out F1: {f1}."] if f1 else []
     return " ".join([f"{began} over {pairs} pairs in {result.seconds:.0f} s.", *held_out, *moves])
 
@@ -97,8 +103,8 @@ def _sections(result: GRPOResult) -> list[Section]:
     run = result.run
     text = (
         f"Means over each step's rollouts, sampled at temperature {run.temperature:g}, thin, and "
-        "over the last ten steps, bold. A group is silent when all its rollouts earned the same: "
-        "it teaches nothing."
+        "over the last ten steps, bold. A zero-variance group, whose rollouts all earned the same, "
+        "teaches nothing."
     )
     sections = [Section("Training", text, figure=_figure(result))] if result.steps else []
     if not result.before:
@@ -130,7 +136,12 @@ def _figure(result: GRPOResult) -> Figure:
         }
         panels.append(Panel("validation F1", lines, limits=(0, 1.02)))
     panels.append(
-        Panel("silent groups", {"share": line("equal_groups")}, noisy=True, limits=(0, 1.02))
+        Panel(
+            "zero-variance groups",
+            {"share": line("zero_variance_groups")},
+            noisy=True,
+            limits=(0, 1.02),
+        )
     )
     panels.append(Panel("tokens/answer", {"tokens": line("completion_length")}, noisy=True))
     return curves(panels, "optimiser step", [(step.step, step.stage) for step in steps])

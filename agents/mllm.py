@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -46,7 +47,7 @@ class MLLMPolicy:
     """Answers observations of `DiG-v0` with a multimodal language model.
 
     Args:
-        model: an image-text-to-text model, in evaluation mode.
+        model: an image-text-to-text model; it answers in evaluation mode, and is left in its own.
         processor: the processor that belongs to it.
         max_new_tokens: longest answer; a Thinking model needs thousands.
         temperature: 0 decodes greedily, anything above samples.
@@ -67,7 +68,7 @@ class MLLMPolicy:
                 f"max_new_tokens={max_new_tokens} and batch_size={batch_size} must be at least 1, "
                 f"temperature={temperature} at least 0"
             )
-        self.model, self.processor = model.eval(), processor
+        self.model, self.processor = model, processor
         self.max_new_tokens, self.temperature = max_new_tokens, temperature
         self.batch_size = batch_size
         processor.tokenizer.padding_side = (
@@ -140,12 +141,25 @@ class MLLMPolicy:
         sampling: dict[str, Any] = {"do_sample": self.temperature > 0}
         if self.temperature > 0:
             sampling |= {"temperature": self.temperature, "top_k": 0, "top_p": 1.0}
-        output = self.model.generate(
-            **inputs.to(self.model.device), max_new_tokens=self.max_new_tokens, **sampling
-        )
+        with evaluation_mode(self.model):
+            output = self.model.generate(
+                **inputs.to(self.model.device), max_new_tokens=self.max_new_tokens, **sampling
+            )
         new_tokens = output[:, inputs["input_ids"].shape[1] :]
         answers = self.processor.batch_decode(new_tokens, skip_special_tokens=True)
         return [self.opening + answer for answer in answers]
+
+
+@contextlib.contextmanager
+def evaluation_mode(model: torch.nn.Module) -> Iterator[None]:
+    """Dropout and gradient checkpointing off within the block; each module is left as it was."""
+    training = [module for module in model.modules() if module.training]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True
 
 
 def load_tiny(name: str = "tiny", **settings: Any) -> MLLMPolicy:

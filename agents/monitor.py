@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
@@ -10,31 +11,37 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from accelerate.utils import broadcast_object_list
 from transformers import TrainerCallback
+from trl import GRPOConfig
 
 from agents.episodes import Episode, mean_metrics
+from agents.grpo_trainer import pairs_per_batch, steps_per_batch
 from agents.rollouts import GroupReward, PairStream
 from agents.settings import GRPORun
+from agents.trainer_settings import this_process
 from dig_env import StageCurriculum, parse_boxes
 from dig_env.drawing import draw_answer
 from scenes.files import write_whole
 
 PROGRESS = "progress.json"
+PICTURES_EVERY = 20
+"""Steps between pictures in wandb."""
 
 
 @dataclass(frozen=True)
 class Step:
-    """What one optimiser step saw; rewards and their parts are means over its rollouts.
+    """What one optimizer step saw; rewards and their parts are means over its batch of rollouts.
 
     Attributes:
         step: counted from 1.
         stage: at which its (last) pair was planned.
         reward, format, f1, iou: see ``dig_env.score``.
-        equal_groups: share of the groups whose rollouts all earned the same: nothing to learn.
+        zero_variance_groups: share of the groups whose rollouts all earned the same.
         completion_length: mean tokens of an answer.
         window_mean: mean of the curriculum's window; None when it is empty.
         pairs: pairs that the learner took so far.
-        pairs_per_s: in this step.
+        pairs_per_s: learned from in this step.
         pair_wait_s: seconds of this step in which the learner waited for a pair.
         seconds: wall time of this step.
         elapsed_s: wall time of training so far, interruptions left out.
@@ -47,7 +54,7 @@ class Step:
     format: float
     f1: float
     iou: float
-    equal_groups: float
+    zero_variance_groups: float
     completion_length: float
     window_mean: float | None
     pairs: int
@@ -73,9 +80,12 @@ class GRPOResult:
         run: its settings.
         checkpoint: folder with model, processor and curriculum.json.
         before, after: the held-out episodes of each stage, by the starting and the trained policy,
-            answered greedily. Empty in a run without ``eval_pairs``.
+            answered greedily. Empty in a run without ``eval_pairs``, and where it had finished
+            before ``train_grpo`` was called.
         sampled: the same pairs answered at the rollouts' temperature, by "before" and "after" and
             stage: the stochastic policy whose expected reward GRPO raises.
+        recorded: of a run that had finished before: its held-out means by stage and "before" or
+            "after".
         steps: one entry an optimiser step.
         promotions: (episodes counted, stage left, stage entered).
         renderer_versions: ``Renderer.versions`` of the Blender that rendered its pairs.
@@ -90,6 +100,7 @@ class GRPOResult:
     steps: list[Step] = field(default_factory=list)
     promotions: list[tuple[int, str, str]] = field(default_factory=list)
     renderer_versions: dict[str, str] = field(default_factory=dict)
+    recorded: dict[str, dict[str, dict[str, float]]] = field(default_factory=dict)
     finished: bool = False
 
     @property
@@ -97,11 +108,23 @@ class GRPOResult:
         """Wall time of the training itself."""
         return self.steps[-1].elapsed_s if self.steps else 0.0
 
+    @property
+    def stages(self) -> list[str]:
+        """The stages with held-out pairs."""
+        return list(self.recorded or self.before)
+
+    @property
+    def evaluated_after(self) -> bool:
+        """Whether the trained policy answered the held-out pairs."""
+        return bool(self.recorded or self.after)
+
     def metrics(self, when: str, stage: str) -> dict[str, float]:
         """Held-out means of a stage, ``when`` being "before" or "after".
 
         Those of ``mean_metrics`` for greedy answers, and "sampled_reward" and "sampled_f1".
         """
+        if self.recorded:
+            return self.recorded[stage][when]
         sampled = mean_metrics(self.sampled[when][stage])
         return mean_metrics({"before": self.before, "after": self.after}[when][stage]) | {
             "sampled_reward": sampled["reward"],
@@ -115,8 +138,12 @@ class Monitor(TrainerCallback):
     Beside each of the trainer's checkpoints it writes ``progress.json`` last of all: a checkpoint
     without one was cut off. It holds what the trainer does not know of: curriculum, stream, steps.
 
+    It must be the first of the trainer's callbacks, so that what it adds to a log line reaches
+    those that report it.
+
     Args:
         run: the settings.
+        config: TRL's.
         stream: where the rows come from.
         reward: what scores them.
         curriculum: what the reward tells.
@@ -132,6 +159,7 @@ class Monitor(TrainerCallback):
     def __init__(
         self,
         run: GRPORun,
+        config: GRPOConfig,
         stream: PairStream,
         reward: GroupReward,
         curriculum: StageCurriculum,
@@ -140,6 +168,9 @@ class Monitor(TrainerCallback):
         on_step: Callable[[Step], None] | None,
     ) -> None:
         self._run, self._stream, self._reward = run, stream, reward
+        self._steps_per_batch = steps_per_batch(config)
+        self._pairs_per_batch = pairs_per_batch(config)
+        self._completion_length = 0.0
         self._curriculum, self._evaluate = curriculum, evaluate
         self._report, self._on_step = report, on_step
         self._restore_random: Callable[[], None] | None = None
@@ -152,7 +183,7 @@ class Monitor(TrainerCallback):
         return self.steps[-1].elapsed_s if self.steps else 0.0
 
     def load(self, checkpoint: Path, restore_random: Callable[[], None]) -> None:
-        """Go on from a checkpoint.
+        """Resume from a checkpoint.
 
         Args:
             checkpoint: its folder, with ``progress.json``.
@@ -177,6 +208,7 @@ class Monitor(TrainerCallback):
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Add what the trainer does not know of to its checkpoint."""
+        this_process().wait_for_everyone()  # each process writes its own random numbers
         if state.is_world_process_zero:
             progress = {
                 "run": asdict(self._run),
@@ -188,32 +220,16 @@ class Monitor(TrainerCallback):
             write_whole(path, json.dumps(progress).encode())
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
-        """Make a ``Step`` of TRL's log line."""
-        if not logs or "reward" not in logs:
+        """Make a ``Step`` of TRL's log line, and add what TRL does not know of to the line."""
+        if not logs or "loss" not in logs:
             return
-        seconds = time.monotonic() - self._last
-        self._last += seconds
-        pairs = self._run.pairs_per_step
-        step = Step(
-            step=state.global_step,
-            stage=self._reward.stage,
-            reward=float(logs["reward"]),
-            format=self._reward.means["format"],
-            f1=self._reward.means["f1"],
-            iou=self._reward.means["iou"],
-            equal_groups=self._reward.means["equal_groups"],
-            completion_length=float(logs["completions/mean_length"]),
-            window_mean=self._curriculum.mean,
-            pairs=pairs * state.global_step,
-            pairs_per_s=pairs / seconds,
-            pair_wait_s=self._stream.wait_s - self._wait_before,
-            seconds=seconds,
-            elapsed_s=self.seconds + seconds,
-            held_out=self._held_out(state.global_step),
-        )
-        self._wait_before = self._stream.wait_s
+        # A step that learns from the rollouts of the one before has no line on rollouts.
+        self._completion_length = logs.get("completions/mean_length", self._completion_length)
+        step = self._step(state.global_step)
         self.steps.append(step)
-        self._log_wandb(step)
+        if state.is_world_process_zero:
+            logs |= self._metrics(step)
+            self._log_pictures(step.step)
         begun = time.monotonic()
         self._report(self.steps)
         self._last += time.monotonic() - begun  # not training's time
@@ -221,11 +237,46 @@ class Monitor(TrainerCallback):
             self._on_step(step)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Note that the step's rows are learned, and stop when the time is over."""
-        self._stream.learned(self._run.pairs_per_step)
-        minutes = (self.seconds + time.monotonic() - self._last) / 60
-        if self._run.minutes is not None and minutes >= self._run.minutes:
+        """Note that the batch's rows are learned, and stop when the time is over."""
+        if state.global_step % self._steps_per_batch == 0:
+            self._stream.learned(self._pairs_per_batch)
+        if self._run.minutes is not None and self._first_process_says(self._time_is_over()):
             control.should_training_stop = True
+
+    def _step(self, number: int) -> Step:
+        """What there is to say of a step that has just ended; evaluates, where that is due."""
+        seconds = time.monotonic() - self._last
+        self._last += seconds
+        waited, self._wait_before = self._stream.wait_s - self._wait_before, self._stream.wait_s
+        means = self._reward.means
+        return Step(
+            step=number,
+            stage=self._reward.stage,
+            reward=means["reward"],
+            format=means["format"],
+            f1=means["f1"],
+            iou=means["iou"],
+            zero_variance_groups=means["zero_variance_groups"],
+            completion_length=float(self._completion_length),
+            window_mean=self._curriculum.mean,
+            pairs=self._pairs_per_batch * math.ceil(number / self._steps_per_batch),
+            pairs_per_s=self._run.pairs_per_step / seconds,
+            pair_wait_s=waited,
+            seconds=seconds,
+            elapsed_s=self.seconds + seconds,
+            held_out=self._held_out(number),
+        )
+
+    def _time_is_over(self) -> bool:
+        minutes = (self.seconds + time.monotonic() - self._last) / 60
+        return self._run.minutes is not None and minutes >= self._run.minutes
+
+    @staticmethod
+    def _first_process_says(decision: bool) -> bool:
+        """The first process's decision, in all: their clocks differ, and one cannot stop alone."""
+        decisions = [decision]
+        broadcast_object_list(decisions)
+        return decisions[0]
 
     def _held_out(self, step: int) -> dict[str, float] | None:
         """The validation F1, where it is due; its time is not training's."""
@@ -236,24 +287,25 @@ class Monitor(TrainerCallback):
         self._last += time.monotonic() - begun
         return result
 
-    def _log_wandb(self, step: Step) -> None:
-        if self._run.wandb == "disabled":
-            return
-        import wandb  # here: it takes a second to import, and most tests do without it
-
-        entry: dict[str, Any] = {
+    def _metrics(self, step: Step) -> dict[str, float]:
+        """What a log line gets beside TRL's own metrics and the reward's."""
+        metrics = {
             "dig/stage": self._run.stages.index(step.stage),
             "dig/pairs_per_s": step.pairs_per_s,
             "dig/pair_wait_s": step.pair_wait_s,
         }
-        for stage, f1 in (step.held_out or {}).items():
-            entry[f"dig/validation_f1/{stage}"] = f1
-        if step.step % 20 == 1:
-            entry["dig/pairs"] = [
-                wandb.Image(picture, caption=caption)
-                for picture, caption in self._pictures(count=4)
-            ]
-        wandb.log(entry, commit=False)
+        held_out = step.held_out or {}
+        return metrics | {f"dig/validation_f1/{stage}": f1 for stage, f1 in held_out.items()}
+
+    def _log_pictures(self, step: int) -> None:
+        """Show wandb some answered pairs; its line is completed by the callback that reports it."""
+        if self._run.wandb == "disabled" or step % PICTURES_EVERY != 1:
+            return
+        import wandb  # here: it takes a second to import, and most tests do without it
+
+        pictures = self._pictures(count=4)
+        images = [wandb.Image(picture, caption=caption) for picture, caption in pictures]
+        wandb.log({"dig/pairs": images}, commit=False)
 
     def _pictures(self, count: int) -> Iterator[tuple[np.ndarray, str]]:
         """Drawings of the first rollout of the step's first pairs."""

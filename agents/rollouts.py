@@ -19,6 +19,9 @@ from dig_env import PARTS, RewardLike, StageCurriculum, instruction, score_batch
 from dig_env.pairs import PairSource
 from scenes import SEEDS_PER_SPLIT, STAGES, Pair
 
+LEAST_SPREAD = 1e-6
+"""A group whose rewards, from 0 to 1, differ by less than this has zero variance."""
+
 
 @dataclass(frozen=True, eq=False)
 class _Planned:
@@ -33,8 +36,8 @@ class _Planned:
 class PairStream:
     """The endless training rows: pairs at the stage that the curriculum chooses for each.
 
-    Pairs are asked for a whole step ahead, so that they are made while the model learns. What was
-    planned does not depend on time, and ``state_dict`` holds it: a stream that is loaded goes on
+    Pairs are asked for a whole batch ahead, so that they are made while the model learns. What was
+    planned does not depend on time, and ``state_dict`` holds it: a stream that is loaded resumes
     with the very rows that the old one would have handed out.
 
     Where several processes train together, each has a stream of its own with the same plan. TRL
@@ -45,11 +48,12 @@ class PairStream:
         curriculum: chooses the stage of each pair, when it is planned.
         run: the settings.
         process: (this process's rank, number of processes).
+        batch: pairs in a batch of rollouts, over all processes; None: those of a step.
 
     Attributes:
         count: rows handed out.
         wait_s: seconds for which the learner waited for pairs.
-        latest: the last few steps' pairs by pair seed, for pictures.
+        latest: the last few batches' pairs by pair seed, for pictures.
     """
 
     def __init__(
@@ -58,7 +62,9 @@ class PairStream:
         curriculum: StageCurriculum,
         run: GRPORun,
         process: tuple[int, int] = (0, 1),
+        batch: int | None = None,
     ) -> None:
+        self._batch = run.pairs_per_step if batch is None else batch
         self._source, self._curriculum, self._run = source, curriculum, run
         self._process = process
         self._rng = np.random.default_rng(run.seed)
@@ -78,7 +84,7 @@ class PairStream:
         settings = self._source.settings
         blank = Image.new("RGB", (settings.width, settings.height))
         while True:
-            while len(self._ahead) <= self._run.pairs_per_step:
+            while len(self._ahead) <= self._batch:
                 drawn = int(self._rng.integers(SEEDS_PER_SPLIT))
                 self._ahead.append(self._plan(drawn, self._curriculum.choose()))
             planned = self._ahead.popleft()
@@ -96,7 +102,7 @@ class PairStream:
             yield row | {"stage": planned.stage, "pair_seed": planned.pair_seed}
 
     def learned(self, rows: int) -> None:
-        """Be told that the model has learned from the oldest ``rows`` rows."""
+        """Forget the oldest ``rows`` rows: the model has learned from them."""
         for _ in range(rows):
             self._handed.popleft()
 
@@ -108,7 +114,7 @@ class PairStream:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on where a ``state_dict`` was taken, at the end of a step."""
+        """Resume where a ``state_dict`` was taken, at the end of a batch."""
         self._rng.bit_generator.state = state["generator"]
         self._planned = 0
         self._handed.clear()
@@ -118,17 +124,18 @@ class PairStream:
         """Ask for a pair, if any of its rollouts are this process's."""
         pair_seed = self._source.pair_seed(drawn, stage)
         rank, processes = self._process
-        # Of a step's rollouts, pair by pair, each process gets a contiguous share.
-        share = self._run.pairs_per_step * self._run.rollouts // processes
-        first = self._planned % self._run.pairs_per_step * self._run.rollouts
+        # Of a batch's rollouts, pair by pair, each process gets a contiguous share.
+        share = self._batch * self._run.rollouts // processes
+        first = self._planned % self._batch * self._run.rollouts
         self._planned += 1
         ours = first < (rank + 1) * share and rank * share < first + self._run.rollouts
         pair = self._source.submit(pair_seed, STAGES[stage]) if ours else None
         return _Planned(drawn, stage, pair_seed, pair)
 
     def _remember(self, pair: Pair) -> None:
+        self.latest.pop(pair.plan.seed, None)  # drawn again, it is the newest again
         self.latest[pair.plan.seed] = pair
-        while len(self.latest) > 4 * self._run.pairs_per_step:
+        while len(self.latest) > 4 * self._batch:
             del self.latest[next(iter(self.latest))]
 
 
@@ -146,7 +153,10 @@ class GroupReward:
 
     Attributes:
         stage: of the latest pair; "" before the first.
-        means: of the latest step's rollouts: the parts of the score, and "equal_groups".
+        zero_variance: of each group of the latest batch, over all processes: whether its rollouts
+            all earned the same.
+        means: of the latest batch: "reward", the parts of the score, and "zero_variance_groups",
+            the share of such groups.
         answers: (pair seed, text, reward) of this process's latest rollouts.
     """
 
@@ -158,6 +168,7 @@ class GroupReward:
         self._curriculum, self._config = curriculum, config
         self._rollouts, self._opening = rollouts, opening
         self.stage = ""
+        self.zero_variance: list[bool] = []
         self.means: dict[str, float] = {}
         self.answers: list[tuple[int, str, float]] = []
 
@@ -177,19 +188,20 @@ class GroupReward:
         parts = [tuple(getattr(result, part) for part in PARTS) for result in scores]
         everywhere = gather_object(list(zip(stage, rewards, parts, strict=True)))
         self._count(everywhere)
-        for name, value in self.means.items():
-            log_metric(f"dig/{name}", value)
+        for name in (*PARTS, "zero_variance_groups"):
+            log_metric(f"dig/{name}", self.means[name])
         self.answers = list(zip(pair_seed, texts, rewards, strict=True))
         return rewards
 
     def _count(self, rollouts: Sequence[tuple[str, float, tuple[float, ...]]]) -> None:
-        """Tell the curriculum of a step's groups, and take the means."""
+        """Tell the curriculum of a batch's groups, and take the means."""
         starts = range(0, len(rollouts), self._rollouts)
         groups = [rollouts[start : start + self._rollouts] for start in starts]
         rewards = [[reward for _, reward, _ in group] for group in groups]
         self.stage = groups[-1][0][0]
         for group, earned in zip(groups, rewards, strict=True):
             self._curriculum.update(float(np.mean(earned)), group[0][0])
-        means = np.mean([parts for _, _, parts in rollouts], axis=0)
-        self.means = dict(zip(PARTS, map(float, means), strict=True))
-        self.means["equal_groups"] = float(np.mean([np.ptp(earned) < 1e-9 for earned in rewards]))
+        self.zero_variance = [np.ptp(earned) < LEAST_SPREAD for earned in rewards]
+        means = np.mean([(reward, *parts) for _, reward, parts in rollouts], axis=0)
+        self.means = dict(zip(("reward", *PARTS), map(float, means), strict=True))
+        self.means["zero_variance_groups"] = float(np.mean(self.zero_variance))

@@ -34,8 +34,9 @@ class GRPORun:
         workers: Blender processes; 0 takes one a CPU core.
         pairs_per_step: pairs in one optimiser step.
         rollouts: answers to each pair, the group over which advantages are normalised.
-        steps: optimiser steps at most.
-        minutes: training stops after the step that ends later than this; None: never.
+        steps: optimizer steps at most.
+        minutes: training stops after the step that ends later than this, by the first process's
+            clock; None: never.
         learning_rate: of AdamW at first; it falls linearly to 0 over the steps.
         beta: weight of the KL divergence to the starting policy.
         temperature: of the rollouts' sampling. The embedded policy spreads some weight over all
@@ -44,11 +45,11 @@ class GRPORun:
         eval_pairs: held-out pairs of each stage (test split) on which the policy is evaluated,
             greedily, before and after; 0: not at all.
         eval_every: steps between evaluations on as many validation pairs; 0: none.
-        save_every: steps between checkpoints, from which a run that was stopped goes on; 0: none.
+        save_every: steps between checkpoints, from which a stopped run resumes; 0: none.
         seed: of the pair stream, the sampling and the optimiser.
         wandb: "disabled", "offline" or "online".
         reward: settings of the reward, or a name from dig_env.REWARDS.
-        trl: further settings of trl.GRPOConfig, which override the above. With
+        trl: further settings of trl.GRPOConfig, those excepted that this run decides. With
             per_device_train_batch_size among them, a step's rollouts go through the model in so
             many parts as that takes.
     """

@@ -6,9 +6,8 @@ import contextlib
 import os
 from collections.abc import Iterator
 
-from accelerate import PartialState
-
 from agents.settings import WandbMode
+from agents.trainer_settings import this_process
 
 
 @contextlib.contextmanager
@@ -20,7 +19,7 @@ def wandb_run(mode: WandbMode, folder: str) -> Iterator[None]:
         mode: "disabled", "offline" or "online".
         folder: for its files, unless WANDB_DIR names another.
     """
-    if mode == "disabled" or not PartialState().is_main_process:
+    if mode == "disabled" or not this_process().is_main_process:
         yield
         return
     import wandb  # here: it takes a second to import, and most runs do without it

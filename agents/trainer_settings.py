@@ -2,7 +2,23 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
+
+import torch
+from accelerate import PartialState
+
+
+def this_process() -> PartialState:
+    """This process among those that torchrun or accelerate started to train together.
+
+    On a machine without accelerators accelerate takes no notice of torchrun unless it is told to
+    use the CPU: each process would train alone.
+    """
+    on_cpu = not torch.accelerator.is_available()
+    if on_cpu:
+        os.environ["ACCELERATE_USE_CPU"] = "true"  # for transformers, which makes the state anew
+    return PartialState(cpu=on_cpu)
 
 
 def common_settings(save_every: int, wandb: str) -> dict[str, Any]:
@@ -23,7 +39,9 @@ def common_settings(save_every: int, wandb: str) -> dict[str, Any]:
     }
 
 
-def step_in_parts(settings: dict[str, Any], samples: int, name: str, processes: int) -> None:
+def set_gradient_accumulation(
+    settings: dict[str, Any], samples: int, name: str, processes: int
+) -> None:
     """Set how often gradients are accumulated, so that a step has as many samples as it shall.
 
     Args:

@@ -224,7 +224,7 @@ def test_grpo_trains_both_towers_and_leaves_a_checkpoint_that_plays(
     result = train_grpo(run)
     assert [step.step for step in result.steps] == [1, 2]
     # Rollouts of equal reward teach nothing: without this the rest would say little.
-    assert min(step.equal_groups for step in result.steps) < 1
+    assert min(step.zero_variance_groups for step in result.steps) < 1
     assert len(result.before["single"]) == len(result.after["single"]) == 1
     start = MLLMPolicy.from_pretrained(folder, device="cpu").model.state_dict()
     trained = MLLMPolicy.from_pretrained(result.checkpoint, max_new_tokens=8)

@@ -28,7 +28,7 @@ from agents.compact import (
 from agents.mllm import EMBEDDED, MLLMPolicy
 from agents.report import now_and_then
 from agents.tracking import wandb_run
-from agents.trainer_settings import common_settings, step_in_parts
+from agents.trainer_settings import common_settings, set_gradient_accumulation, this_process
 from dig_env import instruction
 from scenes.files import write_folder_whole, write_whole
 
@@ -82,7 +82,7 @@ def train_align(
             holds a run with other settings.
     """
     assert run.tasks and run.train and run.batch_size and run.epochs, "the stage's, if not given"
-    process = PartialState()
+    process = this_process()
     goes_on = _begin(run, process)
     if finished := _finished(run):
         return finished if process.is_main_process else None
@@ -262,5 +262,5 @@ def _sft_config(run: AlignRun, processes: int) -> SFTConfig:
         "activation_checkpointing": False,
     }
     settings |= run.trl
-    step_in_parts(settings, run.batch_size, f"batch_size={run.batch_size}", processes)
+    set_gradient_accumulation(settings, run.batch_size, f"batch_size={run.batch_size}", processes)
     return SFTConfig(**settings)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import shlex
+import shutil
 import sys
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -132,6 +133,8 @@ def _train(settings: Settings, arm: Arm, seed: int) -> str:
     """One run; its outcome goes into a file, and what it was called is returned."""
     torch.set_num_threads(max(1, available_cores() // settings.processes))
     path = _outcome_path(settings, arm, seed)
+    if path.with_name("result.json").exists():  # stopped between its end and its outcome
+        shutil.rmtree(path.parent)
     run = GRPORun(
         out=str(path.parent),
         dataset=str(settings.pairs),
@@ -155,7 +158,9 @@ def _train(settings: Settings, arm: Arm, seed: int) -> str:
         "machine": machine(),
         "training_s": round(result.seconds, 1),
         "waiting_s": round(sum(step.pair_wait_s for step in steps), 3),
-        "equal_groups": round(float(np.mean([step.equal_groups for step in steps])), 4),
+        "zero_variance_groups": round(
+            float(np.mean([step.zero_variance_groups for step in steps])), 4
+        ),
         "promotions": result.promotions,
         "held_out": {
             when: {stage: _answers(episodes) for stage, episodes in played.items()}
@@ -224,7 +229,7 @@ def write_results(
     """The experiment's results as JSON, and the F1 of its table on the terminal."""
     runs = {
         arm: [
-            {k: run[k] for k in ("training_s", "waiting_s", "equal_groups", "promotions")}
+            {k: run[k] for k in ("training_s", "waiting_s", "zero_variance_groups", "promotions")}
             for run in of_arm
         ]
         for arm, of_arm in outcomes.items()

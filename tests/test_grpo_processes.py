@@ -1,0 +1,256 @@
+"""GRPO in several processes, on the CPU by gloo, as torchrun starts them."""
+
+import itertools
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+from conftest import SMALL
+from qwen3_vl import save_qwen3_vl
+from wandb_lines import wandb_lines
+
+from agents import load_tiny
+from agents.episodes import mean_metrics
+from agents.evaluation import play
+from scenes import PAPER_STAGES, PairDataset, render_dataset
+
+ROOT = Path(__file__).parent.parent
+ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone")
+
+
+def launch(processes, *command):
+    """Start several processes."""
+    return subprocess.Popen(
+        [*TORCHRUN, f"--nproc-per-node={processes}", *command],
+        env=ENVIRONMENT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def launch_and_wait(processes, *command):
+    """Their output, once all have ended well."""
+    job = launch(processes, *command)
+    output, _ = job.communicate(timeout=400)
+    assert job.returncode == 0, output
+    return output
+
+
+@pytest.fixture(scope="module")
+def stored(tmp_path_factory):
+    """Pairs of each stage: 12 to train on, 5 to evaluate on."""
+    folder = tmp_path_factory.mktemp("stored")
+    for split, count in (("train", 12), ("validation", 5), ("test", 5)):
+        render_dataset(folder, dict.fromkeys(PAPER_STAGES, count), split, SMALL, workers=1)
+    return str(folder)
+
+
+def documented_command():
+    """What docs/training.md says to run on two processors, without its launcher."""
+    page = (ROOT / "docs/training.md").read_text()
+    (line,) = re.findall("^torchrun --nproc_per_node 2 (.*?)(?: *#.*)?$", page, flags=re.MULTILINE)
+    return shlex.split(line)
+
+
+def test_the_documented_command_trains_with_wandb_and_evaluates_as_one_process_does(
+    stored, tmp_path
+):
+    """Five held-out pairs, so that one process plays three and the other two."""
+    out = tmp_path / "run"
+    changes = f"--out {out} --dataset {stored} --pairs-per-step 3 --rollouts 4 --steps 3"
+    evaluation = "--eval-pairs 5 --eval-every 2 --minutes None --wandb offline"
+    output = launch_and_wait(2, *documented_command(), *f"{changes} {evaluation}".split())
+    assert "2 processes" in output
+    steps = json.loads((out / "history.json").read_text())
+    assert [step["step"] for step in steps] == [1, 2, 3]
+    (folder,) = out.glob("wandb/offline-run-*")
+    lines = [line for line in wandb_lines(folder) if "train/loss" in line]
+    assert [line["train/dig/f1"] for line in lines] == pytest.approx([s["f1"] for s in steps])
+    assert lines[1]["train/dig/validation_f1/dual"] == pytest.approx(steps[1]["held_out"]["dual"])
+    assert "train/dig/validation_f1/dual" not in lines[2]
+    assert "dig/pairs" in lines[0]
+
+    dataset, policy = PairDataset(stored), load_tiny("tiny-start")
+    held_out = json.loads((out / "result.json").read_text())["held_out"]
+    for stage in PAPER_STAGES:
+        pairs = [dataset.pair(seed) for seed in dataset.pair_seeds(stage, "test")]
+        alone = mean_metrics(play(policy, pairs))
+        assert {name: held_out[stage]["before"][name] for name in alone} == pytest.approx(alone)
+
+
+RECORD = """
+import json, sys
+import torch
+from accelerate import PartialState
+import dig_env
+from agents import GRPORun, train_grpo
+from agents.grpo_trainer import FilteringGRPOTrainer
+
+batches, inner = [], FilteringGRPOTrainer._generate_and_score_completions
+def recorded(self, inputs):
+    batch = inner(self, inputs)
+    rewards = [reward for *_, reward in self.reward_funcs[0].answers]
+    seeds = [row["pair_seed"] for row in inputs]
+    shown = [bool(row["truth"]) for row in inputs]
+    tokens = batch["completion_mask"].sum(dim=1).tolist()
+    batches.append([seeds, shown, rewards, tokens, batch["advantages"].tolist()])
+    return batch
+FilteringGRPOTrainer._generate_and_score_completions = recorded
+
+settings, kind, arguments, out = map(json.loads, sys.argv[1:])
+settings["reward"] = dig_env.REWARDS["f1"]
+curriculum = getattr(dig_env, kind)(**arguments)
+result = train_grpo(GRPORun(**settings), curriculum=curriculum)
+rank = PartialState().process_index
+assert (result is None) == (rank > 0)
+with open(f"{out}/{rank}.json", "w") as file:
+    json.dump([curriculum.state_dict(), curriculum.choose(), batches], file)
+"""
+
+
+@pytest.mark.parametrize(
+    ("processes", "pairs", "kind", "arguments"),
+    [
+        (2, 3, "Curriculum", {"promote_at": 0.01, "window": 4}),
+        (2, 1, "RandomCurriculum", {"seed": 1}),
+        (3, 3, "RandomCurriculum", {"seed": 1}),
+    ],
+)
+def test_groups_that_lie_on_two_processes_are_compared_and_left_out_as_wholes(
+    processes, pairs, kind, arguments, stored, tmp_path
+):
+    """All processes choose the same stages, too."""
+    script = tmp_path / "record.py"
+    script.write_text(RECORD)
+    run = {
+        "out": str(tmp_path / "run"),
+        "dataset": stored,
+        "pairs_per_step": pairs,
+        "rollouts": 6,
+        "steps": 3,
+        "minutes": None,
+        "eval_pairs": 0,
+        "temperature": 0.15,  # nearly greedy: some groups are of one mind
+    }
+    launch_and_wait(processes, str(script), *map(json.dumps, (run, kind, arguments, str(tmp_path))))
+    ends = [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(processes)]
+    assert all(end[:2] == ends[0][:2] for end in ends)
+    assert ends[0][0]["episodes"] > 0
+    assert bool(ends[0][0]["history"]) == (kind == "Curriculum")
+    for shares in zip(*(end[2] for end in ends), strict=True):
+        # Of each quantity, those of the first process's rollouts, then those of the next.
+        seeds, shown, rewards, tokens, advantages = (
+            list(itertools.chain(*of)) for of in zip(*shares, strict=True)
+        )
+        assert all(shown)
+        groups = [slice(start, start + 6) for start in range(0, 6 * pairs, 6)]
+        kept = [group for group in groups if max(rewards[group]) > min(rewards[group])]
+        share = sum(sum(tokens[group]) for group in kept) / sum(tokens)
+        for group in groups:
+            assert len(set(seeds[group])) == 1
+            earned = np.array(rewards[group])
+            apart = (earned - earned.mean()) / (earned.std(ddof=1) + 1e-4)
+            expected = apart / share if group in kept else np.zeros(6)
+            assert advantages[group] == pytest.approx(expected, rel=1e-4)
+
+
+OTHER_CLOCKS = """
+import os, sys, time
+import agents.monitor
+from agents import train_grpo
+from agents.run_file import read_run
+
+class Clock:  # the second process's runs a thousand times as fast
+    @staticmethod
+    def monotonic():
+        return time.monotonic() * (1000 if os.environ["RANK"] == "1" else 1)
+
+agents.monitor.time = Clock
+train_grpo(read_run(sys.argv[1]))
+"""
+
+
+def test_all_processes_stop_at_the_step_that_the_firsts_clock_says(stored, tmp_path):
+    """By its own clock the second would stop at once, and the first wait for it for ever."""
+    script, file = tmp_path / "clocks.py", tmp_path / "run.yaml"
+    script.write_text(OTHER_CLOCKS)
+    run = {"out": str(tmp_path / "run"), "dataset": stored, "minutes": 0.05, "steps": 10000}
+    rest = {"pairs_per_step": 2, "rollouts": 4, "eval_pairs": 0, "save_every": 0}
+    file.write_text(json.dumps(run | rest))
+    launch_and_wait(2, str(script), str(file))
+    steps = json.loads((tmp_path / "run/history.json").read_text())
+    assert 1 <= len(steps) < 10_000
+    assert sum(step["seconds"] for step in steps[:-1]) < 3.5
+
+
+TRAIN = """
+import json, sys
+sys.path.insert(0, sys.argv[1])
+from qwen3_vl import register
+from agents import GRPORun, train_grpo
+register()
+train_grpo(GRPORun(**json.loads(sys.argv[2])), lambda step: print("step", step.step, flush=True))
+"""
+
+
+@pytest.mark.parametrize(
+    "lora", [None, {"r": 4, "lora_dropout": 0.1, "target_modules": ["q_proj"]}]
+)
+def test_two_processes_that_were_killed_resume_to_the_same_run(lora, stored, tmp_path):
+    """After a change of stage; with an adapter and its dropout, too. Bit for bit."""
+    model = save_qwen3_vl(tmp_path / "model")
+    script = tmp_path / "train.py"
+    script.write_text(TRAIN)
+    ends = []
+    for name in ("straight", "broken"):
+        out = tmp_path / name
+        run = {
+            "out": str(out),
+            "model": str(model),
+            "dataset": stored,
+            "lora": lora,
+            "pairs_per_step": 3,
+            "rollouts": 4,
+            "steps": 5,
+            "minutes": None,
+            "eval_pairs": 0,
+            "window": 3,
+            "promote_at": 0.01,
+            "max_completion_length": 8,
+            "temperature": 1.0,
+            "learning_rate": 1e-3,
+            "save_every": 1,
+        }
+        command = (str(script), str(ROOT / "tests"), json.dumps(run))
+        if name == "broken":
+            kill_when(launch(2, *command), out / "trainer/checkpoint-2/progress.json")
+            assert not (out / "checkpoint").exists()
+        launch_and_wait(2, *command)
+        steps = json.loads((out / "history.json").read_text())
+        curriculum = json.loads((out / "checkpoint/curriculum.json").read_text())
+        weights = (out / "checkpoint/model.safetensors").read_bytes()
+        ends.append(([(s["step"], s["stage"], s["reward"]) for s in steps], curriculum, weights))
+    assert ends[0] == ends[1]
+    assert len({stage for _, stage, _ in ends[0][0]}) > 1
+
+
+def kill_when(job, path):
+    """Kill all processes of a job as soon as there is such a file."""
+    while not path.exists():
+        assert job.poll() is None, job.stdout.read()
+        time.sleep(0.01)
+    launcher = psutil.Process(job.pid)
+    processes = [*launcher.children(recursive=True), launcher]
+    for process in processes:
+        process.kill()
+    psutil.wait_procs(processes)
