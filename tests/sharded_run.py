@@ -1,8 +1,9 @@
 """A run file's run on the small Qwen3-VL in processes that share its weights, on the CPU.
 
-    torchrun --nproc-per-node 2 tests/sharded_run.py MODEL OUT FSDP
+    torchrun --nproc-per-node 2 tests/sharded_run.py MODEL OUT FSDP RUN EVAL_PAIRS
 
-FSDP is the file for `accelerate launch`, or "none" for a whole model in each process. accelerate
+FSDP is the file for `accelerate launch`, or "none" for a whole model in each process; RUN is the
+name of the run file. accelerate
 shards on accelerators alone, although PyTorch (FSDP2) does so anywhere; lifting that one
 restriction is all that is done to it here.
 """
@@ -22,7 +23,7 @@ from test_qwen3_vl_runs import miniature
 from agents import train_grpo
 from agents.run_file import read_run
 
-RUN = Path("examples/qwen3_vl/full_8b.yaml")
+RUNS = Path("examples/qwen3_vl")
 
 
 def launch_with(file: str) -> None:
@@ -44,13 +45,14 @@ def launch_with(file: str) -> None:
     AcceleratorState.__init__ = start_sharded
 
 
-def main(model: str, out: str, fsdp: str) -> None:
+def main(model: str, out: str, fsdp: str, name: str, eval_pairs: str) -> None:
     """Train two steps."""
     register()
     if fsdp != "none":
         launch_with(fsdp)
-    run = miniature(read_run(RUN), model, out)
-    train_grpo(replace(run, steps=2, learning_rate=1e-3, minutes=None))
+    run = miniature(read_run(RUNS / f"{name}.yaml"), model, out)
+    shown = {"steps": 2, "learning_rate": 1e-3, "minutes": None, "eval_pairs": int(eval_pairs)}
+    train_grpo(replace(run, **shown))
 
 
 if __name__ == "__main__":

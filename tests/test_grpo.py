@@ -2,7 +2,6 @@
 
 import ast
 import json
-import os
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -179,7 +178,7 @@ def test_a_finished_run_is_returned_and_not_trained_anew(result):
     assert curriculum.stage == result.promotions[-1][2]
     for stage in PAPER_STAGES:
         assert again.metrics("after", stage) == result.metrics("after", stage)
-    assert json.loads(json.dumps(summarize(again))) == json.loads(json.dumps(summarize(result)))
+    assert summarize(again) | {"settings": None} == summarize(result) | {"settings": None}
     with pytest.raises(ValueError, match="a finished run with steps=3, not 4"):
         train_grpo(replace(result.run, steps=4))
     with pytest.raises(ValueError, match="of a threshold curriculum, this is a random one"):

@@ -49,7 +49,6 @@ WORKS = {
             "ddp_bucket_cap_mb": 10,
             "ddp_broadcast_buffers": False,
             "ddp_static_graph": False,
-            "ddp_backend": "gloo",
             "ddp_timeout": 900,
         },
     ),
@@ -187,6 +186,7 @@ ELSEWHERE = {
     *("push_to_hub", "hub_token", "hub_private_repo", "hub_model_id", "hub_strategy"),
     *("hub_always_push", "hub_revision", "project", "trackio_space_id", "trackio_bucket_id"),
     "trackio_static_space_id",
+    "ddp_backend",
     *(field.name for field in fields(GRPOConfig) if "vllm" in field.name),
 }
 

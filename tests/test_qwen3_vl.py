@@ -6,6 +6,7 @@ from itertools import groupby, takewhile
 import numpy as np
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model
 from PIL import Image
 from qwen3_vl import MERGE, PATCH, save_qwen3_vl
 
@@ -209,6 +210,30 @@ def test_a_batch_answers_as_its_members_do_alone(policy, observations, watched):
         alone, seen_alone = act_and_watch(policy, [observation])
         assert alone == [answers[row]]
         torch.testing.assert_close(seen_alone.logits[0], seen.logits[row], rtol=1e-3, atol=1e-3)
+
+
+def test_answers_do_not_depend_on_the_training_mode_and_leave_it_as_it_was(
+    folder, observations, watched
+):
+    """With dropout everywhere and gradient checkpointing, which drops the cache of keys."""
+    policy = MLLMPolicy.from_pretrained(folder, device="cpu", max_new_tokens=NEW_TOKENS)
+    model = get_peft_model(
+        policy.model, LoraConfig(lora_dropout=0.9, target_modules=["q_proj", "v_proj"])
+    )
+    for name, weights in model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(weights, generator=torch.Generator().manual_seed(0))
+    policy.model.gradient_checkpointing_enable()
+    model.eval()
+    expected = policy.act(observations)
+    assert expected != watched[0]  # the adapter speaks
+    model.train()
+    frozen = policy.model.model.visual.eval()
+    modes = [module.training for module in model.modules()]
+    for _ in range(2):
+        assert policy.act(observations) == expected
+    assert [module.training for module in model.modules()] == modes
+    assert not frozen.training and model.training
 
 
 @pytest.mark.parametrize("beta", [0.0, 0.01])

@@ -87,17 +87,28 @@ def test_a_run_file_trains_the_small_model_and_leaves_one_that_loads(run, folder
     assert opening == ("" if run.thinking is False else "<think>")
 
 
-@pytest.fixture(scope="module")
-def sharded_and_whole(folder, tmp_path_factory):
+def sharded_run(*arguments):
+    """Two processes of tests/sharded_run.py."""
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    command = [*launcher, "tests/sharded_run.py", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True)
+
+
+@pytest.fixture(scope="module", params=["full_8b", "lora_8b"])
+def sharded_and_whole(request, folder, tmp_path_factory):
     """The checkpoints of two processes with the weights in two shares, and with all in each."""
     out = tmp_path_factory.mktemp("sharded")
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     runs = {"sharded": FSDP, "whole": "none"}
     for name, fsdp in runs.items():
-        command = [*launcher, "tests/sharded_run.py", str(folder), str(out / name), str(fsdp)]
-        ran = subprocess.run(command, capture_output=True, text=True)
+        ran = sharded_run(folder, out / name, fsdp, request.param, 0)
         assert ran.returncode == 0, ran.stderr
     return [out / name for name in runs]
+
+
+def test_a_sharded_model_is_not_evaluated_while_it_is_trained(folder, tmp_path):
+    ran = sharded_run(folder, tmp_path, FSDP, "full_8b", 1)
+    assert ran.returncode != 0
+    assert "eval_pairs=1: a model whose weights are sharded" in ran.stderr
 
 
 def test_shared_out_weights_learn_what_whole_ones_do(folder, sharded_and_whole):
