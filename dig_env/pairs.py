@@ -6,6 +6,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -42,7 +43,8 @@ class PairSource(Protocol):
         ...
 
     def submit(self, pair_seed: int, difficulty: Difficulty) -> Future[Pair]:
-        """Start making a pair."""
+        """Start making a pair. The future is the caller's: others are not harmed if it is
+        cancelled."""
         ...
 
     def close(self) -> None:
@@ -138,15 +140,28 @@ class PairCache:
         self._lock = threading.Lock()
 
     def get(self, key: Any, make: Callable[[], Future[Pair]]) -> Future[Pair]:
-        """The pair of a key; ``make`` starts making it where it is not there, or has failed."""
+        """The pair of a key; ``make`` starts making it where it is not there, or has failed.
+
+        Each caller gets a future of its own, and may cancel it.
+        """
         with self._lock:
-            future = self._made.pop(key, None)
-            if future is None or (future.done() and future.exception() is not None):
-                future = make()
-            self._made[key] = future
+            made = self._made.pop(key, None)
+            if made is None or (made.done() and (made.cancelled() or made.exception())):
+                made = make()
+            self._made[key] = made
             while len(self._made) > self._size:
                 self._made.popitem(last=False)
-            return future
+        own: Future[Pair] = Future()
+        made.add_done_callback(partial(_hand_on, own))
+        return own
+
+
+def _hand_on(own: Future[Pair], made: Future[Pair]) -> None:
+    if own.set_running_or_notify_cancel():
+        try:
+            own.set_result(made.result())
+        except BaseException as error:  # cancelled too: what makes the pairs was closed
+            own.set_exception(error)
 
 
 class SharedPairs:

@@ -1,8 +1,9 @@
 """Where an environment's pairs come from: rendered while the policy thinks, or read from disk."""
 
 import contextlib
+import threading
 import time
-from concurrent.futures import wait
+from concurrent.futures import CancelledError, Future, wait
 
 import gymnasium as gym
 import numpy as np
@@ -13,9 +14,19 @@ from conftest import SMALL, SMALL_ENV
 import dig_env
 from agents.align.evaluation import evaluate_align
 from agents.evaluation import pair_seeds
-from dig_env.pairs import FreshPairs, StoredPairs
+from dig_env.env import DiGEnv
+from dig_env.pairs import FreshPairs, PairCache, SharedPairs, StoredPairs
 from dig_env.vector import DiGVectorEnv
-from scenes import STAGES, DifficultyError, PairDataset, Renderer, plan_pair, render_dataset
+from scenes import (
+    STAGES,
+    DifficultyError,
+    PairDataset,
+    Renderer,
+    RenderError,
+    available_cores,
+    plan_pair,
+    render_dataset,
+)
 
 
 @pytest.fixture(scope="module")
@@ -252,3 +263,60 @@ def test_closing_does_not_wait_for_what_is_ahead():
     begun = time.monotonic()
     env.close()
     assert time.monotonic() - begun < 5
+
+
+@pytest.mark.parametrize("calls_off", ["prepare", "stage", "close"])
+def test_what_one_environment_calls_off_another_one_still_gets(folder, calls_off):
+    """Of a source that environments share, a pair is made once for all that ask for it."""
+    stored = StoredPairs(folder, "train")
+    one, other = (DiGEnv(dataset=SharedPairs(stored, cache)) for cache in [PairCache()] * 2)
+    readers_are_free = threading.Event()
+    for _ in range(available_cores()):  # so that nothing that is asked for now has begun
+        stored._readers.submit(readers_are_free.wait)
+    one.prepare(seed=1)
+    other.prepare(seed=1)
+    if calls_off == "prepare":
+        one.prepare(seed=2)
+    elif calls_off == "stage":
+        one.stage = "dual"
+        one.prepare(seed=1)
+    else:
+        one.close()
+    readers_are_free.set()
+    _, info = other.reset(seed=1)
+    one.stage = "single"
+    assert one.reset(seed=1)[1] == info
+    stored.close()
+
+
+def test_vectors_of_one_shared_source_call_nothing_off_for_each_other(folder):
+    stored = StoredPairs(folder, "train")
+    cache = PairCache()
+    vectors = [DiGVectorEnv(2, dataset=SharedPairs(stored, cache)) for _ in range(2)]
+    readers_are_free = threading.Event()
+    for _ in range(available_cores()):
+        stored._readers.submit(readers_are_free.wait)
+    for vector in vectors:
+        for index, env in enumerate(vector.envs):
+            env.prepare(seed=index)
+    vectors[0].envs[0].prepare(seed=5)
+    readers_are_free.set()
+    shown = [vector.reset(seed=0)[1]["pair_seed"].tolist() for vector in vectors]
+    assert shown[0] == shown[1]
+    stored.close()
+
+
+def test_a_shared_pair_that_fails_fails_for_all_and_is_made_again_when_asked_for():
+    cache, made = PairCache(), [Future(), Future()]
+    asked = [cache.get("key", lambda: made[0]) for _ in range(2)]
+    made[0].set_exception(RenderError("no Blender"))
+    for future in asked:
+        with pytest.raises(RenderError, match="no Blender"):
+            future.result(timeout=1)
+    assert made[1].cancel()  # as where what makes it is closed
+    with pytest.raises(CancelledError):
+        cache.get("key", lambda: made[1]).result(timeout=1)
+    pair = object()
+    done = Future()
+    done.set_result(pair)
+    assert cache.get("key", lambda: done).result(timeout=1) is pair

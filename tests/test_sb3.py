@@ -3,6 +3,7 @@
 import importlib
 import json
 import sys
+import threading
 from pathlib import Path
 
 import gymnasium as gym
@@ -17,7 +18,7 @@ from agents import evaluate_stored
 from agents.adapters.sb3 import PairsInMemory, SB3Policy, SpatialMoments
 from dig_env import NumericView
 from dig_env.testing import check_policy
-from scenes import STAGES
+from scenes import STAGES, available_cores
 
 TINY = {
     "seeds": (0,),
@@ -107,6 +108,20 @@ def test_a_pair_is_decoded_once(settings, results):
     seed = pairs.pair_seed(1, "single")
     first = pairs.submit(seed, STAGES["single"]).result()
     assert pairs.submit(seed, STAGES["single"]).result() is first
+    pairs.close()
+
+
+def test_an_environment_calls_off_no_pair_that_another_one_waits_for(settings, results):
+    pairs = PairsInMemory(settings.pairs, "train")
+    one, other = (gym.make("DiG-v0", dataset=pairs).unwrapped for _ in range(2))
+    readers_are_free = threading.Event()
+    for _ in range(available_cores()):
+        pairs._readers.submit(readers_are_free.wait)
+    one.prepare(options={"pair_seed": pairs.pair_seed(0, "single")})
+    other.prepare(options={"pair_seed": pairs.pair_seed(0, "single")})
+    one.close()
+    readers_are_free.set()
+    other.reset(options={"pair_seed": pairs.pair_seed(0, "single")})
     pairs.close()
 
 

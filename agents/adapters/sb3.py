@@ -30,7 +30,7 @@ from torch import nn
 
 from agents.evaluation import play
 from dig_env import NumericView
-from dig_env.pairs import StoredPairs
+from dig_env.pairs import PairCache, StoredPairs
 from scenes import Difficulty, Pair
 
 
@@ -41,17 +41,16 @@ class PairsInMemory(StoredPairs):
     660 MB.
     """
 
-    look_ahead = 0  # nothing is to be gained, and what is drawn ahead may be cancelled
+    look_ahead = 0  # nothing is to be gained
 
     def __init__(self, folder: str | Path, split: str) -> None:
         super().__init__(folder, split)
-        self._read: dict[int, Future[Pair]] = {}
+        self._cache = PairCache(size=len(self._dataset))
 
     def submit(self, pair_seed: int, difficulty: Difficulty) -> Future[Pair]:
         """The pair, read now if it was never asked for."""
-        if pair_seed not in self._read:
-            self._read[pair_seed] = super().submit(pair_seed, difficulty)
-        return self._read[pair_seed]
+        read = super().submit
+        return self._cache.get(pair_seed, lambda: read(pair_seed, difficulty))
 
 
 class SpatialMoments(BaseFeaturesExtractor):
