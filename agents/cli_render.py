@@ -52,7 +52,7 @@ def render(
         height: image height in pixels.
         quality: draft, standard or high.
         device: auto, cpu or gpu.
-        workers: Blender processes; by default one a CPU core.
+        workers: Blender processes; by default one a CPU core, if they fit in memory.
         engine: ray renders on the Ray cluster at RAY_ADDRESS, or on one that is started here.
         pairs_per_file: rows of each Parquet file.
         photos: make pairs of photographs instead: a COCO instances file of their objects' masks.

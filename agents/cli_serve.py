@@ -33,7 +33,8 @@ def serve(
         host: address to listen on; 0.0.0.0 lets other machines in. Nothing is encrypted.
         port: 0 for any that is free.
         token_file: its first line is the token that clients must send.
-        workers: Blender processes that all sessions share; by default one a CPU core.
+        workers: Blender processes that all sessions share; by default one a CPU core, if they fit
+            in memory.
         device: auto, cpu or gpu.
         dataset: folders that dig-env render wrote. Clients choose one by its name, without the
             folders above it.

@@ -10,6 +10,7 @@ import tyro
 
 from agents.cli_output import Output, Printed
 from agents.settings import GRPORun
+from scenes import Renderer, RenderSettings
 
 
 def train(
@@ -37,6 +38,10 @@ def train(
     count = "1 process" if processes == 1 else f"{processes} processes"
     size = f"{run.width}x{run.height} {run.quality}"
     output.note(f"seed {run.seed}, {run.model} policy, {size}, {count}")
+    if run.dataset is None:
+        settings = RenderSettings(run.width, run.height, run.quality)
+        with Renderer(settings, run.workers or None) as renderer:  # starts nothing
+            output.note(str(renderer))
     if run.eval_pairs:
         output.note("rendering the held-out pairs and evaluating the starting policy ...")
     with output.progress("steps", every=20) as tell:

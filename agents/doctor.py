@@ -14,9 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import psutil
-
-from scenes import STAGES, Renderer, RenderSettings, available_cores, plan_pair
+from scenes import STAGES, Renderer, RenderSettings, plan_pair
 from scenes.interpreter import (
     REMEDY,
     VARIABLE,
@@ -25,6 +23,7 @@ from scenes.interpreter import (
     is_executable,
     python_command,
 )
+from scenes.machine import available_memory, resources
 
 # The system libraries that Blender links to and a slim Debian lacks.
 DEBIAN_PACKAGES = {
@@ -164,9 +163,7 @@ def _disk() -> Finding:
 
 
 def _memory() -> Finding:
-    free_gb = psutil.virtual_memory().available / 1e9
-    if (limit := memory_limit_gb()) is not None:
-        free_gb = min(free_gb, limit)
+    free_gb = available_memory() / 1e9
     return Finding(
         "Memory",
         free_gb >= LEAST_MEMORY_GB,
@@ -176,16 +173,6 @@ def _memory() -> Finding:
     )
 
 
-def memory_limit_gb(cgroup: Path = Path("/sys/fs/cgroup")) -> float | None:
-    """What the container (cgroup v2) still allows; None where there is no limit."""
-    try:
-        limit = (cgroup / "memory.max").read_text().strip()
-        used = int((cgroup / "memory.current").read_text())
-    except (OSError, ValueError):
-        return None
-    return None if limit == "max" else (int(limit) - used) / 1e9
-
-
 def _compute() -> Finding:
     try:
         import torch
@@ -193,14 +180,17 @@ def _compute() -> Finding:
         remedy = "install torch into this Python: pip install torch"
         return Finding("Compute", False, f"torch cannot be imported ({error})", remedy)
     gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
-    cores = f"{available_cores()} of {os.cpu_count()} CPU cores"
+    workers = Renderer(workers=None).workers  # starts none
     hint = ""
     if not gpus and shutil.which("nvidia-smi") is not None:
         hint = (
             f"nvidia-smi is there, but torch {torch.__version__} sees no GPU: install a CUDA build "
             "of it, and a driver that is new enough (nvidia-smi tells its version)"
         )
-    detail = f"{cores}, GPU: {', '.join(gpus) or 'none (not needed)'}"
+    detail = (
+        f"{resources()}: {workers} Blender process(es) by default; "
+        f"GPU: {', '.join(gpus) or 'none (not needed)'}"
+    )
     return Finding("Compute", True, detail, hint=hint)
 
 

@@ -52,8 +52,9 @@ from agents.tracking import wandb_run
 from agents.trainer_settings import this_process
 from dig_env import Curriculum, StageCurriculum
 from dig_env.pairs import FreshPairs, PairSource, StoredPairs
-from scenes import STAGES, Pair, PairDataset, RenderSettings, available_cores
+from scenes import STAGES, Pair, PairDataset, RenderSettings
 from scenes.files import write_folder_whole, write_whole
+from scenes.machine import default_workers
 
 CHECKPOINTS = "trainer"
 """Folder of the trainer's own checkpoints, within ``GRPORun.out``."""
@@ -357,7 +358,7 @@ def _source(run: GRPORun) -> PairSource:
     if run.dataset is not None:
         return StoredPairs(run.dataset, "train")
     here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))  # processes that share this machine's cores
-    workers = run.workers or max(1, available_cores() // here)
+    workers = run.workers or max(1, default_workers(run.width, run.height) // here)
     return FreshPairs(RenderSettings(run.width, run.height, run.quality), "train", workers)
 
 

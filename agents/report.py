@@ -20,8 +20,8 @@ from agents.pages import render_page
 from agents.plots import bars_figure, figure_png, figure_svg
 from agents.table import Table
 from dig_env.drawing import png
-from scenes import available_cores
 from scenes.files import write_whole
+from scenes.machine import cores
 from scenes.version import __version__
 
 Item = TypeVar("Item")
@@ -170,7 +170,7 @@ def now_and_then(
 
 def machine() -> str:
     """The machine in a few words."""
-    return f"{available_cores()} cores, {platform.machine()}, {platform.system()}"
+    return f"{cores()}, {platform.machine()}, {platform.system()}"
 
 
 def versions() -> dict[str, str]:

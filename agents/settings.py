@@ -31,7 +31,7 @@ class GRPORun:
         width: image width in pixels.
         height: image height in pixels.
         quality: "draft", "standard" or "high"; see scenes.RenderSettings.
-        workers: Blender processes; 0 takes one a CPU core.
+        workers: Blender processes; 0 takes one a CPU core, if they fit in memory.
         pairs_per_step: pairs in one optimiser step.
         rollouts: answers to each pair, the group over which advantages are normalised.
         steps: optimizer steps at most.

@@ -112,7 +112,7 @@ class Sessions:
     that is asked for, since a Blender keeps to one.
 
     Args:
-        workers: Blender processes; None for one a CPU core.
+        workers: Blender processes; None for one a CPU core, if they fit in memory.
         device: "auto", "cpu" or "gpu".
         datasets: folders that ``dig-env render`` wrote, by the name that clients give.
         limits: see ``Limits``.

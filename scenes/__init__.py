@@ -13,6 +13,7 @@ from scenes.families import (
     object_family,
     register_family,
 )
+from scenes.machine import available_cores
 from scenes.pair import Certificate, Difference, Pair
 from scenes.photos.album import Album
 from scenes.photos.make import photo_pair
@@ -21,7 +22,7 @@ from scenes.photos.planner import plan_photo_pair
 from scenes.plan import Change, Nuisance, PairPlan, SceneObject
 from scenes.planner import plan_pair
 from scenes.process import BlenderNotFoundError, RenderError
-from scenes.renderer import Renderer, available_cores
+from scenes.renderer import Renderer
 from scenes.scenery import Camera, Light, Scenery, Sky, Slab
 from scenes.settings import QUALITIES, RenderSettings
 from scenes.splits import SEEDS_PER_SPLIT, SPLITS, pair_seed_range

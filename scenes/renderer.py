@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import collections
 import dataclasses
-import os
 import platform
 import queue
 import weakref
@@ -19,6 +18,7 @@ from scenes.difficulty import DifficultyError
 from scenes.film import Darkroom
 from scenes.imaging import photograph, photograph_again, photograph_part
 from scenes.labels import label_again, label_pair
+from scenes.machine import available_cores, default_workers, resources
 from scenes.nuisance import disturbed
 from scenes.pair import Pair
 from scenes.plan import PairPlan
@@ -48,10 +48,10 @@ class Renderer:
 
     Args:
         settings: image size, quality and device. ``submit`` takes other sizes too.
-        workers: number of Blender processes, at least 1; None for one a CPU core, which gives
-            most pairs a second, where one worker gives the next pair soonest. The cores that this
-            process may use (``os.sched_getaffinity``) are shared out among them as threads;
-            ``str(renderer)`` says how. The pairs do not depend on it.
+        workers: number of Blender processes, at least 1; None for one a CPU core, as far as they
+            fit in memory, which gives most pairs a second, where one worker gives the next pair
+            soonest. The cores that this process may use (``available_cores``) are shared out
+            among them as threads; ``str(renderer)`` says how. The pairs do not depend on it.
         threads: of each process, where others share the cores; None shares all cores out.
 
     Example:
@@ -66,7 +66,7 @@ class Renderer:
         threads: int | None = None,
     ) -> None:
         if workers is None:
-            workers = available_cores()
+            workers = default_workers(settings.width, settings.height)
         if not isinstance(workers, int) or isinstance(workers, bool) or workers < 1:
             raise ValueError(f"workers={workers!r}: give a whole number of processes, 1 or more")
         self.settings = settings
@@ -83,8 +83,8 @@ class Renderer:
     def __str__(self) -> str:
         size = f"{self.settings.width}x{self.settings.height} {self.settings.quality}"
         return (
-            f"{size}, {self.workers} Blender process(es) with {self.threads} thread(s) each on "
-            f"{available_cores()} core(s)"
+            f"{size}, {self.workers} Blender process(es) with {self.threads} thread(s) each, of "
+            f"{resources()}"
         )
 
     def __enter__(self) -> Renderer:
@@ -290,11 +290,3 @@ def instruction_set() -> str:
         flags = []
     widest = next((name for name in ("avx512f", "avx2", "sse4_2") if name in flags), "")
     return f"{platform.machine()} {widest}".strip()
-
-
-def available_cores() -> int:
-    """CPU cores that this process may use."""
-    try:
-        return len(os.sched_getaffinity(0))
-    except AttributeError:  # not on macOS or Windows
-        return os.cpu_count() or 1

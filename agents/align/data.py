@@ -108,7 +108,7 @@ def write_align_data(
         count: examples in all; the tasks share them evenly, earlier ones taking what is left over.
         data: see there.
         split: "train", "validation" or "test": disjoint ranges of pair seeds.
-        workers: Blender processes for fresh pairs; None for one a CPU core.
+        workers: Blender processes for fresh pairs; None for one a CPU core, if they fit in memory.
         on_example: called with (examples there, examples in all) after every file and pair.
 
     Returns:

@@ -17,10 +17,11 @@ from typing import Any
 from scenes.dataset.folder import PIXEL_VERSIONS
 from scenes.dataset.manifest import library_versions
 from scenes.difficulty import Difficulty
+from scenes.machine import default_workers
 from scenes.pair import Pair
 from scenes.planner import plan_pair
 from scenes.process import RenderError
-from scenes.renderer import Renderer, available_cores
+from scenes.renderer import Renderer
 from scenes.settings import RenderSettings
 
 PAIRS_PER_TASK = 4
@@ -63,7 +64,7 @@ def ray_pairs(
     else:
         ray.init(
             "local",
-            num_cpus=workers or available_cores(),
+            num_cpus=workers or default_workers(settings.width, settings.height),
             object_store_memory=STORE_BYTES,
             include_dashboard=False,
             log_to_driver=False,

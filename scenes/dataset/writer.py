@@ -23,6 +23,7 @@ from scenes.dataset.on_ray import ray_pairs
 from scenes.dataset.rows import encode, read_rows, to_parquet
 from scenes.difficulty import Difficulty
 from scenes.files import locked, write_whole
+from scenes.machine import available_cores
 from scenes.pair import Pair
 from scenes.photos.album import Album
 from scenes.photos.make import photo_pair, photo_versions
@@ -84,7 +85,7 @@ def render_dataset(
             together are what one call without shards writes, byte for byte.
         pairs_per_file: rows of each Parquet file but a stage's last. A file is written when all
             its pairs are there; a killed call loses the pairs of an unfinished file only.
-        workers: Blender processes; None for one a CPU core.
+        workers: Blender processes; None for one a CPU core, if they fit in memory.
         album: photographs of which pairs are made instead, in this process; of the size of
             ``settings``, of which the rest does not matter. The stages are ``PHOTO_STAGES``.
         engine: "local" renders in processes of this machine, "ray" on a Ray cluster: that of the
@@ -128,7 +129,7 @@ def render_dataset(
         return manifest
     asked = ((seed, stages[gap.stage]) for gap in gaps for seed in gap.missing)
     source = _source(asked, settings, workers, album, engine)
-    with source as (versions, pairs), ThreadPoolExecutor() as encoders:
+    with source as (versions, pairs), ThreadPoolExecutor(available_cores()) as encoders:
         made_with = library_versions() | versions
         check_made_with(folder, made_with, manifest.made_with)
         for gap in gaps:
