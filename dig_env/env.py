@@ -21,6 +21,8 @@ from dig_env.reward import score
 from dig_env.reward_config import RewardLike, resolve_reward
 from dig_env.spaces import AnswerText, FixedTexts
 from scenes import SEEDS_PER_SPLIT, Difficulty, Pair, resolve_stage
+from scenes.forks import start_anew_in_forks
+from scenes.renderer import wait_for
 
 MAX_ANSWER_LENGTH = 16384
 """Longest text in the action space; ``step`` reads longer ones too."""
@@ -182,7 +184,8 @@ class DiGEnv(gym.Env[dict[str, Any], str], EzPickle):
         self._size = (width, height)
         self.look_ahead = self._pairs.look_ahead
         self._owns_pairs = dataset is None or isinstance(dataset, (str, Path))
-        self._ahead: dict[tuple[int, Difficulty], Future[Pair]] = {}
+        self._forget_ahead()
+        start_anew_in_forks(self, DiGEnv._forget_ahead)
         self._pair: Pair | None = None
         self._answered_boxes: np.ndarray | None = None
         self._window = Window()
@@ -264,7 +267,7 @@ class DiGEnv(gym.Env[dict[str, Any], str], EzPickle):
             future = self._pairs.submit(pair_seed, difficulty)
         if replayed is None:
             self._ask_ahead(self.np_random, stage, difficulty, self.look_ahead)
-        self._pair = future.result()
+        self._pair = wait_for(future)
         self._info: dict[str, Any] = {"pair_seed": pair_seed, "stage": stage}
         return drawn
 
@@ -373,6 +376,9 @@ class DiGEnv(gym.Env[dict[str, Any], str], EzPickle):
         for key in upcoming:
             if key not in self._ahead:
                 self._ahead[key] = self._pairs.submit(*key)
+
+    def _forget_ahead(self) -> None:
+        self._ahead: dict[tuple[int, Difficulty], Future[Pair]] = {}
 
     def _frame(self) -> np.ndarray:
         """What ``render`` shows."""

@@ -20,6 +20,7 @@ from scenes import (
     pair_seed_range,
     plan_pair,
 )
+from scenes.forks import NO_FORK, start_anew_in_forks
 
 
 class PairSource(Protocol):
@@ -103,9 +104,16 @@ class StoredPairs:
         self._dataset = PairDataset(folder)
         self._split = split
         self._seeds: dict[str, Sequence[int]] = {}
+        self._open()
+        start_anew_in_forks(self, StoredPairs._open)
+        self.settings = self._dataset.settings
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self._dataset.folder, self._split)
+
+    def _open(self) -> None:
         # A thread a core: the decoders let go of Python's lock. Threads start as they are needed.
         self._readers = ThreadPoolExecutor(available_cores(), thread_name_prefix="dig-env-read")
-        self.settings = self._dataset.settings
 
     @property
     def versions(self) -> dict[str, str]:
@@ -120,7 +128,11 @@ class StoredPairs:
 
     def submit(self, pair_seed: int, difficulty: Difficulty) -> Future[Pair]:
         """Start reading a pair from disk."""
-        return self._readers.submit(self._dataset.pair, pair_seed)
+        return self._readers.submit(self._read, pair_seed)
+
+    def _read(self, pair_seed: int) -> Pair:
+        with NO_FORK:
+            return self._dataset.pair(pair_seed)
 
     def close(self) -> None:
         """End the reading threads."""
@@ -136,6 +148,10 @@ class PairCache:
 
     def __init__(self, size: int = 64) -> None:
         self._size = size
+        self._open()
+        start_anew_in_forks(self, PairCache._open)
+
+    def _open(self) -> None:
         self._made: OrderedDict[Any, Future[Pair]] = OrderedDict()
         self._lock = threading.Lock()
 

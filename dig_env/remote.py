@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import dataclasses
+import functools
 import io
 import json
 import os
@@ -26,6 +27,7 @@ from dig_env.drawing import Window, draw_pair
 from dig_env.env import RENDER_MODES, check_action, check_render_mode, spaces_of
 from dig_env.reward_config import RewardConfig, RewardLike
 from scenes import Difficulty, DifficultyError, RenderError, resolve_stage
+from scenes.forks import start_anew_in_forks
 
 TOKEN_VARIABLE = "DIG_ENV_TOKEN"
 """Where server and client look for the token."""
@@ -96,19 +98,32 @@ class DiGRemoteEnv(gym.Env[dict[str, Any], str], EzPickle):
         self._boxes_drawn: list[np.ndarray] = []
         token = os.environ.get(TOKEN_VARIABLE) if token is None else token
         headers = {} if token is None else {"Authorization": f"Bearer {token}"}
-        self._http = httpx.Client(base_url=url, headers=headers, timeout=timeout_s)
-        asked: dict[str, Any] = {
-            "stage": stage,
-            "width": width,
-            "height": height,
-            "quality": quality,
-        }
-        asked |= {"dataset": dataset, "coordinates": coordinates, "reward": reward, "split": split}
-        given = {name: value for name, value in asked.items() if value is not None}
-        opened = self._ask("POST", "/sessions", given)
-        self._session = f"/sessions/{opened['session']}"
-        size = (opened["width"], opened["height"])
+        self._connect = functools.partial(
+            httpx.Client, base_url=url, headers=headers, timeout=timeout_s
+        )
+        asked: dict[str, Any] = {"stage": stage, "width": width, "height": height}
+        asked |= {"quality": quality, "dataset": dataset, "coordinates": coordinates}
+        asked |= {"reward": reward, "split": split}
+        self._options = {name: value for name, value in asked.items() if value is not None}
+        self._session = ""
+        size = self._open_session()
         self.observation_space, self.action_space = spaces_of(coordinates, size)
+        start_anew_in_forks(self, DiGRemoteEnv._start_anew)
+
+    @functools.cached_property
+    def _http(self) -> httpx.Client:
+        return self._connect()
+
+    def _start_anew(self) -> None:
+        """In a forked process: leave the parent its session, and open one when it is needed."""
+        self._session = ""
+        vars(self).pop("_http", None)
+
+    def _open_session(self) -> tuple[int, int]:
+        """Have the server open one; the (width, height) of its images."""
+        opened = self._ask("POST", "/sessions", self._options)
+        self._session = f"/sessions/{opened['session']}"
+        return opened["width"], opened["height"]
 
     @property
     def stage(self) -> str:
@@ -131,11 +146,8 @@ class DiGRemoteEnv(gym.Env[dict[str, Any], str], EzPickle):
         super().reset(seed=seed)
         stage = self._difficulty if self._stage == "custom" else self._stage
         self._observation, self._boxes_drawn = None, []
-        told = self._ask(
-            "POST",
-            f"{self._session}/reset",
-            {"seed": seed, "options": {"stage": stage} | (options or {})},
-        )
+        asked = {"seed": seed, "options": {"stage": stage} | (options or {})}
+        told = self._ask_session("reset", asked)
         self._observation = {
             "image_a": _decoded(told["observation"]["image_a"]),
             "image_b": _decoded(told["observation"]["image_b"]),
@@ -149,7 +161,7 @@ class DiGRemoteEnv(gym.Env[dict[str, Any], str], EzPickle):
         """Score the answer; the episode is over. Errors as for ``DiGEnv`` and ``reset``."""
         if self._observation is not None and not self._boxes_drawn:  # a pair is open
             check_action(action)
-        told = self._ask("POST", f"{self._session}/step", {"action": action})
+        told = self._ask_session("step", {"action": action})
         self._boxes_drawn = [np.reshape(boxes, (-1, 4)) for boxes in told["boxes_drawn"]]
         if self.render_mode == "human":
             self.render()
@@ -176,14 +188,20 @@ class DiGRemoteEnv(gym.Env[dict[str, Any], str], EzPickle):
         """End the session and close the window; safe to call twice."""
         self._window.close()
         if not self._http.is_closed:
-            with contextlib.suppress(httpx.HTTPError):  # the server ends what is left idle
-                self._http.delete(self._session)
+            if self._session:
+                with contextlib.suppress(httpx.HTTPError):  # the server ends what is left idle
+                    self._http.delete(self._session)
             self._http.close()
 
     def _seen(self) -> dict[str, Any]:
         assert self._observation is not None
         images = {name: self._observation[name].copy() for name in ("image_a", "image_b")}
         return images | {"prompt": self._observation["prompt"]}
+
+    def _ask_session(self, what: str, body: dict[str, Any]) -> dict[str, Any]:
+        if not self._session:
+            self._open_session()
+        return self._ask("POST", f"{self._session}/{what}", body)
 
     def _ask(self, method: str, path: str, body: dict[str, Any]) -> dict[str, Any]:
         """The server's answer. A request that came too early is made again when its time has come;

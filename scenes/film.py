@@ -8,7 +8,6 @@ library gives the same floats every time, with any number of threads.
 from __future__ import annotations
 
 import os
-import threading
 import weakref
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ import numpy as np
 import OpenEXR
 
 from scenes.color import to_srgb8
+from scenes.forks import NO_FORK
 from scenes.labels import mask_bounds
 
 _PASSES = {"color": ("Combined", "RGB"), "albedo": ("Denoising Albedo", "RGB")} | {
@@ -43,7 +43,7 @@ class Exposure:
     @classmethod
     def read(cls, path: Path) -> Exposure:
         """Read Cycles' multilayer EXR."""
-        with OpenEXR.File(str(path), separate_channels=True) as exr:
+        with NO_FORK, OpenEXR.File(str(path), separate_channels=True) as exr:
             channels = {name: channel.pixels for name, channel in exr.channels().items()}
         layer = next(iter(channels)).split(".")[0]
         passes = {
@@ -99,54 +99,20 @@ class Window:
         )
 
 
-class _ForkGuard:
-    """Lets no fork happen while OpenImageDenoise computes, nor the other way round.
+def load_denoiser() -> None:
+    """Import OpenImageDenoise, and with it torch where there is one, which takes seconds.
 
-    A process that is forked then lacks the threads which its copy of the library waits for, and
-    never develops anything. ``gymnasium.vector.AsyncVectorEnv`` forks, and an environment that is
-    open beside it renders ahead.
+    Call it in the thread that asks for pictures: Ctrl-C ends no import in another one.
     """
-
-    def __init__(self) -> None:
-        self._changed = threading.Condition()
-        self._under_way = 0
-        self._forking = False
-        if hasattr(os, "register_at_fork"):  # not on Windows, which does not fork
-            os.register_at_fork(
-                before=self._begin_fork,
-                after_in_parent=self._end_fork,
-                after_in_child=self._end_fork,
-            )
-
-    def __enter__(self) -> None:
-        with self._changed:
-            self._changed.wait_for(lambda: not self._forking)
-            self._under_way += 1
-
-    def __exit__(self, *_: object) -> None:
-        with self._changed:
-            self._under_way -= 1
-            self._changed.notify_all()
-
-    def _begin_fork(self) -> None:
-        self._changed.acquire()  # until the fork has happened
-        self._forking = True
-        self._changed.wait_for(lambda: not self._under_way)
-
-    def _end_fork(self) -> None:
-        self._forking = False
-        self._changed.notify_all()
-        self._changed.release()
-
-
-_FORK_GUARD = _ForkGuard()
+    with NO_FORK:
+        import pyoidn  # noqa: F401
 
 
 class Darkroom:
     """Develops exposures. Not thread-safe: one a worker, with the worker's number of threads."""
 
     def __init__(self, threads: int) -> None:
-        with _FORK_GUARD:
+        with NO_FORK:
             # Here, since this library imports torch where there is one: planning needs neither.
             import pyoidn
 
@@ -178,7 +144,7 @@ class Darkroom:
         bound = {name: np.ascontiguousarray(array, np.float32) for name, array in bound.items()}
         for name, array in bound.items():
             self._filter.set_image(name, array, self._format)
-        with _FORK_GUARD:
+        with NO_FORK:
             self._filter.commit()
             self._filter.execute()
         problem = self._device.get_error()
@@ -189,6 +155,6 @@ class Darkroom:
 
 def _release(oidn_filter: Any, device: Any, owner: int) -> None:
     if os.getpid() == owner:  # a forked process lacks the threads that would be waited for
-        with _FORK_GUARD:
+        with NO_FORK:
             oidn_filter.release()
             device.release()

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
-import select
+import selectors
 import shutil
 import subprocess
 import tempfile
@@ -13,7 +14,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import psutil
@@ -71,6 +72,8 @@ class Shot:
 class WorkerProcess:
     """One Blender in a process of its own. Not thread-safe: one caller at a time.
 
+    It is made without waiting for Blender: ``versions`` and the first ``receive`` do that.
+
     Args:
         settings: device, and image size, which ``width`` and ``height`` may change later.
         threads: CPU threads for Cycles.
@@ -78,67 +81,95 @@ class WorkerProcess:
             of the settings' quality.
 
     Raises:
-        BlenderNotFoundError: bpy cannot be imported; the message says what to do.
-        RenderError: Blender is there but cannot be set up as asked, or the program is none.
-        WorkerDied: it crashed or hung while starting.
+        BlenderNotFoundError: the program cannot be run; the message says what to do.
+        RenderError: the machine gives no more files, processes or space.
     """
 
     def __init__(
         self, settings: RenderSettings, threads: int, cycles: dict[str, Any] | None = None
     ) -> None:
-        self._log = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the worker
-        self.scratch = tempfile.mkdtemp(prefix="dig-env-", dir=_scratch_root())
         self.width, self.height = settings.width, settings.height
         self.renders = 0
         """Pictures taken so far."""
         self._asked = 0
-        replies, reply_fd = os.pipe()
-        self._replies = os.fdopen(replies, "rb", buffering=0)
         self._unread = b""
+        self._versions: dict[str, str] | None = None
+        self._command = blender_command(WORKER_SCRIPT, threads)
         argument = {
             "cycles": {"samples": settings.samples} if cycles is None else cycles,
             "device": settings.device,
             "threads": threads,
-            "scratch": self.scratch,
-            "reply_fd": reply_fd,
         }
-        self._command = blender_command(WORKER_SCRIPT, threads)
         try:
-            self._process = subprocess.Popen(
-                [*self._command, json.dumps(argument)],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.DEVNULL,
-                stderr=self._log,
-                bufsize=0,
-                pass_fds=(reply_fd,),
-                # Blender leaves a temporary folder behind when it is killed: it goes into ours.
-                env=os.environ | KEEP_FREED_MEMORY | {"TMPDIR": self.scratch},
-                # Ctrl-C in the terminal is the parent's to handle; it ends the workers itself.
-                start_new_session=True,
-            )
+            self._start(argument)
         except OSError as error:
-            shutil.rmtree(self.scratch, ignore_errors=True)
-            raise BlenderNotFoundError(
-                f"could not start the render worker {self._command[0]} ({error.strerror}): {REMEDY}"
+            if error.filename == self._command[0]:
+                raise BlenderNotFoundError(
+                    f"could not start the render worker {error.filename} ({error.strerror}): "
+                    f"{REMEDY}"
+                ) from error
+            raise RenderError(
+                f"could not start a render worker ({error}): raise the limit on what is named "
+                "(ulimit -n for open files, -u for processes), or give fewer workers"
             ) from error
-        finally:
-            os.close(reply_fd)
+
+    def _start(self, argument: dict[str, Any]) -> None:
+        """Start the process; OSError, and nothing is left, where that fails."""
+        with contextlib.ExitStack() as undo:
+            self.scratch = tempfile.mkdtemp(prefix="dig-env-", dir=_scratch_root())
+            undo.callback(shutil.rmtree, self.scratch, ignore_errors=True)
+            self._log = undo.enter_context(tempfile.TemporaryFile())
+            replies, reply_fd = os.pipe()
+            self._replies = undo.enter_context(os.fdopen(replies, "rb", buffering=0))
+            argument |= {"scratch": self.scratch, "reply_fd": reply_fd}
+            try:
+                self._process = subprocess.Popen(
+                    [*self._command, json.dumps(argument)],
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.DEVNULL,
+                    stderr=self._log,
+                    bufsize=0,
+                    pass_fds=(reply_fd,),
+                    # Blender leaves a temporary folder behind when it is killed: it goes into ours.
+                    env=os.environ | KEEP_FREED_MEMORY | {"TMPDIR": self.scratch},
+                    # Ctrl-C in the terminal is the parent's to handle; it ends the workers itself.
+                    start_new_session=True,
+                )
+            finally:
+                os.close(reply_fd)
+            undo.pop_all()
+
+    @property
+    def versions(self) -> dict[str, str]:
+        """What decides pixels beside plan and settings; waits until Blender is set up.
+
+        Raises:
+            BlenderNotFoundError: bpy cannot be imported; the message says what to do.
+            RenderError: Blender is there but cannot be set up as asked, or the program is none.
+            WorkerDied: it crashed or hung while starting.
+        """
+        if self._versions is None:
+            try:
+                self._versions = self._greeting()
+            except BaseException:
+                self.kill()
+                raise
+        return self._versions
+
+    def _greeting(self) -> dict[str, str]:
         greeted = False
         try:
             self._reply(GREETING_TIMEOUT_S)
             greeted = True
-            self.versions = self._reply(START_TIMEOUT_S)
-            _raise_error(self.versions, self._command[0])
+            versions = self._reply(START_TIMEOUT_S)
         except WorkerDied as error:
             # A crash or a hang may pass; a program that is no Blender will be none again.
             is_blender = greeted or self._process.poll() is not None
-            self.kill()
             raise (WorkerDied if is_blender else RenderError)(
                 f"{self._command[0]} did not come up: {error}. If that is no Blender, {REMEDY}"
             ) from error
-        except BaseException:
-            self.kill()
-            raise
+        _raise_error(versions, self._command[0])
+        return versions
 
     @property
     def pid(self) -> int:
@@ -223,6 +254,13 @@ class WorkerProcess:
         console only, and an older picture must not pass for the new one."""
         return Path(self.scratch) / f"{number}.exr"
 
+    def let_go(self) -> None:
+        """Close a forked process's copies of the pipes; the worker is its parent's."""
+        self._process.poll()  # learns that it is no child of this process
+        for stream in (self._process.stdin, self._replies, self._log):
+            if stream is not None:
+                stream.close()
+
     def kill(self) -> None:
         """End the process at once; safe to call twice and from another thread."""
         self._process.kill()
@@ -251,7 +289,7 @@ class WorkerProcess:
         while b"\n" not in self._unread:
             left_s = deadline - time.monotonic()
             try:
-                if left_s <= 0 or not select.select([self._replies], [], [], left_s)[0]:
+                if left_s <= 0 or not _has_bytes(self._replies, left_s):
                     raise WorkerDied(
                         f"the render worker gave no answer for {timeout_s:.0f} s and counts as hung"
                     )
@@ -272,6 +310,13 @@ class WorkerProcess:
         except (subprocess.TimeoutExpired, ValueError):
             status, tail = None, ""
         return f"the render worker died (exit status {status}); its last words: {tail or 'none'}"
+
+
+def _has_bytes(stream: IO[bytes], timeout_s: float) -> bool:
+    """Is there something to read, or the end, within ``timeout_s``?"""
+    with selectors.PollSelector() as poll:  # select() fails from the 1024th open file on
+        poll.register(stream, selectors.EVENT_READ)
+        return bool(poll.select(timeout_s))
 
 
 def _raise_error(reply: dict[str, Any], program: str) -> None:

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import collections
+import contextlib
 import dataclasses
+import os
 import platform
 import queue
+import threading
 import weakref
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
 from scenes.difficulty import DifficultyError
-from scenes.film import Darkroom
+from scenes.film import Darkroom, load_denoiser
+from scenes.forks import start_anew_in_forks
 from scenes.imaging import photograph, photograph_again, photograph_part
 from scenes.labels import label_again, label_pair
 from scenes.machine import available_cores, default_workers, resources
@@ -72,13 +76,28 @@ class Renderer:
         self.settings = settings
         self.workers = workers
         self.threads = threads or max(1, available_cores() // workers)
-        self._executor = ThreadPoolExecutor(workers, thread_name_prefix="dig-env-render")
+        self._versions: dict[str, str] | None = None
+        self._open()
+        _RENDERERS.add(self)
+        start_anew_in_forks(self, Renderer._start_anew)
+
+    def _open(self) -> None:
+        self._executor = ThreadPoolExecutor(self.workers, thread_name_prefix="dig-env-render")
         self._slots: queue.SimpleQueue[_Slot] = queue.SimpleQueue()
-        for _ in range(workers):
+        for _ in range(self.workers):
             self._slots.put(_Slot())
         self._living: set[WorkerProcess] = set()
-        self._versions: dict[str, str] | None = None
         self._finalizer = weakref.finalize(self, _shut_down, self._executor, self._living)
+
+    def _start_anew(self) -> None:
+        """In a forked process: leave the parent its workers, and start own ones when needed."""
+        if self._finalizer.detach() is not None:  # it was not closed
+            for worker in self._living:
+                worker.let_go()
+            self._open()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Renderer, (self.settings, self.workers, self.threads)
 
     def __str__(self) -> str:
         size = f"{self.settings.width}x{self.settings.height} {self.settings.quality}"
@@ -100,7 +119,8 @@ class Renderer:
         Starts a worker if none has run yet, since only Blender knows its own version.
         """
         if self._versions is None:
-            self._versions = self._executor.submit(self._ask_versions).result()
+            wait_for(self._submit(self._with_worker, lambda *_: None, self.settings))
+        assert self._versions is not None
         return self._versions
 
     @property
@@ -119,9 +139,7 @@ class Renderer:
         """
         width, height = size or (self.settings.width, self.settings.height)
         settings = dataclasses.replace(self.settings, width=width, height=height)
-        if not self._finalizer.alive:
-            raise RuntimeError("this Renderer is closed; make a new one")
-        return self._executor.submit(self._certified_pair, plan, settings)
+        return self._submit(self._certified_pair, plan, settings)
 
     def render(self, plan: PairPlan) -> Pair:
         """Render one plan, or the first later attempt of its seed that may be handed out.
@@ -131,7 +149,7 @@ class Renderer:
             BlenderNotFoundError: there is no Blender to import.
             RenderError: Blender failed or kept dying on this plan.
         """
-        return self.submit(plan).result()
+        return wait_for(self.submit(plan))
 
     def imap(self, plans: Iterable[PairPlan], look_ahead: int | None = None) -> Iterator[Pair]:
         """Render plans in parallel and yield the pairs in order.
@@ -141,16 +159,23 @@ class Renderer:
             look_ahead: by default twice the number of workers.
         """
         ahead = 2 * self.workers if look_ahead is None else max(1, look_ahead)
-        waiting: collections.deque[Future[Pair]] = collections.deque()
+        waiting: collections.deque[tuple[PairPlan, Future[Pair]]] = collections.deque()
+        owner = os.getpid()
+
+        def next_pair() -> Pair:
+            plan, future = waiting.popleft()
+            # A forked process waits for its parent's threads in vain.
+            return wait_for(future) if os.getpid() == owner else self.render(plan)
+
         try:
             for plan in plans:
-                waiting.append(self.submit(plan))
+                waiting.append((plan, self.submit(plan)))
                 if len(waiting) >= ahead:
-                    yield waiting.popleft().result()
+                    yield next_pair()
             while waiting:
-                yield waiting.popleft().result()
+                yield next_pair()
         finally:
-            for future in waiting:
+            for _, future in waiting:
                 future.cancel()
 
     def render_part(
@@ -173,14 +198,18 @@ class Renderer:
         Raises:
             RenderError: as for ``render``.
         """
-        if not self._finalizer.alive:
-            raise RuntimeError("this Renderer is closed; make a new one")
         take = partial(photograph_part, plan, image, scale, corner)
-        return self._executor.submit(self._with_worker, take, self.settings).result()
+        return wait_for(self._submit(self._with_worker, take, self.settings))
 
     def close(self) -> None:
         """End the workers; renders under way fail. Safe to call twice."""
         self._finalizer()
+
+    def _submit(self, work: Callable[..., T], *arguments: Any) -> Future[T]:
+        if not self._finalizer.alive:
+            raise RuntimeError("this Renderer is closed; make a new one")
+        load_denoiser()
+        return self._executor.submit(work, *arguments)
 
     def _certified_pair(self, plan: PairPlan, settings: RenderSettings) -> Pair:
         problem = ""
@@ -221,31 +250,40 @@ class Renderer:
                         raise
             raise AssertionError("unreachable")
         finally:
-            if slot.worker is not None and _is_worn_out(slot):
+            if slot.worker is not None and slot.worker.renders and _is_worn_out(slot):
                 self._discard(slot)
             self._slots.put(slot)
 
-    def _ask_versions(self) -> dict[str, str]:
-        slot = self._slots.get()
-        try:
-            worker = slot.worker or self._start(slot)
-            return worker.versions | {"processor": instruction_set()}
-        finally:
-            self._slots.put(slot)
-
     def _start(self, slot: _Slot) -> WorkerProcess:
-        slot.worker = WorkerProcess(self.settings, self.threads)
+        slot.worker = worker = WorkerProcess(self.settings, self.threads)
         slot.young_bytes = 0
-        self._living.add(slot.worker)
-        if not self._finalizer.alive:  # closed while the worker was starting
-            slot.worker.kill()
-        return slot.worker
+        self._living.add(worker)
+        try:
+            if not self._finalizer.alive:  # closed in the meantime
+                worker.kill()
+            self._versions = worker.versions | {"processor": instruction_set()}
+        except BaseException:
+            self._discard(slot)
+            raise
+        return worker
 
     def _discard(self, slot: _Slot) -> None:
         if slot.worker is not None:
             self._living.discard(slot.worker)
             slot.worker.kill()
             slot.worker = None
+
+
+def wait_for(future: Future[T]) -> T:
+    """A future's result, or what it raises.
+
+    It wakes up twice a second: Python would not notice a Ctrl-C in the moment in which a wait
+    begins before that ends.
+    """
+    while not future.done():
+        with contextlib.suppress(TimeoutError):
+            future.exception(timeout=0.5)
+    return future.result()
 
 
 @dataclasses.dataclass
@@ -275,6 +313,19 @@ def _shut_down(executor: ThreadPoolExecutor, living: set[WorkerProcess]) -> None
     for worker in list(living):
         worker.kill()
     living.clear()
+
+
+_RENDERERS: weakref.WeakSet[Renderer] = weakref.WeakSet()
+
+
+def _close_all() -> None:
+    for renderer in list(_RENDERERS):
+        renderer.close()
+
+
+# At exit Python first waits for the threads that wait for Blender: after Ctrl-C for as long as the
+# picture takes. What ``atexit`` and ``weakref.finalize`` call comes only then.
+threading._register_atexit(_close_all)  # type: ignore[attr-defined]
 
 
 def instruction_set() -> str:

@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import multiprocessing
 import re
 import signal
 import subprocess
@@ -414,3 +415,24 @@ def test_the_command_serves_this_machine_and_ends_when_interrupted(folder, tmp_p
             remote(address)
         server.send_signal(signal.SIGINT)
         assert server.wait(timeout=20) == 130
+
+
+def test_an_environment_has_a_session_of_its_own_in_a_forked_process(url):
+    env = gym.make("DiG-Remote-v0", url=url, **TINY)
+    expected = env.reset(seed=3)[1]
+    receiver, sender = multiprocessing.Pipe(duplex=False)
+
+    def play():
+        with pytest.raises(gym.error.ResetNeeded):
+            env.step(ANSWER)  # the pair that is open is the parent's
+        sender.send((env.reset(seed=3)[1], env.step(ANSWER)[1]))
+        env.close()
+
+    process = multiprocessing.get_context("fork").Process(target=play)
+    process.start()
+    assert receiver.poll(120), "it hangs"
+    assert receiver.recv() == (expected, env.step(ANSWER)[1])
+    process.join()
+    assert process.exitcode == 0
+    assert env.reset()[1]["pair_seed"] != expected["pair_seed"]  # the parent's session is open
+    env.close()
