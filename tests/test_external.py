@@ -1,7 +1,10 @@
 """Sets of other origin are read to the very boxes, and scored as the game's own pairs are."""
 
+import gzip
 import json
+import shutil
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,6 +21,7 @@ from agents.external import evaluate_external, read_clevr_change, read_coco_pair
 from dig_env import RewardConfig
 from scenes import PairDataset, render_dataset
 
+REAL = Path(__file__).parent / "real"
 SIZE = (128, 96)
 CLEVR_NAMES = {"delete": "drop"}
 
@@ -95,6 +99,11 @@ def plain_coco(tmp_path):
     return tmp_path / "pairs.json", content
 
 
+def read_clevr(folder, split="test", **options):
+    """The rendered pairs are smaller than the release's, and of another shape."""
+    return read_clevr_change(folder, split, size=SIZE, **options)
+
+
 class Fixed:
     """Says the same to every pair, and keeps the prompts."""
 
@@ -107,7 +116,7 @@ class Fixed:
 
 
 def test_clevr_change_gives_the_very_pixels_and_boxes(clevr, pairs):
-    read = read_clevr_change(clevr, "train")
+    read = read_clevr(clevr, "train")
     assert [pair.name for pair in read] == [f"{index:06d}" for index in range(6, 40)]
     for pair, rendered in zip(read, pairs["single"][6:40], strict=True):
         assert np.array_equal(pair.image_a, rendered.image_a)
@@ -120,13 +129,13 @@ def test_clevr_change_gives_the_very_pixels_and_boxes(clevr, pairs):
 
 
 def test_clevr_change_splits_are_the_releases_own(clevr):
-    assert [pair.name for pair in read_clevr_change(clevr, "val")] == ["000004", "000005"]
+    assert [pair.name for pair in read_clevr(clevr, "val")] == ["000004", "000005"]
     with pytest.raises(ValueError, match="unknown split 'testing'.*test, train, val"):
-        read_clevr_change(clevr, "testing")
+        read_clevr(clevr, "testing")
 
 
 def test_distractors_are_right_to_answer_with_the_empty_list(clevr):
-    read = read_clevr_change(clevr, "test", unchanged=True)
+    read = read_clevr(clevr, "test", unchanged=True)
     assert [len(pair.boxes_unit) for pair in read] == [1, 0] * 4
     report = evaluate_external(OraclePolicy(), read)
     assert report.metrics == pytest.approx(dict.fromkeys(report.metrics, 1.0))
@@ -136,7 +145,7 @@ def test_distractors_are_right_to_answer_with_the_empty_list(clevr):
 
 
 def test_a_box_where_nothing_differs_earns_its_format_alone(clevr):
-    read = read_clevr_change(clevr, "test", unchanged=True)[1::2]
+    read = read_clevr(clevr, "test", unchanged=True)[1::2]
     report = evaluate_external(Fixed("[[0, 0, 500, 500]]"), read)
     assert report.metrics["format"] == 1.0
     assert report.metrics["reward"] == RewardConfig().format_weight
@@ -145,16 +154,16 @@ def test_a_box_where_nothing_differs_earns_its_format_alone(clevr):
 
 def test_no_prompt_tells_which_pairs_have_no_difference(clevr):
     policy = Fixed("[]")
-    evaluate_external(policy, read_clevr_change(clevr, "test", unchanged=True))
+    evaluate_external(policy, read_clevr(clevr, "test", unchanged=True))
     assert len(set(policy.prompts)) == 1 and "If nothing differs" in policy.prompts[0]
     policy = Fixed("[]")
-    evaluate_external(policy, read_clevr_change(clevr, "test"))
+    evaluate_external(policy, read_clevr(clevr, "test"))
     assert "nothing" not in policy.prompts[0]
 
 
 def test_a_moved_object_has_one_box_around_both_of_its_places(clevr):
     relabel(clevr, 0, bbox_before=[8, 12, 16, 24], bbox_after=[64, 6, 32, 12])
-    (pair, *_) = read_clevr_change(clevr)
+    (pair, *_) = read_clevr(clevr)
     assert (pair.boxes_unit * (*SIZE, *SIZE)).tolist() == [[8, 6, 96, 36]]
 
 
@@ -162,7 +171,7 @@ def test_boxes_are_cut_at_the_edge_and_pairs_without_a_visible_one_left_out(clev
     relabel(clevr, 0, bbox_before=[-10, -10, 42, 34], bbox_after=None)
     relabel(clevr, 1, bbox_before=[130, 10, 20, 20], bbox_after=None)
     with pytest.warns(UserWarning, match="1 of 4 pairs have no box inside .*: 000001"):
-        read = read_clevr_change(clevr)
+        read = read_clevr(clevr)
     assert read[0].boxes_unit.tolist() == [[0, 0, 0.25, 0.25]]
     assert [pair.name for pair in read] == ["000000", "000002", "000003"]
 
@@ -170,10 +179,10 @@ def test_boxes_are_cut_at_the_edge_and_pairs_without_a_visible_one_left_out(clev
 def test_an_incomplete_release_says_what_is_missing(clevr):
     (clevr / "sc_images" / "CLEVR_semantic_000002.png").unlink()
     with pytest.raises(ValueError, match="no image at .*CLEVR_semantic_000002.png"):
-        read_clevr_change(clevr)
+        read_clevr(clevr)
     (clevr / "change_captions_with_bbox.json").unlink()
     with pytest.raises(ValueError, match="cannot read .*change_captions_with_bbox.json"):
-        read_clevr_change(clevr)
+        read_clevr(clevr)
 
 
 @pytest.mark.parametrize("stage", ["single", "mixed"])
@@ -259,7 +268,7 @@ def test_images_of_another_size_than_was_annotated_are_refused(plain_coco, tmp_p
 
 def test_a_file_of_another_layout_is_named(tmp_path):
     write_json(tmp_path / "other.json", {"images": []})
-    with pytest.raises(ValueError, match="other.json is no COCO instances file.*'categories'"):
+    with pytest.raises(ValueError, match="other.json is no COCO instances file: its 'categories'"):
         read_coco_pairs(tmp_path / "other.json")
 
 
@@ -294,3 +303,206 @@ def test_the_command_prints_json_and_writes_it_with_a_report(clevr, tmp_path, ca
     assert printed.pop("files") == {"result": str(out), "report": str(out.with_suffix(".html"))}
     assert printed == result
     assert "Worst pairs" in out.with_suffix(".html").read_text()
+
+
+# Files as people have them
+
+
+def changed(content, **first):
+    """The content with the first annotation changed."""
+    changed, *others = content["annotations"]
+    return content | {"annotations": [changed | first, *others]}
+
+
+@pytest.mark.parametrize(
+    ("first", "why"),
+    [
+        ({"image_id": "7"}, "annotation 1 has the image_id '7', .* the file has 7, "),
+        ({"image_id": 8}, "annotation 1 has the image_id 8, which is none of the 2 listed"),
+        ({"image_id": None}, "annotation 1 has the image_id None"),
+        ({"image_id": [7]}, r"annotation 1 has the image_id \[7\]"),
+        ({"category_id": 77}, "annotation 1 has the category_id 77"),
+        ({"bbox": [0.2, 0.3, 0.1, 0.15]}, "annotation 1 .* is in the frame 0 to 1"),
+        ({"bbox": None}, "annotation 1 has the bbox None: give"),
+        ({"bbox": []}, r"annotation 1 has the bbox \[\]: give"),
+        ({"bbox": [10, 20, 30]}, "annotation 1 has the bbox"),
+        ({"bbox": [10, 20, 0, 40]}, "annotation 1 .* width and height above 0"),
+        ({"bbox": [10, 20, -5, 40]}, "annotation 1 .* width and height above 0"),
+        ({"bbox": ["10", "20", "30", "40"]}, "annotation 1 has the bbox"),
+        ({"bbox": [10, 20, float("nan"), 40]}, "annotation 1 has the bbox"),
+        ({"bbox": [80, 50, 110, 90]}, "pair street: the box .* are they corners"),
+        ({"bbox": [-20, 10, 30, 40]}, "pair street: the box"),
+        ({"bbox": [10, 20, 300, 400]}, "pair street: the box .* thousandths"),
+        ({"bbox": [10, 20, 40, 60], "area": 1200}, "annotation 1 .* shows to be corners"),
+        (
+            {"bbox": [10, 20, 40, 60], "segmentation": [[10, 20, 40, 20, 40, 60]]},
+            "annotation 1 .* shows to be corners",
+        ),
+    ],
+)
+def test_an_annotation_that_fits_no_picture_stops_the_reader(first, why, plain_coco):
+    path, content = plain_coco
+    write_json(path, changed(content, **first))
+    with pytest.raises(ValueError, match=why):
+        read_coco_pairs(path)
+
+
+def test_corners_in_place_of_width_and_height_are_seen_in_many_boxes(plain_coco):
+    path, content = plain_coco
+    one = content["annotations"][0]
+    corners = [[x, x + 2, 2 * x + 9, 2 * x + 9] for x in range(4, 13)]
+    many = [one | {"id": x, "bbox": box} for x, box in enumerate(corners)]
+    write_json(path, content | {"annotations": many})
+    with pytest.raises(ValueError, match="all of its 9 boxes .* as corners have"):
+        read_coco_pairs(path)
+    for entry in many:
+        entry["area"] = entry["bbox"][2] * entry["bbox"][3]
+    write_json(path, content | {"annotations": many})
+    assert len(read_coco_pairs(path)[0].boxes_unit) == 9
+
+
+@pytest.mark.parametrize("overhang", [1, 2])
+def test_an_annotators_rounding_is_cut_at_the_edge(overhang, plain_coco):
+    path, content = plain_coco
+    write_json(path, changed(content, bbox=[100, 20, 28 + overhang, 40]))
+    (pair,) = read_coco_pairs(path)
+    assert [box[2] for box in pair.boxes_unit.tolist() if box[0] == 100 / 128] == [1.0]
+
+
+@pytest.mark.parametrize("name", ["images", "categories"])
+@pytest.mark.parametrize("key", [7, None])
+def test_each_image_and_category_has_an_id_of_its_own(name, key, plain_coco):
+    path, content = plain_coco
+    write_json(path, content | {name: [entry | {"id": key} for entry in content[name]]})
+    with pytest.raises(ValueError, match=f"number . of {name} has the id {key}"):
+        read_coco_pairs(path)
+
+
+@pytest.mark.parametrize("lacking", ["images", "annotations", "categories"])
+def test_a_list_that_is_missing_is_named(lacking, plain_coco):
+    path, content = plain_coco
+    write_json(path, {name: value for name, value in content.items() if name != lacking})
+    with pytest.raises(ValueError, match=f"its '{lacking}' is no list"):
+        read_coco_pairs(path)
+
+
+def test_a_file_without_images_is_refused(plain_coco):
+    path, content = plain_coco
+    write_json(path, content | {"images": [], "annotations": []})
+    with pytest.raises(ValueError, match="lists no images"):
+        read_coco_pairs(path)
+
+
+def test_ids_may_be_texts_throughout(plain_coco):
+    path, content = plain_coco
+    for image in content["images"]:
+        image["id"] = f"img-{image['id']}"
+    for entry in content["annotations"]:
+        entry["image_id"] = f"img-{entry['image_id']}"
+    write_json(path, content)
+    assert read_coco_pairs(path)[0].changes == ("car", "sign")
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "gzip"])
+def test_the_file_may_be_in_any_unicode_or_gzipped(encoding, plain_coco):
+    path, content = plain_coco
+    text = json.dumps(content)
+    path.write_bytes(gzip.compress(text.encode()) if encoding == "gzip" else text.encode(encoding))
+    assert len(read_coco_pairs(path)) == 1
+
+
+def test_images_that_exif_turns_are_upright_and_annotations_of_stored_pixels_refused(
+    plain_coco, tmp_path
+):
+    path, content = plain_coco
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    for side in "ab":
+        stored = Image.open(tmp_path / f"street_{side}.png").rotate(90, expand=True)
+        stored.save(tmp_path / f"street_{side}.png", exif=exif)
+    (pair,) = read_coco_pairs(path)
+    assert pair.size == SIZE and pair.image_a.shape == (96, 128, 3)
+    for image in content["images"]:
+        image["width"], image["height"] = 96, 128
+    write_json(path, content)
+    with pytest.raises(ValueError, match="its EXIF orientation turns it"):
+        read_coco_pairs(path)
+
+
+def test_a_pair_as_an_annotation_tool_exports_it():
+    (pair,) = read_coco_pairs(REAL / "coco_pairs/instances_default.json")
+    assert pair.changes == ("gone", "new")
+    assert (pair.boxes_unit * (160, 120, 160, 120)).tolist() == [
+        [20, 30, 44, 50],
+        [120, 10, 140, 26],
+    ]
+    assert evaluate_external(OraclePolicy(), [pair]).metrics["reward"] == 1.0
+
+
+# CLEVR-Change as it is released
+
+
+@pytest.fixture
+def release(tmp_path):
+    return Path(shutil.copytree(REAL / "clevr_change", tmp_path / "data"))
+
+
+def test_the_releases_boxes_are_where_its_pictures_change(release):
+    for pair in (*read_clevr_change(release), *read_clevr_change(release, "train")):
+        differs = (pair.image_a != pair.image_b).any(axis=-1)
+        rows, columns = np.nonzero(differs)
+        ((x0, y0, x1, y1),) = np.rint(pair.boxes_unit * (480, 320, 480, 320)).astype(int)
+        assert (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1) == (x0, y0, x1, y1)
+
+
+@pytest.mark.parametrize("size", [(240, 160), (720, 480), (225, 150)])
+def test_boxes_follow_images_that_were_resized(size, release):
+    before = [pair.boxes_unit for pair in read_clevr_change(release, unchanged=True)]
+    for path in release.glob("*images/*.png"):
+        Image.open(path).resize(size).save(path)
+    after = read_clevr_change(release, unchanged=True)
+    assert all(pair.size == size for pair in after)
+    assert all(np.allclose(a, pair.boxes_unit) for a, pair in zip(before, after, strict=True))
+
+
+def test_images_of_another_shape_than_the_releases_are_refused(release):
+    for path in release.glob("*images/*.png"):
+        Image.open(path).resize((224, 224)).save(path)
+    with pytest.raises(ValueError, match="is 224x224, and CLEVR-Change's boxes are for 480x320"):
+        read_clevr_change(release)
+
+
+@pytest.mark.parametrize(
+    "write", [int, str, "{:06d}.png".format, "CLEVR_semantic_{:06d}.png".format]
+)
+def test_pairs_may_be_named_in_any_of_its_ways(write, release):
+    kinds = {kind: [write(index)] for index, kind in enumerate(("color", "add", "drop"))}
+    write_json(release / "type_mapping.json", kinds)
+    write_json(release / "splits.json", {"test": [write(0), write(1)]})
+    assert [pair.changes for pair in read_clevr_change(release)] == [("color",), ("add",)]
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "why"),
+    [
+        ("type_mapping.json", {"color": ["first.png"]}, "names 'first.png', which is no pair"),
+        ("type_mapping.json", [0, 1], "is a list"),
+        ("splits.json", {"test": []}, "test is empty"),
+        ("splits.json", {"test": [0, 0]}, "names a pair twice"),
+        ("change_captions_with_bbox.json", {"0": {}}, "pair 000000 needs its bbox_before"),
+        (
+            "change_captions_with_bbox.json",
+            {"0": {"bbox_before": [0.1, 0.2, 0.3, 0.2], "bbox_after": None}},
+            "pair 000000 has the bbox .* frame 0 to 1",
+        ),
+        (
+            "change_captions_with_bbox.json",
+            {"0": {"bbox_before": [10, 20, 30], "bbox_after": None}},
+            "pair 000000 has the bbox",
+        ),
+    ],
+)
+def test_another_layout_stops_the_reader_and_says_where(file, content, why, release):
+    write_json(release / file, content)
+    with pytest.raises(ValueError, match=f"{file}.*{why}"):
+        read_clevr_change(release)

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import json
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from scenes.pair import Box
+from scenes.photos.annotations import OUTSIDE, read_json
+from scenes.photos.picture import Geometry, geometry, read_picture
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,8 +57,8 @@ def pair_of(
         changes: the kind of each.
 
     Raises:
-        ValueError: a file that is missing or no image, images of different sizes, or a box of
-            which nothing lies inside them.
+        ValueError: a file that is missing or no image, images of different sizes, or a box that
+            leaves them, but for the rounding of an annotator.
     """
     size = image_size(path_a)
     if image_size(path_b) != size:
@@ -66,48 +67,76 @@ def pair_of(
             f"{image_size(path_b)[0]}x{image_size(path_b)[1]}; both images of a pair must be of "
             "one size"
         )
+    for x0, y0, x1, y1 in boxes_px:
+        over = max(-x0 / size[0], -y0 / size[1], x1 / size[0] - 1, y1 / size[1] - 1)
+        over_px = max(-x0, -y0, x1 - size[0], y1 - size[1])
+        if (over > OUTSIDE and over_px > 2) or x0 >= size[0] or y0 >= size[1] or x1 <= 0 or y1 <= 0:
+            raise ValueError(
+                f"pair {name}: the box {[x0, y0, x1, y1]} (x0, y0, x1, y1) does not lie inside the "
+                f"image of {size[0]}x{size[1]} pixels. Boxes are [x, y, width, height] in pixels "
+                "of these very files: are they corners, thousandths, or for another size?"
+            )
     boxes = np.array(boxes_px, dtype=np.float64).reshape(-1, 4) / (*size, *size)
     inside = boxes.clip(0.0, 1.0)
-    # Written so that NaN, which compares false with everything, fails.
-    visible = (inside[:, 2:] > inside[:, :2]).all(axis=1)
-    if not visible.all():
-        box = boxes_px[int(np.argmin(visible))]
-        raise ValueError(
-            f"pair {name}: the box {list(box)} (x0, y0, x1, y1) has no area inside the image of "
-            f"{size[0]}x{size[1]} pixels"
-        )
     return ExternalPair(name, path_a, path_b, size, inside, tuple(changes))
 
 
 def image_size(path: Path) -> tuple[int, int]:
-    """(width, height) of an image file, from its header alone.
+    """(width, height) of an image file as it is seen, upright, from its header alone.
 
     Raises:
         ValueError: it is missing, or no image.
     """
+    return image_geometry(path).size
+
+
+def image_geometry(path: Path) -> Geometry:
+    """Likewise, with how it is stored."""
     try:
-        with Image.open(path) as image:
-            return image.size
+        return geometry(path)
     except OSError as error:
         raise ValueError(f"no image at {path}: {error}") from error
 
 
-def read_json(path: Path) -> Any:
+def load_json(path: Path) -> Any:
     """The content of a JSON file.
 
     Raises:
         ValueError: it is missing, or no JSON.
     """
     try:
-        return json.loads(path.read_text())
-    except (OSError, ValueError) as error:
+        return read_json(path)
+    except (OSError, EOFError, ValueError) as error:
         raise ValueError(f"cannot read {path} as JSON: {error}") from error
 
 
-def xyxy(xywh: Sequence[float]) -> Box:
-    """COCO's [x, y, width, height] as corners."""
+def xyxy(xywh: Any, what: str) -> Box:
+    """COCO's [x, y, width, height] in pixels as corners.
+
+    Args:
+        xywh: as it stands in the file.
+        what: whose box it is, for the error.
+
+    Raises:
+        ValueError: it is no such box: not four finite numbers, without area, or in 0 to 1.
+    """
+    is_box = isinstance(xywh, list) and len(xywh) == 4 and all(map(_is_number, xywh))
+    if not is_box or xywh[2] <= 0 or xywh[3] <= 0:
+        raise ValueError(
+            f"{what} has the bbox {xywh!r:.80}: give [x, y, width, height] in pixels, width and "
+            "height above 0"
+        )
+    if max(xywh) <= 1:
+        raise ValueError(
+            f"{what} has the bbox {xywh}, which is in the frame 0 to 1: multiply it by the image's "
+            "width and height, pixels are needed"
+        )
     x, y, width, height = xywh
     return x, y, x + width, y + height
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float) and math.isfinite(value)
 
 
 def union(boxes: Iterable[Box]) -> Box:
@@ -117,5 +146,4 @@ def union(boxes: Iterable[Box]) -> Box:
 
 
 def _pixels(path: Path) -> np.ndarray:
-    with Image.open(path) as image:
-        return np.asarray(image.convert("RGB"))
+    return np.asarray(read_picture(path))
