@@ -195,6 +195,8 @@ class Monitor(TrainerCallback):
         self._curriculum.load_state_dict(progress["curriculum"])
         self._stream.load_state_dict(progress["stream"])
         self.steps = [Step(**step) for step in progress["steps"]]
+        if len(self.steps) >= self._run.steps:  # it was stopped after its last step
+            self._stream.end()
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Start the clock."""

@@ -71,6 +71,7 @@ class PairStream:
         self._ahead: deque[_Planned] = deque()
         self._handed: deque[_Planned] = deque()
         self._planned = 0
+        self._ended = False
         self.wait_s = 0.0
         self.count = 0
         self.latest: dict[int, Pair] = {}
@@ -83,7 +84,7 @@ class PairStream:
         """Rows for TRL: a conversational prompt, two images, and the truth for the reward."""
         settings = self._source.settings
         blank = Image.new("RGB", (settings.width, settings.height))
-        while True:
+        while not self._ended:
             while len(self._ahead) <= self._batch:
                 drawn = int(self._rng.integers(SEEDS_PER_SPLIT))
                 self._ahead.append(self._plan(drawn, self._curriculum.choose()))
@@ -100,6 +101,10 @@ class PairStream:
                 row["images"] = [Image.fromarray(pair.image_a), Image.fromarray(pair.image_b)]
                 row["truth"] = pair.boxes_unit.tolist()
             yield row | {"stage": planned.stage, "pair_seed": planned.pair_seed}
+
+    def end(self) -> None:
+        """Hand out no more rows, so that the trainer makes no step."""
+        self._ended = True
 
     def learned(self, rows: int) -> None:
         """Forget the oldest ``rows`` rows: the model has learned from them."""

@@ -228,6 +228,30 @@ def test_the_variants_of_the_training_page_are_settings_of_trl(name, tmp_path):
     assert len(result.steps) == 1
 
 
+@pytest.mark.parametrize("lora", [None, {"r": 4, "target_modules": ["q_proj"]}])
+def test_a_run_that_was_stopped_after_its_last_step_takes_no_other(
+    lora, stored, tmp_path, monkeypatch
+):
+    """Its last checkpoint holds what it learned."""
+    few = {"dataset": stored, "steps": 2, "eval_pairs": 0, "lora": lora}
+    straight = train_grpo(settings(tmp_path / "straight", **few))
+    broken = settings(tmp_path / "broken", **few)
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+
+        def kill(*arguments):
+            raise Killed
+
+        patch.setattr("agents.grpo._trained", kill)
+        train_grpo(broken)
+    assert latest_checkpoint(broken).name == "checkpoint-2"
+    resumed = train_grpo(broken)
+    assert [step.reward for step in resumed.steps] == [step.reward for step in straight.steps]
+    one, other = (
+        (result.checkpoint / "model.safetensors").read_bytes() for result in (straight, resumed)
+    )
+    assert one == other
+
+
 def test_rollouts_may_be_learned_from_in_several_steps(stored, tmp_path):
     """Two steps from the two halves of a batch, twice over; resumed to the same rewards."""
     trl = {"per_device_train_batch_size": 16, "num_iterations": 2, "steps_per_generation": 2}
