@@ -28,7 +28,7 @@ class Difficulty:
         changes: change types to draw from, uniformly and independently for each changed object;
             a subset of ``scenes.CHANGES``. The default is the paper's six.
         family: the world that the pair shows: "clevr", "tabletop", "shelf", a name given to
-            ``scenes.register_family``, or the path of a folder of .obj and .glb files.
+            ``scenes.register_family``, or the path of a folder of models.
         min_visible: the least part of the image, as a fraction of its pixels, that each object
             must show in every image it stands in. The default is CLEVR's 200 pixels of 320x240.
         min_contrast: the least mean CIE Lab distance (CIE76 Delta E) between the two images over

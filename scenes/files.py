@@ -227,3 +227,18 @@ def _explained(path: Path) -> Iterator[None]:
         raise OSError(
             error.errno, f"could not write {path} ({error.strerror}): {remedy}", str(path)
         ) from error
+
+
+def inside(folder: Path, name: str | Path) -> Path:
+    """The path of a name that some file gives, if it lies in a folder.
+
+    Raises:
+        ValueError: it leads out of it: absolute, by "..", or by a symbolic link.
+    """
+    path = folder / name
+    if not path.resolve().is_relative_to(folder.resolve()):
+        raise ValueError(
+            f"{str(name)!r} leads out of {folder}, and nothing is read there: put the file itself "
+            "into the folder"
+        )
+    return path

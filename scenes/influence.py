@@ -21,11 +21,11 @@ import math
 import numpy as np
 from PIL import Image, ImageDraw
 from scipy import ndimage
-from scipy.spatial import ConvexHull
+from scipy.spatial import ConvexHull, QhullError
 
 from scenes.blender.meshes import Mesh, shape_mesh
 from scenes.plan import Change, PairPlan, SceneObject
-from scenes.scenery import Camera, Light, Scenery
+from scenes.scenery import Camera, Light, Scenery, upward
 
 CONTACT_RADII = 1.4
 """The floor is rendered anew up to this distance from a changed object's axis, in its radii."""
@@ -117,7 +117,7 @@ class View:
         self.eye = np.array(camera.location)
         forward = np.array(camera.target) - self.eye
         forward /= np.linalg.norm(forward)
-        right = np.cross(forward, (0.0, 0.0, 1.0))
+        right = np.cross(forward, upward(forward))
         right /= np.linalg.norm(right)
         self._axes = np.stack([right, np.cross(right, forward), forward])
         # The sensor's width spans the longer side of the picture (Blender's sensor fit "auto").
@@ -168,9 +168,14 @@ def hull_points(obj: SceneObject) -> np.ndarray:
     )
 
 
-def mesh_of(obj: SceneObject) -> tuple[np.ndarray, list[tuple[int, ...]]] | None:
-    """(N, 3) world points and the faces between them; None for shapes that have formulas."""
-    mesh = _unit_mesh(obj.shape)
+def mesh_of(
+    obj: SceneObject, model: Mesh | None = None
+) -> tuple[np.ndarray, list[tuple[int, ...]]] | None:
+    """(N, 3) world points and the faces between them; None for shapes that have formulas.
+
+    ``model`` is the mesh of an object from a file.
+    """
+    mesh = model or _unit_mesh(obj.shape)
     return mesh and (_placed(obj, np.array(mesh[0])), mesh[1])
 
 
@@ -200,7 +205,7 @@ def _corners(light: Light) -> np.ndarray:
     """(4, 3) corners of the part of a light that casts visible shadows."""
     center = np.array(light.location)
     toward = -center / np.linalg.norm(center)
-    across = np.cross(toward, (0.0, 0.0, 1.0))
+    across = np.cross(toward, upward(toward))
     across /= np.linalg.norm(across)
     along = np.cross(across, toward)
     half = PENUMBRA * light.side / 2
@@ -225,7 +230,10 @@ def _shadow_points(hull: np.ndarray, corners: np.ndarray, bounds: np.ndarray) ->
 def _fill(picture: Image.Image, view: View, points: np.ndarray) -> None:
     """Draw the outline's hull of (N, 3) world points as the camera sees them."""
     pixels = view.project(points)
-    outline = pixels[ConvexHull(pixels).vertices]
+    try:
+        outline = pixels[ConvexHull(pixels).vertices]
+    except QhullError:  # all on one line
+        outline = pixels
     ImageDraw.Draw(picture).polygon([(x, y) for x, y in outline], fill=1, outline=1)
 
 

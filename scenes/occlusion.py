@@ -5,11 +5,14 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image, ImageDraw
 
+from scenes.blender.meshes import Mesh
+from scenes.families.models import model_mesh
 from scenes.influence import View, hull_points, mesh_of, surface_hit
 from scenes.pair import Pair
 from scenes.photos.plan import PhotoPlan
-from scenes.plan import SceneObject
+from scenes.plan import PairPlan, SceneObject
 from scenes.scenery import Camera
+from scenes.vocabulary import SHAPES
 
 FINER = 8
 """Meshes are drawn at this many times the resolution, since lines are a pixel wide there."""
@@ -49,10 +52,24 @@ def hidden_share(pair: Pair, object_id: int) -> float:
     return hidden / covered
 
 
-def silhouette(obj: SceneObject, camera: Camera, width: int, height: int) -> np.ndarray:
+def thin_models(plan: PairPlan, width: int, height: int) -> list[str]:
+    """The models of a plan that would show too few pixels in image A even if they stood alone."""
+    found = set()
+    for obj in plan.scene_a:
+        if obj.shape not in SHAPES:
+            model = model_mesh(plan.scenery.models, obj.shape)
+            alone_px = silhouette(obj, plan.camera, width, height, model).sum()
+            if alone_px < max(1, plan.difficulty.min_visible * width * height):
+                found.add(obj.shape)
+    return sorted(found)
+
+
+def silhouette(
+    obj: SceneObject, camera: Camera, width: int, height: int, model: Mesh | None = None
+) -> np.ndarray:
     """The pixels whose middle shows the object if it stands alone; (height, width) bool.
 
-    Objects from files are taken for the cylinder that they lie in.
+    Objects from files are taken for the cylinder that they lie in, unless ``model`` is the mesh.
     """
     view = View(camera, width, height)
     corners = view.project(hull_points(obj))
@@ -62,7 +79,7 @@ def silhouette(obj: SceneObject, camera: Camera, width: int, height: int) -> np.
     x1, y1 = np.clip(np.ceil(corners.max(axis=0) + margin), 0, (width, height)).astype(int)
     mask = np.zeros((height, width), bool)
     if x0 < x1 and y0 < y1:
-        mesh = mesh_of(obj)
+        mesh = mesh_of(obj, model)
         if mesh is not None:
             mask[y0:y1, x0:x1] = _drawn(view.project(mesh[0]) - (x0, y0), mesh[1], x1 - x0, y1 - y0)
             return mask

@@ -137,7 +137,7 @@ def covered_share(ball: Ball, screen: Ball, eye: Vector) -> float:
     one, other = (math.hypot(*way) for way in away)
     if other >= one:
         return 0.0
-    a, b = math.asin(ball[1] / one), math.asin(screen[1] / other)
+    a, b = (math.asin(min(1.0, r / far)) for r, far in ((ball[1], one), (screen[1], other)))
     cosine = sum(p * q for p, q in zip(*away, strict=True)) / (one * other)
     d = math.acos(min(1.0, cosine))
     if d >= a + b:

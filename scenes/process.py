@@ -19,12 +19,15 @@ from typing import IO, Any
 import numpy as np
 import psutil
 
+from scenes.blender.models import ModelError
 from scenes.color import srgb8_to_linear
+from scenes.families.models import model_mesh
 from scenes.film import Exposure, Window
 from scenes.interpreter import REMEDY, blender_command
 from scenes.plan import SceneObject
 from scenes.scenery import Camera, Light, Scenery
 from scenes.settings import RenderSettings
+from scenes.vocabulary import SHAPES
 
 WORKER_SCRIPT = Path(__file__).parent / "blender" / "worker.py"
 GREETING_TIMEOUT_S = 60.0
@@ -92,6 +95,7 @@ class WorkerProcess:
         self.renders = 0
         """Pictures taken so far."""
         self._asked = 0
+        self._given: set[tuple[str, str]] = set()
         self._unread = b""
         self._versions: dict[str, str] | None = None
         self._command = blender_command(WORKER_SCRIPT, threads)
@@ -209,9 +213,10 @@ class WorkerProcess:
         request = {
             "number": self._asked,
             "size": (self.width, self.height),
-            "camera": dataclasses.asdict(camera),
+            "camera": dataclasses.asdict(camera) | {"upward": camera.upward},
             "lights": [dataclasses.asdict(light) for light in lights],
             "scenery": dataclasses.asdict(scenery),
+            "models": self._new_models(scenery.models, {obj.shape for obj in shot.objects}),
             "objects": [_object_fields(obj) for obj in shot.objects],
             "path": str(self._path(self._asked)),
             "window": shot.window and dataclasses.astuple(shot.window),
@@ -248,6 +253,23 @@ class WorkerProcess:
             return self._read_exposure(self._path(number))
         finally:
             self._path(number).unlink(missing_ok=True)
+
+    def _new_models(self, folder: str, shapes: set[str]) -> dict[str, str]:
+        """Files with the meshes of those shapes that are models and that Blender does not have
+        yet, by shape. Blender deletes them."""
+        paths = {}
+        for shape in sorted(shapes - set(SHAPES)):
+            if (folder, shape) not in self._given:
+                path = Path(self.scratch) / f"model{len(self._given)}.json"
+                try:
+                    path.write_text(json.dumps(model_mesh(folder, shape)))
+                except ModelError as error:
+                    raise RenderError(f"the model {shape!r} of {folder}: {error}") from error
+                except OSError as error:
+                    raise RenderError(f"could not write {path}: {error.strerror}") from error
+                self._given.add((folder, shape))
+                paths[shape] = str(path)
+        return paths
 
     def _path(self, number: int) -> Path:
         """File of a picture. Each has a name of its own: Blender reports a failed write on its

@@ -24,6 +24,7 @@ from scenes.imaging import photograph, photograph_again, photograph_part
 from scenes.labels import label_again, label_pair
 from scenes.machine import available_cores, default_workers, resources
 from scenes.nuisance import disturbed
+from scenes.occlusion import thin_models
 from scenes.pair import Pair
 from scenes.plan import PairPlan
 from scenes.planner import plan_pair
@@ -224,10 +225,20 @@ class Renderer:
                 pair, problem = label_again(pair, disturbed(image_b, plan), ids_b)
             if pair is not None:
                 return pair
+        thin = thin_models(plan, settings.width, settings.height)
+        remedy = (
+            "Ask for fewer objects, lower min_visible or min_contrast, or raise "
+            "max_bystander_contrast or max_detached_area"
+        )
+        if thin:
+            remedy = (
+                f"The model {', '.join(map(repr, thin))} is too flat or thin to show as many "
+                "pixels as min_visible asks for, even alone: take it out of "
+                f"{plan.scenery.models}, or lower min_visible"
+            )
         raise DifficultyError(
             f"none of {MAX_ATTEMPTS} plans of pair seed {plan.seed} made a pair that may be handed "
-            f"out; in the last, {problem}. Ask for fewer objects, lower min_visible or "
-            "min_contrast, or raise max_bystander_contrast or max_detached_area"
+            f"out; in the last, {problem}. {remedy}"
         )
 
     def _with_worker(
@@ -302,6 +313,8 @@ class _Slot:
 def _is_worn_out(slot: _Slot) -> bool:
     """Has the slot's worker grown old or large?"""
     assert slot.worker is not None
+    if not slot.worker.renders:
+        return False
     resident = slot.worker.resident_bytes
     slot.young_bytes = slot.young_bytes or resident
     too_large = resident - slot.young_bytes > RECYCLE_GROWTH_BYTES

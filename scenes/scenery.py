@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,9 +12,21 @@ Vector = tuple[float, float, float]
 """(x, y, z) in world units, or red, green and blue in linear light."""
 
 
+STEEP = 0.25
+"""What looks more steeply up or down than 75 degrees (this is their cosine) has +Y, not the
+vertical, for its upward direction: from a straight view a small shift would turn the picture."""
+
+
+def upward(direction: Sequence[float]) -> Vector:
+    """What is up in the picture of a camera that looks in a direction (x, y, z)."""
+    x, y, z = direction
+    is_steep = math.hypot(x, y) < STEEP * math.hypot(x, y, z)
+    return (0.0, 1.0, 0.0) if is_steep else (0.0, 0.0, 1.0)
+
+
 @dataclass(frozen=True)
 class Camera:
-    """A pinhole camera at ``location`` (world units) that looks at ``target``."""
+    """A pinhole camera at ``location`` (world units) that looks at ``target``, see ``upward``."""
 
     location: Vector
     target: Vector
@@ -21,10 +34,17 @@ class Camera:
     sensor_mm: float
 
     @property
+    def upward(self) -> Vector:
+        """What is up in its picture."""
+        x, y, z = (to - at for to, at in zip(self.target, self.location, strict=True))
+        return upward((x, y, z))
+
+    @property
     def floor_directions(self) -> tuple[tuple[float, float], tuple[float, float]]:
         """Unit vectors on the floor that point right and away as the camera sees it."""
-        dx = self.target[0] - self.location[0]
-        dy = self.target[1] - self.location[1]
+        dx, dy, dz = (to - at for to, at in zip(self.target, self.location, strict=True))
+        if self.upward[1]:
+            return (-math.copysign(1.0, dz), 0.0), (0.0, 1.0)
         length = math.hypot(dx, dy)
         behind = (dx / length, dy / length)
         return (behind[1], -behind[0]), behind
@@ -71,6 +91,17 @@ class Slab:
             raise ValueError(f"low={self.low} and high={self.high}: low must not lie above high")
 
 
+@dataclass(frozen=True)
+class Region:
+    """A level rectangle in which the centres of objects may lie, world units."""
+
+    x_min: float
+    y_min: float
+    x_max: float
+    y_max: float
+    z: float = 0.0
+
+
 SURFACES: tuple[str, ...] = ("concrete", "planks", "tiles", "cloth", "plaster")
 """The materials of slabs: plain grey in CLEVR; boards with grain; stones; linen; an uneven coat."""
 
@@ -98,8 +129,8 @@ class Scenery:
     Attributes:
         slabs: what objects stand on and before.
         sky: what shines from beyond.
-        models: folder of the .obj and .glb files whose names are the shapes that
-            ``scenes.SHAPES`` has not; "" if there are none.
+        models: folder of the models whose names are the shapes that ``scenes.SHAPES`` has not;
+            "" if there are none.
         glass_surfaces: how many surfaces of glass light may pass on its way to a point; 0 where
             no glass stands. It changes the noise of every pixel.
     """

@@ -5,7 +5,7 @@ import dataclasses
 import itertools
 import json
 import math
-import struct
+import re
 
 import gymnasium as gym
 import numpy as np
@@ -27,21 +27,21 @@ from scenes import (
     Difficulty,
     DifficultyError,
     FamilyError,
+    Light,
     PairDataset,
     PairPlan,
     Region,
     Renderer,
     SceneObject,
+    Slab,
     audit_dataset,
     family_named,
-    object_family,
     plan_pair,
     register_family,
     render_dataset,
     views,
 )
 from scenes.blender.meshes import SHAPE_MESHES, shape_mesh
-from scenes.blender.models import ModelError, read_model
 from scenes.imaging import photograph, photograph_fully
 from scenes.occlusion import silhouette
 from scenes.process import Shot
@@ -284,119 +284,132 @@ def test_a_registered_family_is_planned_and_its_name_is_its_own():
         Difficulty(family="pebbles", changes=("shape",))
 
 
+def lit_and_seen(**fields):
+    """CLEVR's family with one light and the camera altered."""
+    clevr = family_named("clevr")
+    light = {name: fields.pop(name) for name in LIGHT_FIELDS if name in fields}
+    camera = {name: fields.pop(name) for name in CAMERA_FIELDS if name in fields}
+    return dataclasses.replace(
+        clevr,
+        **{
+            "name": "x",
+            "lights": (dataclasses.replace(clevr.lights[0], **light),),
+            "camera": dataclasses.replace(clevr.camera, **camera),
+        }
+        | fields,
+    )
+
+
+LIGHT_FIELDS = ("side", "power_w", "color")
+CAMERA_FIELDS = ("target", "focal_mm", "sensor_mm")
+NAN, INF = math.nan, math.inf
+CLEVR_LIGHT = family_named("clevr").lights[0]
+FLOOR = family_named("clevr").sceneries[0]
+
+
 @pytest.mark.parametrize(
     ("edits", "message"),
     [
+        ({"name": ""}, "give a family a name"),
+        ({"name": None}, "give a family a name"),
         ({"shapes": ("teapot",)}, "one or more of cube, sphere"),
+        ({"shapes": ()}, "one or more of cube, sphere"),
+        ({"shapes": ["cube"]}, "as a tuple"),
+        ({"shapes": ("cube", "cube")}, "each once"),
         ({"materials": ()}, "one or more of rubber"),
-        ({"regions": ()}, "no regions"),
+        ({"colors": ()}, "one or more of gray"),
+        ({"sizes": ("huge",)}, "one or more of large"),
         ({"materials": ("glass",)}, "glass_surfaces=4"),
+        ({"regions": ()}, "no regions"),
+        ({"sceneries": ()}, "no sceneries"),
+        ({"lights": ()}, "no lights"),
+        ({"lights": (CLEVR_LIGHT, dataclasses.replace(CLEVR_LIGHT, side=2.0))}, "'key', 'key'"),
+        ({"lights": (dataclasses.replace(CLEVR_LIGHT, location=(0.0, 0.0, 0.0)),)}, "the origin"),
+        ({"lights": (dataclasses.replace(CLEVR_LIGHT, location=(0.0, NAN, 9.0)),)}, "location of"),
+        ({"side": 0.0}, "side of light 'key'=0.0"),
+        ({"power_w": -1.0}, "power_w of light"),
+        ({"power_w": INF}, "power_w of light"),
+        ({"color": (1.0, 2.0, 1.0)}, "color of light"),
+        ({"color": (1.0, 1.0)}, "tuple of 3 numbers"),
+        ({"target": (7.2, -7.0, 6.0)}, "camera stands at"),
+        ({"target": (0.0, 0.0, "up")}, "camera.target"),
+        ({"focal_mm": 0.0}, "camera.focal_mm=0.0"),
+        ({"sensor_mm": NAN}, "camera.sensor_mm=nan"),
+        ({"camera_jitter": -0.1}, "camera_jitter=-0.1"),
+        ({"light_jitter": NAN}, "light_jitter=nan"),
+        ({"min_gap": True}, "min_gap=True"),
+        ({"regions": (Region(-1.0, -1.0, INF, 1.0),)}, "x_max of a region=inf"),
+        ({"regions": (Region(1.0, -1.0, -1.0, 1.0),)}, "x_min <= x_max"),
+        ({"regions": (Region(-1.0, -1.0, 1.0, 1.0, z=2.0),)}, "does not lie on a slab"),
+        ({"regions": (Region(-59.9, -1.0, 1.0, 1.0),)}, "with 0.7 to its edges"),
+        ({"regions": ((-1, -1, 1, 1),)}, "give scenes.Region values"),
+        ({"sceneries": (dataclasses.replace(FLOOR, glass_surfaces=2.5),)}, "glass_surfaces=2.5"),
+        ({"sceneries": (dataclasses.replace(FLOOR, slabs=()),)}, "does not lie on a slab"),
+        (
+            {"shapes": ("mug",), "sceneries": (dataclasses.replace(FLOOR, models="/no"),)},
+            "'mug' is",
+        ),
     ],
 )
-def test_a_malformed_family_is_refused(edits, message):
-    with pytest.raises(FamilyError, match=message):
-        dataclasses.replace(family_named("clevr"), name="x", **edits)
+def test_a_family_that_could_not_be_built_is_refused_with_the_reason(edits, message):
+    with pytest.raises(FamilyError, match=re.escape(message)) as caught:
+        lit_and_seen(**edits)
+    assert not str(caught.value).endswith(":")
 
 
-CORNERS = [(x, y, z) for x in (0, 1) for y in (0, 3) for z in (0, 2)]
-QUADS = [(0, 1, 3, 2), (4, 6, 7, 5), (0, 4, 5, 1), (2, 3, 7, 6), (0, 2, 6, 4), (1, 5, 7, 3)]
+def test_only_a_family_can_be_registered():
+    with pytest.raises(FamilyError, match="is no scenes.Family"):
+        register_family({"name": "pebbles"})
 
 
-def obj_text():
-    lines = [f"v {x} {y} {z}" for x, y, z in CORNERS]
-    lines += ["f " + " ".join(f"{i + 1}/1/1" for i in quad) for quad in QUADS]
-    return "# made by hand\nmtllib evil.mtl\n" + "\n".join(lines) + "\n"
+def test_regions_one_above_the_other_leave_room_for_objects():
+    slabs = tuple(
+        Slab((-4.0, -4.0, z - 0.1), (4.0, 4.0, z), "planks", (0.4,) * 3) for z in (0.0, 1.2)
+    )
+    low, high = (Region(-1.0, -1.0, 1.0, 1.0, z) for z in (0.0, 1.2))
+    with pytest.raises(FamilyError, match=r"more than 1.4 apart in height"):
+        lit_and_seen(regions=(low, high), sceneries=(dataclasses.replace(FLOOR, slabs=slabs),))
 
 
-def glb_bytes(**node):
-    """A block 1 wide, 3 high and 2 deep, as binary glTF 2.0."""
-    triangles = [corner for a, b, c, d in QUADS for corner in (a, b, c, a, c, d)]
-    positions = b"".join(struct.pack("<3f", *corner) for corner in CORNERS)
-    indices = struct.pack(f"<{len(triangles)}H", *triangles)
-    gltf = {
-        "asset": {"version": "2.0"},
-        "scenes": [{"nodes": [0]}],
-        "nodes": [{"mesh": 0, **node}],
-        "meshes": [{"primitives": [{"attributes": {"POSITION": 0}, "indices": 1}]}],
-        "accessors": [
-            {"bufferView": 0, "componentType": 5126, "count": 8, "type": "VEC3"},
-            {"bufferView": 1, "componentType": 5123, "count": len(triangles), "type": "SCALAR"},
-        ],
-        "bufferViews": [
-            {"buffer": 0, "byteLength": len(positions)},
-            {"buffer": 0, "byteOffset": len(positions), "byteLength": len(indices)},
-        ],
-        "buffers": [{"byteLength": len(positions) + len(indices)}],
-    }
-    text = json.dumps(gltf).encode()
-    text += b" " * (-len(text) % 4)
-    body = positions + indices
-    chunks = struct.pack("<I4s", len(text), b"JSON") + text
-    chunks += struct.pack("<I4s", len(body), b"BIN\0") + body
-    return struct.pack("<4sII", b"glTF", 2, 12 + len(chunks)) + chunks
+FROM_ABOVE = [
+    ((0.0, 0.0, 11.0), 0.0),
+    ((0.0, 0.0, 11.0), 0.4),
+    ((1e-5, -1e-6, 11.0), 0.0),
+]
 
 
-@pytest.fixture(scope="module")
-def models(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("models")
-    (folder / "tower.obj").write_text(obj_text())
-    (folder / "plank.glb").write_bytes(glb_bytes(rotation=[0, 0, math.sqrt(0.5), math.sqrt(0.5)]))
-    (folder / "broken.glb").write_bytes(glb_bytes()[:100])
-    (folder / "empty.obj").write_text("v 0 0 0\n")
-    (folder / "wild.obj").write_text("v 0 0 0\nv nan 0 0\nv 0 1 0\nf 1 2 3\n")
-    (folder / "red.obj").write_text(obj_text())
-    (folder / "evil.blend").write_bytes(b"BLENDER-v300")
-    (folder / "evil.py").write_text(f"open({str(folder / 'ran')!r}, 'w')")
-    return folder
-
-
-def test_models_are_upright_on_the_floor_and_of_size_one(models):
-    tower, plank = (np.array(read_model(models / name)[0]) for name in ("tower.obj", "plank.glb"))
-    assert np.ptp(tower, axis=0) == pytest.approx([2 / 3, 4 / 3, 2])
-    assert np.ptp(plank, axis=0) == pytest.approx(np.array([3, 2, 1]) * 2 / math.hypot(3, 2))
-    for points in (tower, plank):
-        assert points[:, 2].min() == pytest.approx(0)
-        assert np.hypot(points[:, 0], points[:, 1]).max() <= 1 + 1e-9
-
-
-def test_broken_models_are_named_and_skipped(models):
-    with pytest.warns(UserWarning) as caught:
-        family = object_family(models, name="blocks")
-    assert family.shapes == ("plank", "tower")
-    text = str(caught[0].message)
-    assert all(name in text for name in ("broken.glb", "empty.obj", "wild.obj", "red.obj"))
-    assert "evil" not in text
-    with pytest.raises(FamilyError, match="is no folder"):
-        object_family(models / "nowhere")
-
-
-@given(st.binary(max_size=400), st.sampled_from([".obj", ".glb"]))
-@settings(max_examples=50, deadline=None)
-def test_no_bytes_break_the_reader(tmp_path_factory, content, suffix):
-    path = tmp_path_factory.getbasetemp() / ("x" + suffix)
-    for damaged in (
-        content,
-        glb_bytes()[:20] + content,
-        glb_bytes()[: -len(content) - 1] + content,
-    ):
-        path.write_bytes(damaged)
-        try:
-            vertices, faces = read_model(path)
-        except ModelError:
-            continue
-        assert faces and np.isfinite([vertices[i] for face in faces for i in face]).all()
-
-
-@pytest.mark.filterwarnings("ignore:skipped")
-def test_a_folder_of_models_is_a_family(models, renderer):
-    difficulty = Difficulty(family=str(models), changes=("shape", "rotate", "color", "move"))
+@pytest.mark.parametrize(("location", "jitter"), FROM_ABOVE)
+def test_a_camera_straight_above_and_a_lamp_overhead_simply_work(
+    renderer, worker, darkroom, location, jitter
+):
+    """No number is NaN, shapes are seen where the geometry says, and B in part is B in full."""
+    clevr = family_named("clevr")
+    lamp = Light("lamp", (0.0, 0.0, 9.0), side=2.0, power_w=900.0)
+    camera = dataclasses.replace(clevr.camera, location=location, target=(0.0, 0.0, 0.0))
+    family = register_family(
+        dataclasses.replace(
+            clevr,
+            name=f"above {location} {jitter}",
+            camera=camera,
+            lights=(lamp,),
+            camera_jitter=jitter,
+            light_jitter=jitter,
+        )
+    )
     for seed in range(3):
-        pair = renderer.render(plan_pair(seed, difficulty))
-        assert {obj.shape for obj in pair.plan.scene_a} <= {"plank", "tower"}
-        assert PairPlan.from_json(pair.plan.to_json()) == pair.plan
-        for obj in pair.plan.scene_a:
-            outline = silhouette(obj, pair.plan.camera, SMALL.width, SMALL.height)
-            assert outline[pair.ids_a == obj.id].all(), "it lies in its cylinder"
-    with pytest.raises(ValueError, match="no words to ask about plank, tower"):
-        pose(views(pair), "text_to_box", np.random.default_rng(0))
-    assert not (models / "ran").exists()
+        plan = plan_pair(seed, Difficulty(family=family.name, differences=(1, 2)))
+        image_a, ids_a, image_b, ids_b = photograph(plan, worker, darkroom, TIMEOUT_S)
+        _, _, full_b, full_ids_b = photograph_fully(plan, worker, darkroom, TIMEOUT_S)
+        np.testing.assert_array_equal(ids_b, full_ids_b)
+        error = np.abs(image_b.astype(int) - full_b)
+        assert error.mean() < 0.5 and error.max() <= 60
+        for obj in plan.scene_a:
+            seen = ids_a == obj.id
+            expected = silhouette(obj, plan.camera, SMALL.width, SMALL.height) & (ids_a != 0)
+            assert (seen & ~expected).sum() <= 4 + 0.1 * seen.sum(), obj
+        assert image_a.max() > 60, "the lamp shines"
+    # A camera that moves a little shows nearly the same picture, and not one that is turned.
+    moved = Difficulty(family=family.name, differences=(1, 1), camera_shift=0.05)
+    pair = renderer.render(plan_pair(5, moved))
+    assert ((pair.ids_a != pair.ids_b) & (pair.ids_a != 0)).mean() < 0.05
+    views(pair)

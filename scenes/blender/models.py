@@ -1,181 +1,132 @@
-"""Other people's models: the geometry in .obj and .glb files, and nothing else of them.
+"""Other people's models: the geometry in a file, and nothing else of it.
 
-Positions and faces are read by hand, without Blender's importers: nothing in a file is ever run.
+Read here, in the process that plans, and not by Blender: nothing in a file is ever run, no texture
+is opened, and what is read is bounded. glTF and OBJ are read by hand, since trimesh takes OBJ's
+relative indices for others (see ``gltf`` for its glTF); the rest by trimesh.
 """
 
 from __future__ import annotations
 
-import json
-import math
-import struct
-from collections.abc import Sequence
+import io
+import re
+import warnings
 from pathlib import Path
 
-Mesh = tuple[list[tuple[float, float, float]], list[tuple[int, ...]]]
-"""As in ``meshes``."""
+import numpy as np
 
-MODEL_SUFFIXES = (".obj", ".glb")
-MAX_MODEL_FACES = 200_000
+from scenes.blender.gltf import MAX_FACES, MAX_VERTICES, read_gltf
+from scenes.blender.gltf import ModelError as ModelError
+from scenes.blender.meshes import Mesh
 
-
-class ModelError(ValueError):
-    """A file that is no usable model."""
-
-
-def find_model(folder: str, shape: str) -> Path:
-    """The file in a folder that holds a shape.
-
-    Raises:
-        ModelError: there is none.
-    """
-    for suffix in MODEL_SUFFIXES:
-        path = Path(folder, shape + suffix)
-        if path.is_file():
-            return path
-    raise ModelError(f"there is no {shape}.obj or {shape}.glb in {folder or 'any folder'}")
+MODEL_SUFFIXES = (".glb", ".gltf", ".obj", ".off", ".ply", ".stl")
+"""In small letters; the files' may have any."""
+Z_IS_UP = (".off", ".ply", ".stl")
+"""Where that is the custom; elsewhere +Y is up."""
+MAX_BYTES, MAX_LINES = 2**26, 2_000_000
+"""Of a file that is no glTF: so long takes no longer than some seconds."""
+LINE_ENDS = (b"\n", b"\r", b"\v", b"\f", b"\x1c", b"\x1d", b"\x1e", b"\xc2\x85", b"\xe2\x80")
+FLAT = 1e-3
+"""A lower model than this is lifted by ten times as much: in the floor it could not be seen."""
 
 
-def read_model(path: Path) -> Mesh:
+def read_model(path: Path, root: Path | None = None) -> Mesh:
     """The geometry of a file: upright, on z = 0, in the cylinder of radius 1 and height 2.
+
+    Args:
+        path: the file, of one of ``MODEL_SUFFIXES``.
+        root: the folder that no file which it names may leave; by default its own.
 
     Raises:
         ModelError: the file is damaged, has no faces or too many, or needs what is not understood.
     """
+    suffix = path.suffix.lower()
     try:
-        read = {".obj": _read_obj, ".glb": _read_glb}[path.suffix]
-        vertices, faces = read(path.read_bytes())
-        used = [vertices[i] for face in faces for i in face]
+        with np.errstate(all="ignore"):
+            if suffix in (".glb", ".gltf"):
+                vertices, triangles = read_gltf(path, root or path.parent)
+                faces = [tuple(face) for face in triangles.tolist()]
+            else:
+                vertices, faces = _read_other(path, suffix)
+            return _upright(vertices, faces, suffix in Z_IS_UP)
     except ModelError:
         raise
     except Exception as error:  # foreign bytes can break any step of the reading
-        raise ModelError(f"it cannot be read ({type(error).__name__}: {error})") from error
-    if not 1 <= len(faces) <= MAX_MODEL_FACES:
-        raise ModelError(f"it has {len(faces)} faces, and 1 to {MAX_MODEL_FACES} are allowed")
-    if not all(math.isfinite(value) for vertex in used for value in vertex):
-        raise ModelError("it has coordinates that are no finite numbers")
-    low = [min(vertex[axis] for vertex in used) for axis in range(3)]
-    high = [max(vertex[axis] for vertex in used) for axis in range(3)]
-    middle = [(a + b) / 2 for a, b in zip(low, high, strict=True)]
-    reach = max(math.hypot(v[0] - middle[0], v[2] - middle[2]) for v in used)
-    size = max(reach, (high[1] - low[1]) / 2)
-    if not 0 < size < math.inf:
-        raise ModelError("it has no extent")
-    # +Y is up in the file, +Z in the world.
-    return [
-        ((x - middle[0]) / size, (middle[2] - z) / size, (y - low[1]) / size)
-        for x, y, z in vertices
-    ], faces
+        raise ModelError(f"it cannot be read: {str(error) or type(error).__name__}") from error
 
 
-def _read_obj(content: bytes) -> Mesh:
+def _read_other(path: Path, suffix: str) -> tuple[np.ndarray, list[tuple[int, ...]]]:
+    with open(path, "rb") as file:
+        content = file.read(MAX_BYTES + 1)
+    if len(content) > MAX_BYTES or sum(map(content.count, LINE_ENDS)) > MAX_LINES:
+        raise ModelError(f"it has more than {MAX_BYTES} bytes or {MAX_LINES} lines")
+    if suffix == ".obj":
+        return _read_obj(content.decode("utf-8", errors="replace"))
+    import trimesh
+
+    with warnings.catch_warnings():
+        # numpy's, of text in which no number stands where one should.
+        warnings.filterwarnings("error", "string or file could not be read", DeprecationWarning)
+        mesh = trimesh.load_mesh(
+            io.BytesIO(content), file_type=suffix[1:], process=False, skip_materials=True
+        )
+    _check_size(len(mesh.vertices), len(mesh.faces))
+    announced = _FACES.search(content[: 2**16])
+    if announced and len(mesh.faces) < int(announced[1] or announced[2]):
+        raise ModelError(f"it is cut off: {len(mesh.faces)} of its faces are there")
+    mesh.merge_vertices()  # the corners of STL's faces stand alone
+    return mesh.vertices, [tuple(face) for face in mesh.faces.tolist()]
+
+
+def _check_size(vertices: int, faces: int) -> None:
+    if faces > MAX_FACES or vertices > MAX_VERTICES:
+        raise ModelError(f"it has more than {MAX_FACES} faces or {MAX_VERTICES} vertices")
+
+
+_FACES = re.compile(rb"element\s+face\s+(\d+)|^C?OFF\s+\d+\s+(\d+)")
+"""The number of faces in the first lines of PLY and OFF, which trimesh does not check."""
+_OBJ_LINE = re.compile(r"^[ \t]*([vf])[ \t]+([^#\n\r]*)", re.MULTILINE)
+
+
+def _read_obj(text: str) -> tuple[np.ndarray, list[tuple[int, ...]]]:
     """Wavefront OBJ: its "v" and "f" lines."""
-    vertices: list[tuple[float, float, float]] = []
+    vertices: list[tuple[float, ...]] = []
     faces: list[tuple[int, ...]] = []
-    for line in content.decode("utf-8", errors="replace").splitlines():
-        kind, *values = line.split() or [""]
-        if kind == "v":
+    text = text.replace("\r\n", "\n").replace("\r", "\n").replace("\\\n", " ")
+    for line in _OBJ_LINE.finditer(text):
+        values = line[2].split()
+        if line[1] == "v":
             vertices.append((float(values[0]), float(values[1]), float(values[2])))
-        elif kind == "f":
-            indices = [int(value.split("/")[0]) for value in values]
+        else:
+            indices = [int(value.partition("/")[0]) for value in values]
             face = tuple(i - 1 if i > 0 else len(vertices) + i for i in indices)
-            if len(face) < 3 or not all(0 <= i < len(vertices) for i in face):
-                raise ModelError(f"its face {line!r} names vertices that it has not")
-            faces.append(face)
-    return vertices, faces
+            if not all(0 <= i < len(vertices) for i in face):
+                raise ModelError(f"its face {line[0][:80]!r} names vertices that it has not")
+            if len(face) >= 3:  # fewer enclose nothing
+                faces.append(face)
+    _check_size(len(vertices), len(faces))
+    return np.array(vertices), faces
 
 
-_COMPONENTS = {5121: "B", 5123: "H", 5125: "I", 5126: "f"}
-
-
-def _read_glb(content: bytes) -> Mesh:
-    """Binary glTF 2.0: the triangles of the scene's meshes, where its nodes put them."""
-    magic, version, _ = struct.unpack_from("<4sII", content)
-    if magic != b"glTF" or version != 2:
-        raise ModelError("it is no binary glTF 2.0")
-    length, kind = struct.unpack_from("<I4s", content, 12)
-    if kind != b"JSON":
-        raise ModelError("it does not begin with its JSON")
-    gltf = json.loads(content[20 : 20 + length])
-    if gltf.get("extensionsRequired"):
-        raise ModelError(f"it needs {', '.join(gltf['extensionsRequired'])}: export it without")
-    binary = content[20 + length + 8 :]
-    vertices: list[tuple[float, float, float]] = []
-    faces: list[tuple[int, ...]] = []
-
-    def add_node(index: int, parent: Sequence[float], depth: int) -> None:
-        if depth > 100:
-            raise ModelError("its nodes lie too deep, or in a circle")
-        node = gltf["nodes"][index]
-        matrix = _product(parent, _node_matrix(node))
-        if "mesh" in node:
-            for part in gltf["meshes"][node["mesh"]]["primitives"]:
-                if part.get("mode", 4) != 4:
-                    raise ModelError("it has lines or strips: export it with triangles")
-                positions = _accessor(gltf, binary, part["attributes"]["POSITION"], 3)
-                if "indices" in part:
-                    corners = [i for (i,) in _accessor(gltf, binary, part["indices"], 1)]
-                else:
-                    corners = list(range(len(positions)))
-                if corners and max(corners) >= len(positions):
-                    raise ModelError("its faces name vertices that it has not")
-                first = len(vertices)
-                vertices.extend(_moved(matrix, position) for position in positions)
-                faces.extend(
-                    tuple(first + i for i in corners[at : at + 3])
-                    for at in range(0, len(corners) - 2, 3)
-                )
-        for child in node.get("children", ()):
-            add_node(child, matrix, depth + 1)
-
-    for root in gltf["scenes"][gltf.get("scene", 0)]["nodes"]:
-        add_node(root, _IDENTITY, 0)
-    return vertices, faces
-
-
-def _accessor(gltf: dict, binary: bytes, index: int, width: int) -> list[tuple]:
-    accessor = gltf["accessors"][index]
-    if "sparse" in accessor or accessor["type"] != {1: "SCALAR", 3: "VEC3"}[width]:
-        raise ModelError("it has sparse or odd accessors: export it without")
-    view = gltf["bufferViews"][accessor["bufferView"]]
-    if "uri" in gltf["buffers"][view["buffer"]]:
-        raise ModelError("it keeps its data in other files: export it as one .glb")
-    layout = struct.Struct("<" + width * _COMPONENTS[accessor["componentType"]])
-    start = view.get("byteOffset", 0) + accessor.get("byteOffset", 0)
-    stride = view.get("byteStride", layout.size)
-    if accessor["count"] > 3 * MAX_MODEL_FACES:
-        raise ModelError(f"it has more than {MAX_MODEL_FACES} faces")
-    return [layout.unpack_from(binary, start + i * stride) for i in range(accessor["count"])]
-
-
-_IDENTITY = (1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1)
-
-
-def _node_matrix(node: dict) -> Sequence[float]:
-    """A node's 4 x 4 matrix, column by column."""
-    if "matrix" in node:
-        return node["matrix"]
-    x, y, z, w = node.get("rotation", (0, 0, 0, 1))
-    a, b, c = node.get("scale", (1, 1, 1))
-    tx, ty, tz = node.get("translation", (0, 0, 0))
-    return (
-        *(a * (1 - 2 * (y * y + z * z)), a * 2 * (x * y + z * w), a * 2 * (x * z - y * w), 0),
-        *(b * 2 * (x * y - z * w), b * (1 - 2 * (x * x + z * z)), b * 2 * (y * z + x * w), 0),
-        *(c * 2 * (x * z + y * w), c * 2 * (y * z - x * w), c * (1 - 2 * (x * x + y * y)), 0),
-        *(tx, ty, tz, 1),
-    )
-
-
-def _product(one: Sequence[float], other: Sequence[float]) -> Sequence[float]:
-    return [
-        sum(one[row + 4 * k] * other[k + 4 * column] for k in range(4))
-        for column in range(4)
-        for row in range(4)
-    ]
-
-
-def _moved(matrix: Sequence[float], point: Sequence[float]) -> tuple[float, float, float]:
-    x, y, z = point
-    moved = [
-        matrix[i] * x + matrix[4 + i] * y + matrix[8 + i] * z + matrix[12 + i] for i in (0, 1, 2)
-    ]
-    return (moved[0], moved[1], moved[2])
+def _upright(vertices: np.ndarray, faces: list[tuple[int, ...]], z_is_up: bool) -> Mesh:
+    if not faces:
+        raise ModelError("it has no faces")
+    corners = np.concatenate([np.array(face) for face in faces])
+    used = np.unique(corners)
+    if len(used) < len(vertices):
+        place = np.cumsum(np.bincount(used, minlength=len(vertices))) - 1
+        faces = [tuple(face) for face in (place[list(face)].tolist() for face in faces)]
+        vertices = vertices[used]
+    if not z_is_up:
+        vertices = np.column_stack([vertices[:, 0], -vertices[:, 2], vertices[:, 1]])
+    if not np.isfinite(vertices).all():
+        raise ModelError("it has coordinates that are no finite numbers")
+    low, high = vertices.min(axis=0), vertices.max(axis=0)
+    foot = np.append((low[:2] + high[:2]) / 2, low[2])
+    reach = np.linalg.norm(vertices[:, :2] - foot[:2], axis=1).max()
+    size = max(reach, (high[2] - low[2]) / 2)
+    if not 0 < size < np.inf:
+        raise ModelError("it has no extent")
+    placed = (vertices - foot) / size
+    if (high[2] - low[2]) / size < FLAT:
+        placed[:, 2] += 10 * FLAT
+    return [tuple(point) for point in placed.tolist()], faces

@@ -1,4 +1,4 @@
-"""Blender's meshes of the shapes: CLEVR's three, those of ``meshes.py``, and models from files."""
+"""Blender's meshes of the shapes: CLEVR's three, those of ``meshes.py``, and others' models."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ from typing import Any
 
 import bpy  # isort: skip - bmesh exists only once bpy is imported
 import bmesh
-from meshes import Mesh, shape_mesh
-from models import find_model, read_model
+from meshes import SHAPE_MESHES, Mesh
 
 CUBE_BEVEL = 0.08
 """Width of a cube's rounded edges, as a fraction of its half side."""
@@ -24,12 +23,14 @@ SHARP_DEG = 35.0
 """Edges of a greater angle are not shaded as round."""
 
 
-def make_shape(shape: str, models: str) -> Any:
-    """The mesh of a shape of radius 1; ``models`` is the folder of those that come from files."""
+def make_shape(shape: str) -> Any:
+    """The mesh of a shape of radius 1.
+
+    Raises:
+        KeyError: it is none of ``scenes.SHAPES``.
+    """
     makers = {"cube": _cube, "sphere": _sphere, "cylinder": _cylinder}
-    if shape in makers:
-        return makers[shape]()
-    return _mesh_of(shape, shape_mesh(shape) or read_model(find_model(models, shape)))
+    return makers[shape]() if shape in makers else make_mesh(shape, SHAPE_MESHES[shape]())
 
 
 def make_slab(low: tuple[float, ...], high: tuple[float, ...]) -> Any:
@@ -54,7 +55,8 @@ def make_slab(low: tuple[float, ...], high: tuple[float, ...]) -> Any:
     return mesh
 
 
-def _mesh_of(name: str, content: Mesh) -> Any:
+def make_mesh(name: str, content: Mesh) -> Any:
+    """A mesh of vertices and faces."""
     mesh = bpy.data.meshes.new(name)
     vertices, faces = content
     mesh.from_pydata(vertices, [], faces)

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 import bpy  # isort: skip - mathutils exists only once bpy is imported
 from materials import make_world, material_named
-from mathutils import Vector
-from shapes import BASE_HEIGHT, make_shape, make_slab
+from mathutils import Matrix, Vector
+from shapes import BASE_HEIGHT, make_mesh, make_shape, make_slab
 
 GLASS_GAP = 0.002
 """World units between glass and what it stands on. Rays that leave through its bottom would meet
@@ -59,7 +60,9 @@ class Studio:
     def set_view(self, camera: dict[str, Any], lights: Iterable[dict[str, Any]]) -> None:
         """Point the camera and lights; the dictionaries are the plan's Camera and Light fields."""
         self._camera.location = camera["location"]
-        self._camera.rotation_euler = _look_at(camera["location"], camera["target"])
+        self._camera.rotation_euler = _look_at(
+            camera["location"], camera["target"], camera["upward"]
+        )
         self._camera.data.lens = camera["focal_mm"]
         self._camera.data.sensor_width = camera["sensor_mm"]
         for lamp in self._lights.values():
@@ -102,6 +105,13 @@ class Studio:
         slab.color = (*fields["color"], 1.0)
         self._scene.collection.objects.link(slab)
         return slab
+
+    def add_models(self, paths: dict[str, str]) -> None:
+        """Take meshes of the scenery's models from JSON files, and delete these."""
+        for shape, path in paths.items():
+            with open(path) as file:
+                self._shapes[self._models, shape] = make_mesh(shape, json.load(file))
+            os.unlink(path)
 
     def set_objects(self, objects: Iterable[dict[str, Any]]) -> None:
         """Show these objects and no others.
@@ -206,7 +216,7 @@ class Studio:
         key = (self._models, shape, material)
         if key not in self._meshes:
             if key[:2] not in self._shapes:
-                self._shapes[key[:2]] = make_shape(shape, self._models)
+                self._shapes[key[:2]] = make_shape(shape)
             self._meshes[key] = self._shapes[key[:2]].copy()
             self._meshes[key].materials.append(material_named(material))
         return self._meshes[key]
@@ -282,6 +292,12 @@ def _enable_gpu(device: str) -> str:
     return ""
 
 
-def _look_at(location: Iterable[float], target: Iterable[float]) -> Any:
+def _look_at(
+    location: Iterable[float], target: Iterable[float], upward: Sequence[float] = (0.0, 0.0, 1.0)
+) -> Any:
     direction = Vector(target) - Vector(location)
-    return direction.to_track_quat("-Z", "Y").to_euler()
+    if upward[2]:
+        return direction.to_track_quat("-Z", "Y").to_euler()
+    right = direction.cross(Vector(upward)).normalized()
+    up = right.cross(direction).normalized()
+    return Matrix((right, up, -direction.normalized())).transposed().to_euler()

@@ -101,6 +101,7 @@ def _serve(studio: Any, request: dict[str, Any]) -> dict[str, Any]:
         studio.set_size(*request["size"])
         studio.set_view(request["camera"], request["lights"])
         studio.set_scenery(request["scenery"])
+        studio.add_models(request["models"])
         studio.set_objects(request["objects"])
         studio.render(request["path"], request["window"], request["covered"], request["scale"])
     except Exception as error:

@@ -4,13 +4,13 @@ from scenes.families import clevr, shelf, tabletop  # noqa: F401 - they register
 from scenes.families.family import (
     Family,
     FamilyError,
-    Region,
     family_named,
     is_pattern_change,
     object_family,
     register_family,
     turn_deg,
 )
+from scenes.scenery import Region
 
 __all__ = [
     "Family",

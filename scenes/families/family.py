@@ -8,24 +8,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from scenes.blender.models import MODEL_SUFFIXES, ModelError
+from scenes.families.checks import problem_of
 from scenes.families.models import usable_models
-from scenes.scenery import Camera, Light, Scenery, Vector
+from scenes.scenery import Camera, Light, Region, Scenery, Vector
 from scenes.vocabulary import COLORS, MATERIALS, PATTERNS, SHAPES, SIZES, TURNS
+
+MOST_NAMED = 50
+"""Files that one warning names."""
 
 
 class FamilyError(ValueError):
     """A family that is malformed or unknown."""
-
-
-@dataclass(frozen=True)
-class Region:
-    """A level rectangle in which the centres of objects may lie, world units."""
-
-    x_min: float
-    y_min: float
-    x_max: float
-    y_max: float
-    z: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -45,7 +39,8 @@ class Family:
         min_margin: least distance between two centres along left-right and front-behind.
 
     Raises:
-        FamilyError: a word is unknown, or there is nothing to draw from.
+        FamilyError: a word is unknown, there is nothing to draw from, or it could not be built: a
+            number out of its range, a region that lies on no slab, two lights of one name.
     """
 
     name: str
@@ -63,6 +58,8 @@ class Family:
     min_margin: float = 0.4
 
     def __post_init__(self) -> None:
+        if not isinstance(self.name, str) or not self.name:
+            raise FamilyError(f"name={self.name!r}: give a family a name")
         has_files = any(scenery.models for scenery in self.sceneries)
         for field, known in (
             ("shapes", self.shapes if has_files else SHAPES),
@@ -71,16 +68,16 @@ class Family:
             ("colors", tuple(COLORS)),
         ):
             words = getattr(self, field)
-            unknown = [word for word in words if word not in known]
-            if unknown or not words or len(set(words)) != len(words):
+            is_tuple = isinstance(words, tuple) and all(isinstance(word, str) for word in words)
+            unknown = is_tuple and [word for word in words if word not in known]
+            if not is_tuple or unknown or not words or len(set(words)) != len(words):
                 raise FamilyError(
                     f"family {self.name!r} has {field}={words!r}: give one or more of "
-                    f"{', '.join(known)}, each once"
+                    f"{', '.join(known[:MOST_NAMED])}, each once, as a tuple"
                 )
-        for field in ("regions", "sceneries", "lights"):
-            if not getattr(self, field):
-                raise FamilyError(f"family {self.name!r} has no {field}: give one or more")
-
+        problem = problem_of(self)
+        if problem:
+            raise FamilyError(f"family {self.name!r}: {problem}")
         if "glass" in self.materials and not all(one.glass_surfaces for one in self.sceneries):
             raise FamilyError(
                 f"family {self.name!r} has glass: give each of its sceneries glass_surfaces=4"
@@ -151,6 +148,8 @@ def register_family(family: Family) -> Family:
     Raises:
         FamilyError: the name belongs to another one.
     """
+    if not isinstance(family, Family):
+        raise FamilyError(f"{family!r} is no scenes.Family: give one")
     if _FAMILIES.setdefault(family.name, family) != family:
         raise FamilyError(f"there is another family {family.name!r}: choose another name")
     return family
@@ -167,20 +166,21 @@ def family_named(name: str) -> Family:
     if name not in _FAMILIES:
         raise FamilyError(
             f"unknown family {name!r}; there are {', '.join(_FAMILIES)}, the path of a folder of "
-            ".glb and .obj files, and what you give to scenes.register_family()"
+            "models, and what you give to scenes.register_family()"
         )
     return _FAMILIES[name]
 
 
 def object_family(folder: str | Path, base: str = "tabletop", name: str | None = None) -> Family:
-    """The family of the objects in a folder, to be registered with ``register_family``.
+    """The family of the models in a folder and its subfolders, for ``register_family``.
 
     ``Difficulty(family="path/of/the/folder")`` does that by itself. A model ``mug.glb`` is a shape
-    "mug". It is turned upright as its format says (+Y is up in both), scaled to the size that is
-    drawn for it, and set on the floor.
+    "mug". It is turned upright as is the custom of its format, scaled to the size that is drawn
+    for it, and set on the floor.
 
     Args:
-        folder: of .obj and .glb files. A pair's bytes depend on their content too.
+        folder: of .glb, .gltf, .obj, .off, .ply and .stl files. A pair's bytes depend on their
+            content too.
         base: the family that gives the rest: materials, colours, table, light and camera.
         name: of the new family; by default the folder as given.
 
@@ -190,12 +190,19 @@ def object_family(folder: str | Path, base: str = "tabletop", name: str | None =
     """
     path = Path(folder)
     if not path.is_dir():
-        raise FamilyError(f"{folder} is no folder: give one with .obj and .glb files")
-    words, skipped = usable_models(path)
-    if skipped:
-        warnings.warn(f"skipped in {folder}: {'; '.join(skipped)}", stacklevel=2)
+        raise FamilyError(f"{folder} is no folder: give one with models")
+    try:
+        words, skipped = usable_models(path)
+    except ModelError as error:
+        raise FamilyError(str(error)) from error
+    named = "; ".join(skipped[:MOST_NAMED]) + "; ..." * (len(skipped) > MOST_NAMED)
     if not words:
-        raise FamilyError(f"{folder} has no usable .obj or .glb file: {'; '.join(skipped)}")
+        raise FamilyError(
+            f"{folder} and its subfolders have no usable {', '.join(MODEL_SUFFIXES)} file"
+            + (f"; skipped: {named}" if skipped else "")
+        )
+    if skipped:
+        warnings.warn(f"skipped {len(skipped)} in {folder}: {named}", stacklevel=2)
     family = family_named(base)
     models = str(path.resolve())
     return dataclasses.replace(
