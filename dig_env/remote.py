@@ -251,4 +251,4 @@ def _plain(value: Any) -> Any:
 
 
 def _decoded(text: str) -> np.ndarray:
-    return np.array(Image.open(io.BytesIO(base64.b64decode(text))))
+    return np.array(Image.open(io.BytesIO(base64.b64decode(text)), formats=["PNG"]))

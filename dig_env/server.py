@@ -47,15 +47,19 @@ def make_app(sessions: Sessions, token: str) -> Starlette:
         token: what every request must carry.
     """
     limits = sessions.limits
-    rates = Rates(limits.requests_per_s)
+    rates, strangers = Rates(limits.requests_per_s), Rates(limits.requests_per_s)
 
     async def answer(
         request: Request, work: Callable[[dict[str, Any]], tuple[int, dict[str, Any] | None]]
     ) -> Response:
         """What ``work`` makes of the request's JSON object; it runs in a thread."""
         try:
+            try:
+                _check_token(request, token)
+            except Refusal:  # many clients may have one address, and one of them the wrong token
+                strangers.count(_client(request))
+                raise
             rates.count(_client(request))
-            _check_token(request, token)
             body = await _body(request, limits)
             status, told = await run_in_threadpool(work, body)
             return Response(status_code=status) if told is None else _json(told, status)

@@ -229,6 +229,11 @@ def _explained(path: Path) -> Iterator[None]:
         ) from error
 
 
+def is_inside(folder: Path, path: Path) -> bool:
+    """Does a path lead into a folder, symbolic links followed?"""
+    return path.resolve().is_relative_to(folder.resolve())
+
+
 def inside(folder: Path, name: str | Path) -> Path:
     """The path of a name that some file gives, if it lies in a folder.
 
@@ -236,7 +241,7 @@ def inside(folder: Path, name: str | Path) -> Path:
         ValueError: it leads out of it: absolute, by "..", or by a symbolic link.
     """
     path = folder / name
-    if not path.resolve().is_relative_to(folder.resolve()):
+    if not is_inside(folder, path):
         raise ValueError(
             f"{str(name)!r} leads out of {folder}, and nothing is read there: put the file itself "
             "into the folder"

@@ -218,7 +218,7 @@ def _encoded(pixels: np.ndarray) -> str:
 
 
 def _decoded(text: str) -> np.ndarray:
-    return np.asarray(Image.open(io.BytesIO(base64.b64decode(text))))
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(text)), formats=["PNG"]))
 
 
 if __name__ == "__main__":

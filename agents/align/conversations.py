@@ -112,7 +112,7 @@ class Conversations:
         for row in rows[1:]:
             messages += _without_image(self._messages[row])
             cells += self._images[row].as_py()[1:]
-        images = [Image.open(io.BytesIO(cell["bytes"])) for cell in cells]
+        images = [Image.open(io.BytesIO(cell["bytes"]), formats=["PNG"]) for cell in cells]
         return {"messages": messages, "images": images}
 
     @property

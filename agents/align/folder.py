@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from scenes.files import remove_abandoned, write_whole
+from scenes.files import inside, remove_abandoned, write_whole
 
 MANIFEST = "align.json"
 """What was asked for and with what, and the files of each split, in their order."""
@@ -66,7 +66,7 @@ def open_folder(out: Path, data: dict[str, Any], split: str, count: int) -> dict
             "number, or another folder"
         )
     for index, file in enumerate(state["files"]):
-        path = out / file["path"]
+        path = inside(out, file["path"])
         if not path.is_file() or path.stat().st_size != file["bytes"]:
             del state["files"][index:]
             break

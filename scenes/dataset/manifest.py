@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from scenes.difficulty import Difficulty
+from scenes.files import inside
 from scenes.settings import RenderSettings
 from scenes.splits import pair_seed_range
 from scenes.stages import STAGES
@@ -117,7 +118,10 @@ class Manifest:
             fields = json.loads(text)
             version = fields.pop("format_version")
             if version == FORMAT_VERSION:
-                return cls._from_json(fields)
+                manifest = cls._from_json(fields)
+                for file in manifest.files:
+                    inside(folder, file.path)
+                return manifest
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ValueError(
                 f"{path} is damaged ({error!r}): delete it and run 'dig-env render' with the same "

@@ -22,9 +22,10 @@ from PIL import Image
 from scenes.pair import Box, Certificate, Difference, Pair
 from scenes.photos.plan import PhotoPlan
 from scenes.plan import PairPlan
+from scenes.settings import MAX_SIDE_PX
 
-IMAGES = ("image_a", "ids_a", "image_b", "ids_b")
-"""The columns that hold pictures, in the order of their joint checksum."""
+IMAGES = {"image_a": "WEBP", "ids_a": "PNG", "image_b": "WEBP", "ids_b": "PNG"}
+"""The columns that hold pictures, in the order of their joint checksum, and their formats."""
 ROWS_PER_GROUP = 10
 """Rows that are read together; with 100 a single row takes twice as long, with 1 the footer grows
 to 3 % of the file."""
@@ -86,7 +87,7 @@ def decode(row: dict[str, Any]) -> Pair:
     Raises:
         Exception: of many kinds, since a damaged row can break any of the decoders.
     """
-    pixels = {name: np.asarray(Image.open(io.BytesIO(row[name]["bytes"]))) for name in IMAGES}
+    pixels = {name: _pixels(row[name]["bytes"], kind) for name, kind in IMAGES.items()}
     return Pair(
         differences=tuple(_difference(fields) for fields in row["differences"]),
         certificate=Certificate(**row["certificate"]),
@@ -151,6 +152,16 @@ def read_changes(path: Path) -> list[list[str]]:
     with pq.ParquetFile(path) as file:
         rows = file.read(["differences.list.element.change"], use_threads=False).to_pylist()
     return [[difference["change"] for difference in row["differences"]] for row in rows]
+
+
+def _pixels(content: bytes, kind: str) -> np.ndarray:
+    # Pillow would try all its decoders on bytes that may come from anywhere.
+    with Image.open(io.BytesIO(content), formats=[kind]) as picture:
+        if max(picture.size) > MAX_SIDE_PX:
+            raise ValueError(
+                f"a picture of {picture.size} pixels; {MAX_SIDE_PX} a side are allowed"
+            )
+        return np.asarray(picture)
 
 
 def _difference(fields: dict[str, Any]) -> Difference:

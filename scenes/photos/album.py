@@ -13,6 +13,7 @@ from PIL import Image, ImageOps
 from scipy import ndimage
 
 from scenes.color import srgb8_to_lab
+from scenes.files import is_inside
 from scenes.labels import mask_bounds
 from scenes.photos.annotations import (
     Annotation,
@@ -139,9 +140,11 @@ class Album:
             ) from error
         self._files: dict[str, Path] = {}
         for name in sorted(self._annotations):
-            file = next((f for f in (folder / name, folder / Path(name).name) if f.is_file()), None)
+            there = [f for f in (folder / name, folder / Path(name).name) if f.is_file()]
+            file = next((f for f in there if is_inside(folder, f)), None)
             if file is None:
-                faults.add(f"of its {len(self._annotations)} photographs are not there", name)
+                where = "lie outside the folder" if there else "are not there"
+                faults.add(f"of its {len(self._annotations)} photographs {where}", name)
             else:
                 digest.update(f"{name} {file.stat().st_size}\n".encode())
                 self._files[name] = file
