@@ -2,6 +2,7 @@
 
 import dataclasses
 import fcntl
+import io
 import itertools
 import json
 import os
@@ -19,6 +20,7 @@ import datasets
 import numpy as np
 import psutil
 import pytest
+from PIL import Image
 
 from agents.cli_render import render
 from scenes import (
@@ -35,8 +37,16 @@ from scenes import (
     render_dataset,
 )
 from scenes.dataset.folder import refresh
-from scenes.dataset.manifest import Manifest, stage_seeds
-from scenes.dataset.rows import encode, pixels_sha256, read_origin, read_rows, to_parquet
+from scenes.dataset.manifest import MANIFEST, Manifest, stage_seeds
+from scenes.dataset.rows import (
+    decode,
+    encode,
+    pixels_sha256,
+    read_origin,
+    read_row,
+    read_rows,
+    to_parquet,
+)
 from scenes.files import _beside, locked
 
 TINY = RenderSettings(width=64, height=48, quality="draft", device="cpu")
@@ -166,6 +176,32 @@ def test_reading_a_damaged_pair_is_an_error_that_names_the_audit(copy):
     path.write_bytes(path.read_bytes()[:-1000])
     with pytest.raises(ValueError, match=r"pair seed 1 .*damaged.*--audit"):
         PairDataset(copy).pair(1)
+
+
+@pytest.mark.parametrize("path", ["../{name}", "{folder}/{name}", "data/link.parquet"])
+def test_a_manifest_cannot_name_files_outside_its_folder(copy, path):
+    manifest = json.loads((copy / MANIFEST).read_text())
+    file = copy / manifest["files"][0]["path"]
+    outside = file.rename(copy.parent / file.name)
+    (copy / "data" / "link.parquet").symlink_to(outside)
+    manifest["files"][0]["path"] = path.format(name=file.name, folder=copy.parent)
+    (copy / MANIFEST).write_text(json.dumps(manifest))
+    with pytest.raises(ValueError, match="leads out of"):
+        PairDataset(copy)
+
+
+@pytest.mark.parametrize("kind", ["TIFF", "PPM", "GIF", "too large"])
+def test_a_row_holds_pictures_of_its_own_formats_alone(folder, kind):
+    dataset = PairDataset(folder)
+    row = read_row(folder / dataset.manifest.files[0].path, 0)
+    buffer = io.BytesIO()
+    if kind == "too large":
+        Image.new("L", (4097, 1)).save(buffer, format="PNG")
+    else:
+        Image.fromarray(dataset.pair(row["pair_seed"]).ids_a).save(buffer, format=kind)
+    row["ids_a"]["bytes"] = buffer.getvalue()
+    with pytest.raises(Exception, match="cannot identify image|4096 a side"):
+        decode(row)
 
 
 def test_scenes_and_its_datasets_need_neither_the_game_nor_a_learner():

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import runpy
+import shutil
 import subprocess
 import sys
 from collections import Counter
@@ -337,6 +338,23 @@ def test_an_episode_on_real_photographs(real_pairs):
         assert all(difference["change"] in PHOTO_CHANGES for difference in info["truth"])
         assert info["pair"]["hidden"] == [0.0] * len(info["truth"])
     env.close()
+
+
+@pytest.mark.parametrize("name", ["../secret.png", "{outside}", "link.png", "sub/secret.png"])
+def test_an_album_reads_nothing_outside_its_folder(scenes_folder, tmp_path, name):
+    outside, folder = tmp_path / "secret.png", tmp_path / "album"
+    folder.mkdir()
+    shutil.copy(scenes_folder / "0.png", outside)
+    shutil.copy(scenes_folder / "1.png", folder)
+    (folder / "link.png").symlink_to(outside)
+    (folder / "sub").symlink_to(tmp_path)
+    fields = json.loads((scenes_folder / "instances.json").read_text())
+    fields["images"] = fields["images"][:2]
+    fields["images"][0]["file_name"] = name.format(outside=outside)
+    fields["annotations"] = [one for one in fields["annotations"] if one["image_id"] < 2]
+    (folder / "instances.json").write_text(json.dumps(fields))
+    with pytest.warns(UserWarning, match="lie outside the folder"):
+        assert Album(folder / "instances.json", size=SIZE).names == ("1.png",)
 
 
 def test_a_dataset_of_photographs_passes_its_audit_and_holds_the_pairs(real_pairs, real_album):

@@ -231,6 +231,18 @@ def test_a_killed_worker_is_replaced_and_the_same_pair_comes_back():
     assert before.differences == after.differences
 
 
+def test_a_worker_that_dies_while_it_starts_does_not_cost_the_versions(monkeypatch, tmp_path):
+    frail = tmp_path / "python"
+    frail.write_text(
+        f'#!/bin/sh\nmkdir {tmp_path}/dead && kill -9 $$\nexec {sys.executable} "$@"\n'
+    )
+    frail.chmod(0o755)
+    monkeypatch.setenv("DIG_ENV_BLENDER", str(frail))
+    with Renderer(TINY) as renderer:
+        assert "blender" in renderer.versions and "processor" in renderer.versions
+    assert (tmp_path / "dead").exists(), "the first worker died"
+
+
 def test_a_worker_killed_amid_a_render_costs_only_time():
     plan = plan_pair(11, STAGES["mixed"])
     slow = RenderSettings(width=1024, height=768, quality="standard", device="cpu")

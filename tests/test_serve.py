@@ -267,6 +267,16 @@ def test_a_client_that_is_too_fast_is_told_when_to_come_again_and_does(folder, c
     assert waits == [1.0], "of eight requests, four at once, and four a second later"
 
 
+def test_wrong_tokens_do_not_count_against_the_clients_behind_the_same_address(sessions):
+    sessions = Sessions(datasets={}, limits=Limits(requests_per_s=4))
+    app = make_app(sessions, TOKEN)
+    wrong = TestClient(app, headers={"Authorization": "Bearer wrong"})
+    replies = [wrong.delete("/sessions/none").status_code for _ in range(10)]
+    assert set(replies) == {401, 429} and replies[:4] == [401] * 4
+    right = TestClient(app, headers=BEARER)
+    assert [right.delete("/sessions/none").status_code for _ in range(4)] == [404] * 4
+
+
 # What a server does not do
 
 
