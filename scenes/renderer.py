@@ -313,8 +313,6 @@ class _Slot:
 def _is_worn_out(slot: _Slot) -> bool:
     """Has the slot's worker grown old or large?"""
     assert slot.worker is not None
-    if not slot.worker.renders:
-        return False
     resident = slot.worker.resident_bytes
     slot.young_bytes = slot.young_bytes or resident
     too_large = resident - slot.young_bytes > RECYCLE_GROWTH_BYTES
