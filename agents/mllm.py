@@ -9,7 +9,13 @@ from typing import Any, TypeVar
 
 import torch
 from PIL import Image
-from transformers import AutoModelForImageTextToText, AutoProcessor, PreTrainedModel, ProcessorMixin
+from transformers import (
+    AutoModelForImageTextToText,
+    AutoProcessor,
+    GenerationConfig,
+    PreTrainedModel,
+    ProcessorMixin,
+)
 
 import agents.compact  # noqa: F401  (registers the embedded policy with the Auto classes)
 from agents.policies import OraclePolicy, PixelDiffPolicy, Policy, RandomPolicy
@@ -46,6 +52,10 @@ def pair_chat(observation: dict[str, Any]) -> Chat:
 class MLLMPolicy:
     """Answers observations of `DiG-v0` with a multimodal language model.
 
+    Its answers are the model's alone: greedy, or drawn at ``temperature`` from all tokens, as TRL's
+    rollouts are. What else the checkpoint's generation_config asks for (a repetition penalty,
+    top-p, beams) is taken out of ``model``, so that neither training nor what is saved has it.
+
     Args:
         model: an image-text-to-text model; it answers in evaluation mode, and is left in its own.
         processor: the processor that belongs to it.
@@ -69,6 +79,7 @@ class MLLMPolicy:
                 f"temperature={temperature} at least 0"
             )
         self.model, self.processor = model, processor
+        model.generation_config = _token_ids_of(model.generation_config)
         self.max_new_tokens, self.temperature = max_new_tokens, temperature
         self.batch_size = batch_size
         processor.tokenizer.padding_side = (
@@ -139,6 +150,10 @@ class MLLMPolicy:
         images = [images for _, images in chats]
         inputs = self.processor(text=texts, images=images, padding=True, return_tensors="pt")
         sampling: dict[str, Any] = {"do_sample": self.temperature > 0}
+        # As TRL does: no image belongs to a placeholder that a model writes itself.
+        placeholder = getattr(self.model.config, "image_token_id", None)
+        if placeholder is not None:
+            sampling["suppress_tokens"] = [placeholder]
         if self.temperature > 0:
             sampling |= {"temperature": self.temperature, "top_k": 0, "top_p": 1.0}
         with evaluation_mode(self.model):
@@ -197,6 +212,12 @@ def named_policy(
     if coordinates != "norm1000":
         raise ValueError(f"coordinates={coordinates!r}: the embedded policy answers in norm1000")
     return load_tiny(name, **settings)
+
+
+def _token_ids_of(config: GenerationConfig) -> GenerationConfig:
+    """A generation config's special tokens, and defaults for all that alters what is answered."""
+    names = ("bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id")
+    return GenerationConfig(**{name: getattr(config, name) for name in names})
 
 
 def _not_found(path_or_name: str | Path) -> str:

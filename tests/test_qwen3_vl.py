@@ -1,5 +1,6 @@
 """The architecture of the large models goes through the code that the embedded one goes through."""
 
+import json
 from dataclasses import dataclass
 from itertools import groupby, takewhile
 
@@ -9,6 +10,7 @@ import torch
 from peft import LoraConfig, get_peft_model
 from PIL import Image
 from qwen3_vl import MERGE, PATCH, save_qwen3_vl
+from transformers import GenerationMixin
 
 from agents import GRPORun, MLLMPolicy, train_grpo
 from agents.mllm import pair_messages
@@ -298,3 +300,56 @@ def test_a_thought_that_the_template_opened_and_nothing_closed_is_no_answer(fold
     )
     assert all(answer.startswith("<think>") for answer in policy.act(observations))
     assert not parse_boxes(policy.opening + "a draft: [[0, 0, 100, 100]], but").ok
+
+
+LEFTOVERS = {
+    "repetition_penalty": 1.9,
+    "no_repeat_ngram_size": 1,
+    "min_new_tokens": 7,
+    "num_beams": 2,
+    "min_p": 0.2,
+    "typical_p": 0.5,
+}
+"""What a checkpoint's generation_config may ask for besides temperature, top-k and top-p."""
+
+
+@pytest.fixture(scope="module")
+def opinionated(tmp_path_factory):
+    """The same weights with such a generation_config."""
+    folder = save_qwen3_vl(tmp_path_factory.mktemp("opinionated"))
+    path = folder / "generation_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | LEFTOVERS))
+    return folder
+
+
+def test_greedy_answers_are_the_likeliest_tokens_whatever_a_checkpoint_asks_for(
+    opinionated, observations, watched
+):
+    policy = MLLMPolicy.from_pretrained(opinionated, device="cpu", max_new_tokens=NEW_TOKENS)
+    answers, seen = act_and_watch(policy, observations)
+    assert torch.equal(seen.tokens, watched[1].tokens) and answers == watched[0]
+
+
+def test_evaluation_draws_exactly_as_rollouts_do(opinionated, observations, tmp_path, monkeypatch):
+    """By the settings that transformers makes of the call's own, the checkpoint's and defaults."""
+    used = []
+    prepare = GenerationMixin._prepare_generation_config
+
+    def noting(self, *args, **settings):
+        config, rest = prepare(self, *args, **settings)
+        used.append(config.to_dict())
+        return config, rest
+
+    monkeypatch.setattr(GenerationMixin, "_prepare_generation_config", noting)
+    run = GRPORun(out=str(tmp_path), model=str(opinionated), **SHORT_RUN | {"steps": 1})
+    result = train_grpo(run)
+    rollouts = next(config for config in used if config["do_sample"])
+    for path in (opinionated, result.checkpoint):
+        sampling = MLLMPolicy.from_pretrained(
+            path, device="cpu", max_new_tokens=8, temperature=run.temperature
+        )
+        sampling.act(observations)
+        # Whether to compile decides no token.
+        free = {"disable_compile": None}
+        assert used[-1] | free == rollouts | free
+        assert used[-1]["repetition_penalty"] == used[-1]["num_beams"] == 1
