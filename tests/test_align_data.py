@@ -1,5 +1,6 @@
 """Instruction data on disk: what it holds, that trainers read it, that it is reproducible."""
 
+import ast
 import json
 import re
 from pathlib import Path
@@ -12,6 +13,7 @@ from expression_reader import described, meant
 from PIL import Image
 from qwen3_vl import build_model, build_processor, register
 from trl import SFTConfig, SFTTrainer
+from trl.chat_template_utils import qwen3_vl_chat_template
 
 from agents import cli
 from agents.align.data import AlignData, write_align_data
@@ -132,20 +134,32 @@ def test_the_answers_are_right(trl, pairs):
     assert len(checked) == 18
 
 
-def test_trl_trains_on_it(trl, tmp_path):
+def documented(text):
+    """The settings of the text's ``SFTConfig(...)``."""
+    blocks = "\n".join(re.findall(r"```python\n(.*?)```", text, re.DOTALL))
+    calls = (node for node in ast.walk(ast.parse(blocks)) if isinstance(node, ast.Call))
+    (config,) = (call for call in calls if getattr(call.func, "id", "") == "SFTConfig")
+    return {field.arg: ast.literal_eval(field.value) for field in config.keywords}
+
+
+@pytest.mark.parametrize("where", ["page", "card"])
+def test_trl_trains_on_it_as_documented_and_learns_the_answers_only(where, trl, tmp_path):
+    text = trl / "README.md" if where == "card" else Path(__file__).parent.parent / "docs/align.md"
     register()
     processor = build_processor()
+    # The published template, of which TRL knows which tokens are the assistant's.
+    processor.chat_template = qwen3_vl_chat_template
     rows = load(trl, split="train")
     chosen = [list(rows["task"]).index(task) for task in ("box_to_crop", "conversation")]
     arguments = SFTConfig(
         output_dir=tmp_path,
         max_steps=1,
         per_device_train_batch_size=2,
-        max_length=None,
         use_cpu=True,
         bf16=False,
         report_to=[],
         save_strategy="no",
+        **documented(text.read_text()),
     )
     trainer = SFTTrainer(
         build_model(processor.tokenizer),
@@ -153,7 +167,21 @@ def test_trl_trains_on_it(trl, tmp_path):
         train_dataset=rows.select(chosen),
         processing_class=processor,
     )
+    learnt = set()
+    for batch in trainer.get_train_dataloader():
+        learnt |= {
+            processor.tokenizer.decode(row[label != -100])
+            for row, label in zip(batch["input_ids"], batch["labels"], strict=True)
+        }
+    assert learnt == {
+        "".join(f"{answer}<|im_end|>\n" for answer in said_by(rows[index], "assistant"))
+        for index in chosen
+    }
     assert 0 < trainer.train().training_loss < 20
+
+
+def said_by(row, role):
+    return [m["content"][0]["text"] for m in row["messages"] if m["role"] == role]
 
 
 def test_llava_conversations_name_a_file_for_every_slot(llava):
@@ -176,8 +204,10 @@ def test_both_formats_hold_the_same(trl, llava):
     rows = load(trl, split="train")
     entries = json.loads((llava / "train.json").read_text())
     for row, entry in zip(rows, entries, strict=True):
-        said = [m["content"][0]["text"] for m in row["messages"] if m["role"] == "assistant"]
-        assert said == [turn["value"] for turn in entry["conversations"] if turn["from"] == "gpt"]
+        answers = said_by(row, "assistant")
+        assert answers == [
+            turn["value"] for turn in entry["conversations"] if turn["from"] == "gpt"
+        ]
         for image, name in zip(row["images"], entry["image"], strict=True):
             np.testing.assert_array_equal(np.array(image), np.array(Image.open(llava / name)))
 

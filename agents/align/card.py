@@ -54,12 +54,15 @@ _FORMATS = {
     "trl": """\
 `messages` (role, and content in parts of type "image" or "text") and `images` (the image first,
 then the crops, in the order of the slots) are what TRL's SFTTrainer takes. Beside them: `task`,
-`pair_seed`, `side` ("a" or "b", which image of the pair), `info` (JSON).
+`pair_seed`, `side` ("a" or "b", which image of the pair), `info` (JSON). Only the answers are to be
+learnt, and no row is to be cut off:
 
 ```python
 from datasets import load_dataset
+from trl import SFTConfig
 
 train = load_dataset("path/of/this/folder", split="{split}")
+args = SFTConfig("sft", assistant_only_loss=True, max_length=None)
 ```""",
     "llava": """\
 `{split}.json` holds `conversations` of `from` ("human" or "gpt") and `value`; each `<image>` stands
