@@ -1,5 +1,6 @@
 """The supervised stages of the compact model's road: what they show it, train, and leave."""
 
+import dataclasses
 import itertools
 import json
 import os
@@ -271,6 +272,50 @@ def test_a_stopped_run_goes_on_to_the_same_weights(data, pairs, tmp_path):
     ), "a run that has ended is not trained again"
     with pytest.raises(ValueError, match="holds a run with seed=0, not 1"):
         train_align(run(data, tmp_path / "whole", seed=1, **fields))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda then: then | {"seed": 7, "turns": 3}, "seed=7, not 0, turns=3, not 2|turns.*seed"),
+        (lambda then: {k: v for k, v in then.items() if k != "optimizer"}, "no optimizer, as one"),
+        (lambda then: then | {"kernel": "old"}, "kernel='old', which this version does not know"),
+        (lambda then: [1], "settings that cannot be read"),
+        (lambda then: {}, "no stage, as one of another version"),
+    ],
+)
+def test_a_run_of_another_version_says_what_differs(data, tmp_path, change, message):
+    settings = json.loads(json.dumps(dataclasses.asdict(run(data, tmp_path))))
+    (tmp_path / "run.json").write_text(json.dumps(change(settings)))
+    with pytest.raises(ValueError, match=message) as refused:
+        train_align(run(data, tmp_path))
+    assert "another --out" in str(refused.value)
+    assert json.loads((tmp_path / "run.json").read_text()) == change(settings)
+
+
+@pytest.mark.parametrize("content", ["", "{", '{"log": []}', '{"log": [{}], "questions": 1}', "[]"])
+def test_a_history_of_another_version_is_named(data, tmp_path, content):
+    (tmp_path / "history.json").write_text(content)
+    with pytest.raises(ValueError, match=r"history.json is not what a run .* another --out"):
+        train_align(run(data, tmp_path))
+
+
+@pytest.mark.parametrize("left", [None, "", '{"epoch": 1.0, "glob'])
+def test_a_checkpoint_that_was_cut_off_is_passed_over(data, tmp_path, left):
+    """The trainer writes its state last; whoever is killed before leaves none, or a part of it."""
+    fields = {"questions": 100, "save_every": 10, "trl": {"logging_steps": 11}}
+
+    def stop(step, steps, loss):
+        raise Stop
+
+    with pytest.raises(Stop):
+        train_align(run(data, tmp_path, **fields), stop)
+    half = tmp_path / "trainer" / "checkpoint-20"
+    half.mkdir()
+    if left is not None:
+        (half / "trainer_state.json").write_text(left)
+    result = train_align(run(data, tmp_path, **fields))
+    assert MLLMPolicy.from_pretrained(result.checkpoint, device="cpu")
 
 
 def test_losses_fall_and_are_the_answers_alone(data, tmp_path):

@@ -83,7 +83,7 @@ def train_align(
     """
     assert run.tasks and run.train and run.batch_size and run.epochs, "the stage's, if not given"
     process = this_process()
-    goes_on = _begin(run, process)
+    checkpoint = _begin(run, process)
     if finished := _finished(run):
         return finished if process.is_main_process else None
     conversations = Conversations(
@@ -118,7 +118,7 @@ def train_align(
     begun = time.perf_counter()
     try:
         with wandb_run(run.wandb, run.out):
-            trainer.train(resume_from_checkpoint=goes_on)
+            trainer.train(resume_from_checkpoint=checkpoint and str(checkpoint))
     finally:
         if process.is_main_process:
             report(trainer.state)
@@ -153,10 +153,15 @@ def _finished(run: AlignRun) -> AlignResult | None:
     history = Path(run.out, "history.json")
     if not history.is_file():
         return None
-    record = json.loads(history.read_text())
-    points = [(entry["step"], entry["loss"]) for entry in record["log"]]
-    checkpoint = history.with_name("checkpoint")
-    return AlignResult(run, checkpoint, points, record["questions"], record["seconds"])
+    record = _read(history)
+    try:
+        points = [(entry["step"], entry["loss"]) for entry in record["log"]]
+        questions, seconds = record["questions"], record["seconds"]
+    except (KeyError, TypeError) as error:
+        raise ValueError(
+            f"{history} is not what a run of this version leaves: give another --out"
+        ) from error
+    return AlignResult(run, history.with_name("checkpoint"), points, questions, seconds)
 
 
 class _Log(TrainerCallback):
@@ -176,28 +181,51 @@ class _Log(TrainerCallback):
                 self._on_loss(state.global_step, state.max_steps, logs["loss"])
 
 
-def _begin(run: AlignRun, process: PartialState) -> bool:
-    """Note the settings in ``run.out``; whether there is a checkpoint to go on from.
+def _begin(run: AlignRun, process: PartialState) -> Path | None:
+    """Note the settings in ``run.out``; the last whole checkpoint there, to go on from.
 
     Raises:
-        ValueError: a run with other settings is there.
+        ValueError: a run with other settings is there, or something that is no run.
     """
     path = Path(run.out, "run.json")
     now = json.loads(json.dumps(asdict(run)))
-    if path.is_file():
-        then = json.loads(path.read_text())
-        different = [name for name in now if then[name] != now[name] and name not in FREE]
-        if different:
-            name = different[0]
-            raise ValueError(
-                f"{run.out} holds a run with {name}={then[name]!r}, not {now[name]!r}: give its "
-                "settings to go on with it, or another --out"
-            )
+    if path.is_file() and (different := _different(path, now)):
+        raise ValueError(
+            f"{run.out} holds a run with {different}: give its settings to go on with it, or "
+            "another --out"
+        )
     process.wait_for_everyone()
     if process.is_main_process:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_whole(path, json.dumps(now, indent=1).encode() + b"\n")
-    return any(Path(run.out, TRAINER).glob("checkpoint-*/trainer_state.json"))
+    # The trainer writes this file last.
+    states = Path(run.out, TRAINER).glob("checkpoint-*/trainer_state.json")
+    whole = [state.parent for state in states if isinstance(_read(state), dict)]
+    return max(whole, key=lambda folder: int(folder.name.rpartition("-")[2]), default=None)
+
+
+def _different(path: Path, now: dict[str, Any]) -> str:
+    """What the settings in a file have otherwise, setting by setting; "" if nothing."""
+    then = _read(path)
+    if not isinstance(then, dict):
+        return f"settings that cannot be read ({path})"
+    return ", ".join(
+        f"{name}={then[name]!r}, not {now[name]!r}"
+        if name in then and name in now
+        else f"no {name}, as one of another version"
+        if name in now
+        else f"{name}={then[name]!r}, which this version does not know"
+        for name in (*now, *(then.keys() - now.keys()))
+        if name not in FREE and (name not in then or name not in now or then[name] != now[name])
+    )
+
+
+def _read(path: Path) -> Any:
+    """A file's JSON value; None if it has none."""
+    try:
+        return json.loads(path.read_bytes())
+    except ValueError:
+        return None
 
 
 def _load(run: AlignRun, texts: list[str]) -> tuple[CompactForConditionalGeneration, Any]:
