@@ -241,6 +241,22 @@ def test_images_may_lie_in_a_folder_of_their_own(plain_coco, tmp_path):
     assert moved.path_a == tmp_path / "street_a.png"
 
 
+@pytest.mark.parametrize("name", ["../other/street_a.png", "{folder}/street_a.png", "link_a.png"])
+def test_images_outside_the_folder_are_not_read(plain_coco, tmp_path, name):
+    path, content = plain_coco
+    (tmp_path / "other").mkdir()
+    (tmp_path / "street_a.png").rename(tmp_path / "other" / "street_a.png")
+    (tmp_path / "here").mkdir()
+    (tmp_path / "here" / "link_a.png").symlink_to(tmp_path / "other" / "street_a.png")
+    (tmp_path / "street_b.png").rename(tmp_path / "here" / "street_b.png")
+    for image, side in zip(content["images"], "ab", strict=True):
+        image |= {"pair_id": 1, "side": side}
+    content["images"][0]["file_name"] = name.format(folder=tmp_path / "other")
+    write_json(path, content)
+    with pytest.raises(ValueError, match="leads out of"):
+        list(read_coco_pairs(path, tmp_path / "here"))
+
+
 def test_an_image_without_its_other_side_is_refused(plain_coco):
     path, content = plain_coco
     write_json(path, content | {"images": content["images"][:1]})

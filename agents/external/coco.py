@@ -30,6 +30,7 @@ from agents.external.pair import (
     union,
     xyxy,
 )
+from scenes.files import inside
 from scenes.photos.annotations import file_name, segmentation_fault
 
 _SIDED_NAME = re.compile(r"(.+)[_-]([ab])$")
@@ -191,7 +192,7 @@ def _pair(
     categories: dict[Any, _Entry],
     folder: Path,
 ) -> ExternalPair:
-    paths = {side: folder / file_name(image) for side, image in sides.items()}
+    paths = {side: inside(folder, file_name(image)) for side, image in sides.items()}
     for side, image in sides.items():
         _check_size(paths[side], image.get("width"), image.get("height"))
     both = [entry for side in "ab" for entry in annotations[sides[side]["id"]]]
