@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import re
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -65,6 +67,34 @@ class Answers:
                 f"--coordinates {self.coordinates}: give one of {', '.join(COORDINATES)}"
             )
 
+
+def stage_of_module(text: str) -> str:
+    """The stage's name in "name" or "module:name"; the module, which registers it, is imported.
+
+    Raises:
+        ValueError: there is no such module.
+    """
+    module, _, name = text.rpartition(":")
+    if module:
+        sys.path.append("")  # a file of the current folder, as in "python -m"
+        try:
+            importlib.import_module(module)
+        except ModuleNotFoundError as error:
+            raise ValueError(f"{text}: cannot import {module} ({error})") from error
+    return name
+
+
+StageName = Annotated[
+    str,
+    tyro.constructors.PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="STAGE",
+        instance_from_str=lambda words: stage_of_module(words[0]),
+        is_instance=lambda value: isinstance(value, str),
+        str_from_instance=lambda name: [name],
+    ),
+]
+"""A stage on the command line."""
 
 HeldOutArgs = Annotated[HeldOut, tyro.conf.OmitArgPrefixes]
 AnswersArgs = Annotated[Answers, tyro.conf.OmitArgPrefixes]

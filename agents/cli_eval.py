@@ -9,7 +9,7 @@ from typing import Any
 
 import tyro
 
-from agents.cli_common import Answers, AnswersArgs, HeldOut, HeldOutArgs, result_file
+from agents.cli_common import Answers, AnswersArgs, HeldOut, HeldOutArgs, StageName, result_file
 from agents.cli_output import Output, Printed, this_command
 from dig_env import resolve_reward
 from scenes import PairDataset
@@ -40,7 +40,7 @@ class Endpoint:
 
 def eval(
     policy: str = "tiny",
-    stage: str = "single",
+    stage: StageName = "single",
     episodes: int | None = None,
     workers: int = 1,
     reward: str = "full",
@@ -56,7 +56,7 @@ def eval(
         policy: tiny, tiny-start, random, oracle, pixeldiff, or a model's folder or hub name; with
             --base-url the model's name at that endpoint.
         stage: single, dual, mixed, subtle, cluttered, nuisance or extreme; with --dataset any
-            stage that it has.
+            stage that it has; or MODULE:NAME for one that your module registers.
         episodes: number of pairs; by default 200 rendered ones, or all that are stored.
         workers: Blender processes.
         reward: name of the reward: full, paper, dense, strict, format, iou or f1.

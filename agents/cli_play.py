@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
+from agents.cli_common import StageName
 from agents.cli_output import Output, Printed
 from scenes import RenderSettings
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 def play(
     path: Annotated[Path | None, tyro.conf.Positional] = None,
-    stage: str = "single",
+    stage: StageName = "single",
     seed: int = 0,
     width: int = 320,
     height: int = 240,
@@ -35,7 +36,8 @@ def play(
         path: look through this instead: a folder that dig-env render wrote, or a file that dig-env
             eval --out wrote. No option but host and port matters then.
         stage: to begin with: single, dual, mixed, subtle, cluttered, nuisance, extreme, or
-            tabletop or shelf with _single, _dual or _mixed; the page can change it.
+            tabletop or shelf with _single, _dual or _mixed; or MODULE:NAME for one that your module
+            registers. The page can change it.
         seed: of the draw of pairs, from the test split.
         width: image width in pixels.
         height: image height in pixels.

@@ -12,6 +12,7 @@ from typing import Literal
 import tyro
 
 from agents.cli_align import TaskData, write_tasks
+from agents.cli_common import StageName
 from agents.cli_output import Output, Printed
 from agents.table import Table
 from scenes import Album, Renderer, RenderSettings, audit_dataset, render_dataset
@@ -20,7 +21,7 @@ from scenes.dataset import CHECKS, PRESETS
 
 def render(
     out: Path | None = None,
-    stage: str | None = None,
+    stage: StageName | None = None,
     count: int | None = None,
     preset: Literal["paper"] | None = None,
     split: str = "train",
@@ -43,7 +44,8 @@ def render(
 
     Args:
         out: folder to fill; it may hold pairs of other stages and splits already.
-        stage: single, dual, mixed, subtle, cluttered, nuisance or extreme.
+        stage: single, dual, mixed, subtle, cluttered, nuisance or extreme; one that the folder has;
+            or MODULE:NAME for one that your module registers.
         count: pairs that the folder is to hold of this stage and split; with --task, questions.
         preset: instead of stage and count; paper is 1600 pairs of each stage.
         split: train, validation or test.

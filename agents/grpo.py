@@ -51,8 +51,8 @@ from agents.thinking import set_thinking
 from agents.tracking import wandb_run
 from agents.trainer_settings import this_process
 from dig_env import Curriculum, StageCurriculum
-from dig_env.pairs import FreshPairs, PairSource, StoredPairs
-from scenes import STAGES, Pair, PairDataset, RenderSettings
+from dig_env.pairs import FreshPairs, PairSource, StoredPairs, stages_of
+from scenes import Pair, PairDataset, RenderSettings
 from scenes.files import write_folder_whole, write_whole
 from scenes.machine import default_workers
 
@@ -300,7 +300,8 @@ def held_out_pairs(run: GRPORun, source: PairSource, split: str) -> dict[str, li
         if run.dataset is not None:
             seeds = PairDataset(run.dataset).pair_seeds(stage, split)
         share = (process.process_index, run.eval_pairs, process.num_processes)
-        asked = [source.submit(seed, STAGES[stage]) for seed in itertools.islice(seeds, *share)]
+        wanted = itertools.islice(seeds, *share)
+        asked = [source.submit(seed, stages_of(source)[stage]) for seed in wanted]
         pairs[stage] = [future.result() for future in asked]
     return pairs
 

@@ -16,8 +16,8 @@ from PIL import Image
 from agents.mllm import pair_messages
 from agents.settings import GRPORun
 from dig_env import PARTS, RewardLike, StageCurriculum, instruction, score_batch
-from dig_env.pairs import PairSource
-from scenes import SEEDS_PER_SPLIT, STAGES, Pair
+from dig_env.pairs import PairSource, stages_of
+from scenes import SEEDS_PER_SPLIT, Pair
 
 LEAST_SPREAD = 1e-6
 """A group whose rewards, from 0 to 1, differ by less than this has zero variance."""
@@ -66,6 +66,7 @@ class PairStream:
     ) -> None:
         self._batch = run.pairs_per_step if batch is None else batch
         self._source, self._curriculum, self._run = source, curriculum, run
+        self._stages = stages_of(source)
         self._process = process
         self._rng = np.random.default_rng(run.seed)
         self._ahead: deque[_Planned] = deque()
@@ -91,7 +92,7 @@ class PairStream:
             planned = self._ahead.popleft()
             self._handed.append(planned)
             self.count += 1
-            prompt = instruction("norm1000", difficulty=STAGES[planned.stage])
+            prompt = instruction("norm1000", difficulty=self._stages[planned.stage])
             row = {"prompt": pair_messages(prompt), "images": [blank, blank], "truth": []}
             if planned.pair is not None:
                 begun = time.monotonic()
@@ -134,7 +135,7 @@ class PairStream:
         first = self._planned % self._batch * self._run.rollouts
         self._planned += 1
         ours = first < (rank + 1) * share and rank * share < first + self._run.rollouts
-        pair = self._source.submit(pair_seed, STAGES[stage]) if ours else None
+        pair = self._source.submit(pair_seed, self._stages[stage]) if ours else None
         return _Planned(drawn, stage, pair_seed, pair)
 
     def _remember(self, pair: Pair) -> None:

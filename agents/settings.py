@@ -7,6 +7,7 @@ from typing import Any, Literal, get_args
 
 import tyro
 
+from agents.cli_common import StageName
 from dig_env import RewardConfig, RewardLike, resolve_reward
 from scenes import PAPER_STAGES, STAGES
 
@@ -22,7 +23,8 @@ class GRPORun:
         model: "tiny-start" or "tiny" (the embedded policy), a folder, or a hub name.
         thinking: whether the answer begins with a thought; None: as the chat template has it.
         lora: settings of peft.LoraConfig, to train adapters only; None: all weights.
-        stages: the curriculum's stages, from first to last.
+        stages: names of the curriculum's stages, from first to last. On the command line
+            MODULE:NAME is one that your module registers.
         promote_at: mean reward of the window at which the next stage begins.
         demote_below: mean reward of the window below which the stage before returns; None: never.
         window: pairs that a stage is judged by.
@@ -58,7 +60,7 @@ class GRPORun:
     model: str = "tiny-start"
     thinking: bool | None = None
     lora: tyro.conf.Suppress[dict[str, Any] | None] = None
-    stages: tuple[str, ...] = PAPER_STAGES
+    stages: tuple[StageName, ...] = PAPER_STAGES
     promote_at: float = 0.7
     demote_below: float | None = None
     window: int = 128
@@ -97,5 +99,5 @@ class GRPORun:
         if self.wandb not in get_args(WandbMode):
             raise ValueError(f"wandb={self.wandb!r}: give one of {', '.join(get_args(WandbMode))}")
         unknown = [stage for stage in self.stages if stage not in STAGES]
-        if unknown:
+        if unknown and self.dataset is None:  # a dataset has stages of its own
             raise ValueError(f"unknown stage {unknown[0]!r}; the stages are {', '.join(STAGES)}")

@@ -126,7 +126,7 @@ class _StageWindows(DrawnStages):
 
     def __init__(self, stages: Sequence[str], seed: int, window: int) -> None:
         super().__init__(stages, seed, window)
-        self._windows = [deque[float](maxlen=window) for _ in self.stages]
+        self._windows = [deque[float](maxlen=self.window) for _ in self.stages]
 
     @property
     def probabilities(self) -> tuple[float, ...]:
@@ -192,7 +192,7 @@ class LearningProgress(_StageWindows):
         window: int = 64,
     ) -> None:
         super().__init__(stages, seed, window)
-        if window < 2:
+        if self.window < 2:
             raise ValueError(f"window is {window!r}; it must be at least 2, to have two halves")
         self._explore = _number("explore", explore, above=0.0, most=1.0)
 

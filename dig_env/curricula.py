@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from dig_env.curriculum import CountedStages
+from scenes.whole import whole
 
 
 class ScheduledCurriculum(CountedStages):
@@ -41,13 +42,13 @@ class ScheduledCurriculum(CountedStages):
     ) -> None:
         super().__init__(stages, window)
         wanted = len(self.stages) - 1
-        whole = all(isinstance(count, int) and count >= 1 for count in episodes)
-        if len(episodes) != wanted or not whole:
+        if len(episodes) != wanted:
             raise ValueError(
                 f"episodes is {episodes!r}; for {len(self.stages)} stages give {wanted} whole "
                 "numbers, each at least 1: how long every stage but the last is"
             )
-        self._ends = tuple(accumulate(episodes))
+        counts = (whole(f"episodes[{i}]", count, 1) for i, count in enumerate(episodes))
+        self._ends = tuple(accumulate(counts))
 
     def update(self, reward: float, stage: str | None = None) -> str | None:
         """Count one finished episode, of any stage; see ``StageCurriculum.update``."""
@@ -75,8 +76,7 @@ class DrawnStages(CountedStages):
     def __init__(self, stages: Sequence[str], seed: int, window: int) -> None:
         super().__init__(stages, window)
         # None would seed each process differently.
-        if not isinstance(seed, int) or seed < 0:
-            raise ValueError(f"seed is {seed!r}; it must be a whole number, at least 0")
+        seed = whole("seed", seed, 0)
         # Not the stream of default_rng(seed): what others draw from that, such as pair seeds, would
         # go hand in hand with the stages.
         self._rng = np.random.default_rng((seed, _STREAM))

@@ -5,6 +5,8 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Protocol
 
+from scenes.whole import whole
+
 
 class StageCurriculum(Protocol):
     """Chooses the stage of each episode, and learns from the rewards.
@@ -68,10 +70,8 @@ class CountedStages:
     def __init__(self, stages: Sequence[str], window: int) -> None:
         if isinstance(stages, str) or not stages or len(set(stages)) < len(stages):
             raise ValueError(f"stages is {stages!r}; it must be a sequence of different names")
-        if not isinstance(window, int) or window < 1:
-            raise ValueError(f"window is {window!r}; it must be a whole number, at least 1")
         self.stages = tuple(stages)
-        self.window = window
+        self.window = window = whole("window", window, 1)
         self._index = 0
         self._rewards: deque[float] = deque(maxlen=window)
         self._episodes = 0

@@ -6,7 +6,7 @@ import copy
 import string
 from concurrent.futures import Future
 from pathlib import Path
-from typing import Any
+from typing import Any, SupportsIndex
 
 import gymnasium as gym
 import numpy as np
@@ -16,13 +16,14 @@ from gymnasium.utils import EzPickle, seeding
 from dig_env.drawing import Window, draw_pair
 from dig_env.frames import COORDINATES
 from dig_env.observation import instructions, observe
-from dig_env.pairs import PairSource, pair_source
+from dig_env.pairs import PairSource, pair_source, stages_of
 from dig_env.reward import score
 from dig_env.reward_config import RewardLike, resolve_reward
 from dig_env.spaces import AnswerText, FixedTexts
 from scenes import SEEDS_PER_SPLIT, Difficulty, Pair, resolve_stage
 from scenes.forks import start_anew_in_forks
 from scenes.renderer import wait_for
+from scenes.whole import whole
 
 MAX_ANSWER_LENGTH = 16384
 """Longest text in the action space; ``step`` reads longer ones too."""
@@ -56,6 +57,11 @@ def check_action(action: Any) -> None:
             f"an action is the policy's answer as a str, such as '[[120, 300, 210, 400]]', "
             f"not a {type(action).__name__}"
         )
+
+
+def plain_seed(seed: Any) -> Any:
+    """A seed that is a whole number as the int that Gymnasium wants; the rest is its to refuse."""
+    return whole("seed", seed) if isinstance(seed, SupportsIndex) else seed
 
 
 class DiGEnv(gym.Env[dict[str, Any], str], EzPickle):
@@ -96,8 +102,8 @@ class DiGEnv(gym.Env[dict[str, Any], str], EzPickle):
 
     ## Arguments
     - ``stage``: "single" (default), "dual", "mixed", "subtle", "cluttered", "nuisance", "extreme",
-      or a dictionary of ``scenes.Difficulty`` fields, such as
-      ``{"differences": (2, 3), "changes": ["color"]}``.
+      a stage of the dataset, a name given to ``scenes.register_stage``, or a dictionary of
+      ``scenes.Difficulty`` fields, such as ``{"differences": (2, 3), "changes": ["color"]}``.
     - ``width``, ``height``: image size in pixels (320, 240).
     - ``quality``: "draft", "standard" (default) or "high".
     - ``device``: "auto" (default), "cpu" or "gpu": where Cycles renders.
@@ -170,16 +176,18 @@ class DiGEnv(gym.Env[dict[str, Any], str], EzPickle):
         split: str = "train",
         render_mode: str | None = None,
     ) -> None:
+        if isinstance(dataset, (str, Path)):
+            dataset = str(Path(dataset).absolute())  # for copies, wherever they are made
         made_of = (stage, width, height, quality, device, workers, dataset, coordinates, reward)
         EzPickle.__init__(self, *made_of, split, render_mode)
         if coordinates not in COORDINATES:
             raise ValueError(f"coordinates={coordinates!r}: give one of {', '.join(COORDINATES)}")
         check_render_mode(render_mode)
-        self.stage = stage
         self._coordinates = coordinates
         self._reward_config = resolve_reward(reward)
         asked = {"width": width, "height": height, "quality": quality, "device": device}
         self._pairs = pair_source(asked, dataset, split, workers)
+        self._stage, self._difficulty = resolve_stage(stage, stages_of(self._pairs))
         width, height = self._pairs.settings.width, self._pairs.settings.height
         self._size = (width, height)
         self.look_ahead = self._pairs.look_ahead
@@ -202,7 +210,13 @@ class DiGEnv(gym.Env[dict[str, Any], str], EzPickle):
 
     @stage.setter
     def stage(self, stage: str | dict[str, Any] | Difficulty) -> None:
-        self._stage, self._difficulty = resolve_stage(stage)
+        self._stage, self._difficulty = self._meant(stage)
+
+    def _meant(self, stage: str | dict[str, Any] | Difficulty) -> tuple[str, Difficulty]:
+        """Name and difficulty of a stage; "custom" is the present one where that has no name."""
+        if stage == self._stage:
+            return self._stage, self._difficulty
+        return resolve_stage(stage, stages_of(self._pairs))
 
     @property
     def source(self) -> PairSource:
@@ -255,7 +269,7 @@ class DiGEnv(gym.Env[dict[str, Any], str], EzPickle):
 
     def _next_pair(self, seed: int | None, options: dict[str, Any] | None) -> int:
         """Take the next pair; returns the number that was drawn for it, 0 to 2**48 - 1."""
-        super().reset(seed=seed)
+        super().reset(seed=plain_seed(seed))
         # Drawn even when an option replaces it, so that replays never shift the stream.
         drawn = int(self.np_random.integers(SEEDS_PER_SPLIT))
         stage, difficulty, replayed = self._asked(options)
@@ -279,7 +293,7 @@ class DiGEnv(gym.Env[dict[str, Any], str], EzPickle):
         """
         stage, difficulty, replayed = self._asked(options)
         if replayed is None:
-            generator = self.np_random if seed is None else seeding.np_random(seed)[0]
+            generator = self.np_random if seed is None else seeding.np_random(plain_seed(seed))[0]
             self._ask_ahead(generator, stage, difficulty, max(1, self.look_ahead))
         elif (replayed, difficulty) not in self._ahead:
             self._ahead[replayed, difficulty] = self._pairs.submit(replayed, difficulty)
@@ -350,9 +364,11 @@ class DiGEnv(gym.Env[dict[str, Any], str], EzPickle):
         """The stage, its difficulty and the pair seed, if any, that a reset's options mean."""
         options = dict(options or {})
         replayed = options.pop("pair_seed", None)
+        if replayed is not None:
+            replayed = whole("pair_seed", replayed)
         stage, difficulty = self._stage, self._difficulty
         if "stage" in options:
-            stage, difficulty = resolve_stage(options.pop("stage"))
+            stage, difficulty = self._meant(options.pop("stage"))
         if options:
             raise ValueError(
                 f"unknown reset option {', '.join(map(repr, options))}; "

@@ -5,8 +5,9 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Any
 
-import numpy as np
 from PIL import Image
+
+from scenes.whole import whole
 
 COORDINATES = ("norm1000", "unit", "pixel", "resized_pixel")
 """Frames of an answer's numbers.
@@ -76,15 +77,11 @@ def _default_resized_size(size: tuple[int, int]) -> tuple[int, int]:
 
 
 def _usable(size: Any, coordinates: str) -> tuple[int, int]:
-    whole = (int, np.integer)
     try:
-        width, height = size
-        usable = all(isinstance(side, whole) and side >= 1 for side in (width, height))
+        width, height = (whole("size", side, 1) for side in size)
     except (TypeError, ValueError):
-        usable = False
-    if not usable:
         raise ValueError(
             f"size is {size!r}; coordinates={coordinates!r} needs the image's (width, height) in "
             "pixels"
-        )
-    return int(width), int(height)
+        ) from None
+    return width, height

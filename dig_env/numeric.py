@@ -14,6 +14,7 @@ from PIL import Image
 from dig_env.answers import format_boxes
 from dig_env.boxes import checked_boxes
 from dig_env.env import DiGEnv
+from scenes.whole import whole
 
 SMALLEST_SIDE = 1 / 64
 """Least width and height of an answered box, as a fraction of the image's. The middle of the range
@@ -123,12 +124,12 @@ class NumericView(gym.Wrapper, RecordConstructorArgs):
         self._size = (width, height)
         self._shape = _checked_shape((height, width) if shape is None else shape)
         self._stack, self._difference, self._channel_first = stack, difference, channel_first
-        self._max_boxes = _at_least("max_boxes", max_boxes, 1)
+        self._max_boxes = whole("max_boxes", max_boxes, 1)
         # A box has a presence only where an answer may leave it out.
         self._values_per_box = 4 if max_boxes == 1 else 5
         self._steps = None
         if bins is not None:
-            last = _at_least("bins", bins, 2) - 1
+            last = whole("bins", bins, 2) - 1
             self._steps = np.array([last, last, last, last, 1])[: self._values_per_box]
         self.observation_space = self._space_of_observations()
         self.action_space = self._space_of_actions()
@@ -254,13 +255,7 @@ def _numbers(boxes: np.ndarray) -> np.ndarray:
     return np.hstack([2.0 * center - 1.0, 1.0 - 2.0 * np.log(sides) / np.log(SMALLEST_SIDE)])
 
 
-def _at_least(name: str, value: Any, least: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
-        raise ValueError(f"{name}={value!r}: give a whole number, {least} or more")
-    return int(value)
-
-
 def _checked_shape(shape: Any) -> tuple[int, int]:
     if not isinstance(shape, (tuple, list)) or len(shape) != 2:
         raise ValueError(f"shape={shape!r}: give (height, width) in pixels, such as (48, 64)")
-    return _at_least("shape[0]", shape[0], 1), _at_least("shape[1]", shape[1], 1)
+    return whole("shape[0]", shape[0], 1), whole("shape[1]", shape[1], 1)

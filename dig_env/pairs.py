@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from scenes import (
+    STAGES,
     Difficulty,
     Pair,
     PairDataset,
@@ -116,6 +117,11 @@ class StoredPairs:
         self._readers = ThreadPoolExecutor(available_cores(), thread_name_prefix="dig-env-read")
 
     @property
+    def stages(self) -> dict[str, Difficulty]:
+        """Difficulty of each stage of the folder, by name."""
+        return self._dataset.stages
+
+    @property
     def versions(self) -> dict[str, str]:
         """Those that the folder remembers."""
         return dict(self._dataset.manifest.made_with)
@@ -162,11 +168,16 @@ class PairCache:
         """
         with self._lock:
             made = self._made.pop(key, None)
-            if made is None or (made.done() and (made.cancelled() or made.exception())):
-                made = make()
+            is_new = made is None or (made.done() and made.exception() is not None)
+            made = Future() if made is None or is_new else made
             self._made[key] = made
             while len(self._made) > self._size:
                 self._made.popitem(last=False)
+        if is_new:  # without the lock, since planning may take seconds
+            try:
+                make().add_done_callback(partial(_hand_on, made))
+            except BaseException as error:
+                made.set_exception(error)
         own: Future[Pair] = Future()
         made.add_done_callback(partial(_hand_on, own))
         return own
@@ -195,28 +206,36 @@ class SharedPairs:
     look_ahead = 0
 
     def __init__(self, source: PairSource, cache: PairCache, name: str = "") -> None:
-        self._source, self._cache, self._name = source, cache, name
+        self.source, self._cache, self._name = source, cache, name
         self.settings = source.settings
 
     @property
     def versions(self) -> dict[str, str]:
         """As the source has them."""
-        return self._source.versions
+        return self.source.versions
 
     def pair_seed(self, drawn: int, stage: str) -> int:
         """As the source has it."""
-        return self._source.pair_seed(drawn, stage)
+        return self.source.pair_seed(drawn, stage)
 
     def submit(self, pair_seed: int, difficulty: Difficulty) -> Future[Pair]:
         """Start making the pair, unless it is there or under way."""
         key = (self._name, self.settings, pair_seed, difficulty)
-        return self._cache.get(key, lambda: self._source.submit(pair_seed, difficulty))
+        return self._cache.get(key, lambda: self.source.submit(pair_seed, difficulty))
 
     def __str__(self) -> str:
         return self._name or "this server"
 
     def close(self) -> None:
         """Nothing: what it shares belongs to others."""
+
+
+def stages_of(source: PairSource) -> dict[str, Difficulty]:
+    """What stages are called where pairs come from: a dataset's names come before ``STAGES``."""
+    if isinstance(source, SharedPairs):
+        return stages_of(source.source)
+    own = source.stages if isinstance(source, StoredPairs) else {}
+    return {**own, **STAGES, **own}
 
 
 def pair_source(

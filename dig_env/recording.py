@@ -19,6 +19,7 @@ from dig_env.reward import PARTS
 from scenes import Pair
 from scenes.files import locked, write_whole
 from scenes.occlusion import hidden_share
+from scenes.whole import whole
 
 METADATA, IMAGES = "metadata.jsonl", "images"
 """What ``RecordPairs`` writes; Hugging Face's "imagefolder" wants the first name."""
@@ -94,10 +95,9 @@ class RecordPairs(gym.Wrapper, RecordConstructorArgs):
                 f"RecordPairs records answers in text; the actions of {env} are "
                 f"{env.action_space}: wrap with RecordPairs first"
             )
-        for name, count in (("every", every), ("most", 1 if most is None else most)):
-            if not isinstance(count, int) or count < 1:
-                raise ValueError(f"{name}={count!r}: give a whole number, 1 or more")
-        self._folder, self._every, self._most = Path(folder), every, most
+        self._every = whole("every", every, 1)
+        self._most = None if most is None else whole("most", most, 1)
+        self._folder = Path(folder).absolute()  # the process may go elsewhere
         self._answered = self._recorded = 0
         _begin(self._folder)
 

@@ -24,7 +24,7 @@ from gymnasium.utils import EzPickle
 from PIL import Image
 
 from dig_env.drawing import Window, draw_pair
-from dig_env.env import RENDER_MODES, check_action, check_render_mode, spaces_of
+from dig_env.env import RENDER_MODES, check_action, check_render_mode, plain_seed, spaces_of
 from dig_env.reward_config import RewardConfig, RewardLike
 from scenes import Difficulty, DifficultyError, RenderError, resolve_stage
 from scenes.forks import start_anew_in_forks
@@ -90,7 +90,7 @@ class DiGRemoteEnv(gym.Env[dict[str, Any], str], EzPickle):
         made_of = (url, token, stage, width, height, quality, dataset, coordinates, reward, split)
         EzPickle.__init__(self, *made_of, render_mode, timeout_s)
         check_render_mode(render_mode)
-        self.stage = stage
+        self._stage, self._difficulty = _meant(stage)
         self.render_mode = render_mode
         self._coordinates = coordinates
         self._window = Window()
@@ -132,7 +132,8 @@ class DiGRemoteEnv(gym.Env[dict[str, Any], str], EzPickle):
 
     @stage.setter
     def stage(self, stage: str | dict[str, Any] | Difficulty) -> None:
-        self._stage, self._difficulty = resolve_stage(stage)
+        if stage != self._stage:  # "custom" is the present one where that has no name
+            self._stage, self._difficulty = _meant(stage)
 
     @property
     def coordinates(self) -> str:
@@ -143,8 +144,9 @@ class DiGRemoteEnv(gym.Env[dict[str, Any], str], EzPickle):
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[dict[str, Any], dict[str, Any]]:
         """The next pair. Arguments and errors as for ``DiGEnv``; RemoteError as for the class."""
+        seed = plain_seed(seed)
         super().reset(seed=seed)
-        stage = self._difficulty if self._stage == "custom" else self._stage
+        stage = self._difficulty or self._stage
         self._observation, self._boxes_drawn = None, []
         asked = {"seed": seed, "options": {"stage": stage} | (options or {})}
         told = self._ask_session("reset", asked)
@@ -222,6 +224,14 @@ class DiGRemoteEnv(gym.Env[dict[str, Any], str], EzPickle):
                 error_here = _ERRORS.get(told["error"], RemoteError)
                 raise error_here(told["message"])
             sleep(float(response.headers["Retry-After"]))
+
+
+def _meant(stage: str | dict[str, Any] | Difficulty) -> tuple[str, Difficulty | None]:
+    """A stage's name, and its difficulty where it has none: what names mean, the server knows."""
+    if isinstance(stage, str):
+        return stage, None
+    name, difficulty = resolve_stage(stage)
+    return name, difficulty if name == "custom" else None
 
 
 def _told(response: httpx.Response) -> dict[str, Any]:

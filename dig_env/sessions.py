@@ -130,7 +130,7 @@ class Sessions:
             quality: Renderer(RenderSettings(quality=quality, device=device), workers)
             for quality in QUALITIES
         }
-        self._datasets = dict(datasets or {})
+        self._datasets = {name: folder.absolute() for name, folder in (datasets or {}).items()}
         self._stored: dict[tuple[str, str], PairSource] = {}
         self._cache = PairCache()
         self._sessions: dict[str, _Session] = {}
@@ -226,9 +226,9 @@ class Sessions:
             raise ValueError(
                 f"unknown dataset {name!r}: the server offers {there}; leave it out for fresh pairs"
             )
-        with self._lock:
-            if (name, split) not in self._stored:
-                self._stored[name, split] = StoredPairs(self._datasets[name], split)
+        if (name, split) not in self._stored:
+            opened = StoredPairs(self._datasets[name], split)  # reading it holds up nobody else
+            self._stored.setdefault((name, split), opened)
         return SharedPairs(self._stored[name, split], self._cache, name)
 
     def _check_room(self, client: str) -> None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 from gymnasium.utils import EzPickle
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from dig_env.env import DiGEnv
+from scenes.whole import whole
 
 
 class DiGVectorEnv(SyncVectorEnv, EzPickle):
@@ -40,8 +42,7 @@ class DiGVectorEnv(SyncVectorEnv, EzPickle):
         autoreset_mode: str | AutoresetMode = AutoresetMode.NEXT_STEP,
         **arguments: Any,
     ) -> None:
-        if not isinstance(num_envs, int) or isinstance(num_envs, bool) or num_envs < 1:
-            raise ValueError(f"num_envs={num_envs!r}: give a whole number of environments, from 1")
+        num_envs = whole("num_envs", num_envs, 1, of=" of environments")
         autoreset_mode = AutoresetMode(autoreset_mode)  # before anything is made
         first = DiGEnv(**arguments)
         shared = arguments | {"dataset": first.source}
@@ -67,8 +68,8 @@ class DiGVectorEnv(SyncVectorEnv, EzPickle):
         options = dict(options or {})  # a copy, since Gymnasium takes the mask out of it
         if seed is None:
             seed = [None] * self.num_envs
-        elif isinstance(seed, int):
-            seed = [seed + index for index in range(self.num_envs)]
+        elif not isinstance(seed, (list, tuple, np.ndarray)):
+            seed = [whole("seed", seed) + index for index in range(self.num_envs)]
         mask = options.get("reset_mask", [True] * self.num_envs)
         own = {name: value for name, value in options.items() if name != "reset_mask"}
         # Lengths that are not right are Gymnasium's to refuse.

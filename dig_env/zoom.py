@@ -23,6 +23,7 @@ from dig_env.env import DiGEnv
 from dig_env.observation import instructions, observe
 from dig_env.spaces import FixedTexts
 from scenes import PairPlan, PhotoPlan, Renderer
+from scenes.whole import whole
 
 MAX_FACTOR = 8
 """Largest enlargement along each axis."""
@@ -247,8 +248,7 @@ class DiGZoomEnv(DiGEnv):
         zoom: str = "resample",
         **settings: Any,
     ) -> None:
-        if not isinstance(turns, int) or isinstance(turns, bool) or not 1 <= turns <= MAX_TURNS:
-            raise ValueError(f"turns={turns!r}: give a whole number from 1 to {MAX_TURNS}")
+        turns = whole("turns", turns, 1, MAX_TURNS)
         if not 0 <= turn_cost < math.inf:
             raise ValueError(f"turn_cost={turn_cost!r}: give a finite number of at least 0")
         if zoom not in ZOOMS:

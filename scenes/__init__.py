@@ -26,7 +26,7 @@ from scenes.renderer import Renderer
 from scenes.scenery import Camera, Light, Scenery, Sky, Slab
 from scenes.settings import QUALITIES, RenderSettings
 from scenes.splits import SEEDS_PER_SPLIT, SPLITS, pair_seed_range
-from scenes.stages import PAPER_STAGES, STAGES, resolve_stage
+from scenes.stages import PAPER_STAGES, STAGES, register_stage, resolve_stage
 from scenes.view import SeenObject, View, view_of, views
 from scenes.vocabulary import (
     CHANGES,
@@ -89,6 +89,7 @@ __all__ = [
     "plan_pair",
     "plan_photo_pair",
     "register_family",
+    "register_stage",
     "render_dataset",
     "resolve_stage",
     "view_of",

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from dataclasses import dataclass
+from numbers import Integral, Real
 from typing import Any
 
 from scenes.families import FamilyError, family_named
 from scenes.vocabulary import CHANGES, PAPER_CHANGES
+from scenes.whole import whole
+
+MOST_OBJECTS = 255
+"""Object ids have 8 bits, and 0 is the background."""
 
 
 class DifficultyError(ValueError):
@@ -22,9 +26,9 @@ class Difficulty:
     Attributes:
         differences: inclusive range of K, the number of changed objects; K is drawn uniformly.
             0 is an identical pair, but for nuisances.
-        objects: inclusive range of distinct objects over both images (an added object counts).
-            Drawn uniformly from what is left of the range once K objects must fit. About 12 fit at
-            full size, 20 at an ``object_scale`` of 0.9 or less.
+        objects: inclusive range of distinct objects over both images (an added object counts), 1
+            to 255. Drawn uniformly from what is left of the range once K objects must fit. About
+            12 fit at full size, 20 at an ``object_scale`` of 0.9 or less.
         changes: change types to draw from, uniformly and independently for each changed object;
             a subset of ``scenes.CHANGES``. The default is the paper's six.
         family: the world that the pair shows: "clevr", "tabletop", "shelf", a name given to
@@ -88,26 +92,14 @@ class Difficulty:
     jpeg: int | None = None
 
     def __post_init__(self) -> None:
+        self._check_values()
+        self.check_family()
+
+    def _check_values(self) -> None:
+        """Bring each field into its plain form, or raise DifficultyError."""
         for name, least in (("differences", 0), ("objects", 1)):
             object.__setattr__(self, name, _int_range(name, getattr(self, name), least))
-        if isinstance(self.changes, str):
-            raise DifficultyError(
-                f"changes={self.changes!r} is one string; give a list, such as [{self.changes!r}]"
-            )
-        object.__setattr__(self, "changes", tuple(self.changes))
-        unknown = [change for change in self.changes if change not in CHANGES]
-        if unknown or not self.changes or len(set(self.changes)) != len(self.changes):
-            raise DifficultyError(
-                f"changes={self.changes!r}: give one or more of {', '.join(CHANGES)}, each once"
-            )
-        try:
-            cannot = family_named(self.family).cannot(self.changes)
-        except FamilyError as error:
-            raise DifficultyError(str(error)) from error
-        if cannot:
-            raise DifficultyError(
-                f"changes={self.changes!r} cannot all happen in family {self.family!r}: {cannot}"
-            )
+        object.__setattr__(self, "changes", _changes(self.changes))
         if self.differences[1] > self.objects[1]:
             raise DifficultyError(
                 f"differences={self.differences} cannot happen to at most {self.objects[1]} "
@@ -119,15 +111,33 @@ class Difficulty:
             if value is not None:
                 object.__setattr__(self, name, _float_range(name, value, low, high))
         for name, high in _HIGHEST.items():
-            _check_number(name, getattr(self, name), 0.0, high)
-        if self.jpeg is not None and (type(self.jpeg) is not int or not 1 <= self.jpeg <= 95):
-            raise DifficultyError(f"jpeg={self.jpeg!r}: give a quality from 1 to 95, or None")
+            object.__setattr__(self, name, _number(name, getattr(self, name), 0.0, high))
+        if self.jpeg is not None:
+            try:
+                object.__setattr__(self, "jpeg", whole("jpeg", self.jpeg, 1, 95))
+            except ValueError as error:
+                raise DifficultyError(f"{error}, or None") from None
         self._check_sizes()
         if self.occlusion[0] > 0 and 2 * self.differences[1] > self.objects[1]:
             raise DifficultyError(
                 f"occlusion={self.occlusion} asks for an object before each of up to "
                 f"{self.differences[1]} changed ones, and there are at most {self.objects[1]}: "
                 "raise the upper end of objects or lower that of differences"
+            )
+
+    def check_family(self) -> None:
+        """Raise DifficultyError if no pair can be planned in this process for its ``family``.
+
+        Making a Difficulty asks that; reading one with ``from_json`` does not, since pairs of a
+        family that this process does not know, or knows otherwise, can be looked at all the same.
+        """
+        try:
+            cannot = family_named(self.family).cannot(self.changes)
+        except FamilyError as error:
+            raise DifficultyError(str(error)) from error
+        if cannot:
+            raise DifficultyError(
+                f"changes={self.changes!r} cannot all happen in family {self.family!r}: {cannot}"
             )
 
     def _check_sizes(self) -> None:
@@ -158,42 +168,60 @@ class Difficulty:
 
     @classmethod
     def from_json(cls, fields: dict[str, Any]) -> Difficulty:
-        """Build from keyword values, lists allowed for tuples.
+        """Read from keyword values, lists allowed for tuples; the family is not looked up.
 
         Raises:
             DifficultyError: an unknown field, or a value out of its range.
         """
-        known = [field.name for field in dataclasses.fields(cls)]
-        unknown = sorted(set(fields) - set(known))
+        known = {field.name: field.default for field in dataclasses.fields(cls)}
+        unknown = sorted(map(str, fields.keys() - known.keys()))
         if unknown:
             raise DifficultyError(
                 f"unknown difficulty field {', '.join(unknown)}; the fields are {', '.join(known)}"
             )
-        return cls(**fields)
+        difficulty = object.__new__(cls)
+        for name, value in (known | fields).items():
+            object.__setattr__(difficulty, name, value)
+        difficulty._check_values()
+        return difficulty
 
 
 def _int_range(name: str, value: Any, least: int) -> tuple[int, int]:
     """``value`` as (low, high) of ints with least <= low <= high, or a DifficultyError."""
     try:
-        low, high = value
+        low, high = (whole(name, end, least, MOST_OBJECTS) for end in value)
+        if low <= high:
+            return low, high
     except (TypeError, ValueError):
-        low = high = None
-    both_ints = all(isinstance(end, int) and not isinstance(end, bool) for end in (low, high))
-    if not both_ints or not least <= low <= high:
+        pass
+    raise DifficultyError(
+        f"{name}={value!r}: give two whole numbers (low, high) with {least} <= low <= high <= "
+        f"{MOST_OBJECTS}"
+    )
+
+
+def _changes(value: Any) -> tuple[str, ...]:
+    """``value`` as names of changes, or a DifficultyError."""
+    if isinstance(value, str):
+        raise DifficultyError(f"changes={value!r} is one string; give a list, such as [{value!r}]")
+    try:
+        changes = tuple(value)
+    except TypeError:
+        changes = ()
+    unknown = [change for change in changes if change not in CHANGES]
+    if unknown or not changes or len(set(changes)) != len(changes):
         raise DifficultyError(
-            f"{name}={value!r}: give two whole numbers (low, high) with {least} <= low <= high"
+            f"changes={value!r}: give one or more of {', '.join(CHANGES)}, each once"
         )
-    return (low, high)
+    return changes
 
 
 def _float_range(name: str, value: Any, least: float, most: float) -> tuple[float, float]:
     """``value`` as (low, high) with least <= low <= high <= most, or a DifficultyError."""
     try:
-        low, high = value
-        for end in (low, high):
-            _check_number(name, end, least, most)
+        low, high = (float(_number(name, end, least, most)) for end in value)
         if low <= high:
-            return (float(low), float(high))
+            return low, high
     except (TypeError, ValueError):
         pass
     raise DifficultyError(
@@ -201,10 +229,12 @@ def _float_range(name: str, value: Any, least: float, most: float) -> tuple[floa
     )
 
 
-def _check_number(name: str, value: Any, low: float, high: float) -> None:
-    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not is_number or not math.isfinite(value) or not low <= value <= high:
+def _number(name: str, value: Any, low: float, high: float) -> float:
+    """``value`` as a plain int or float, or a DifficultyError."""
+    is_number = isinstance(value, Real) and not isinstance(value, bool)
+    if not is_number or not low <= value <= high:  # NaN and infinity are not, either
         raise DifficultyError(f"{name}={value!r}: give a number from {low:g} to {high:g}")
+    return int(value) if isinstance(value, Integral) else float(value)
 
 
 _RANGES: dict[str, tuple[float, float]] = {

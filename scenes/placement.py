@@ -13,6 +13,8 @@ from scenes.scenery import Camera, Vector
 T = TypeVar("T")
 Ball = tuple[Vector, float]
 """What an object is taken for: the place it stands on, and its radius."""
+Cone = tuple[float, float, float, float]
+"""The rays from the camera that meet a ball: the unit vector to its centre, and half the angle."""
 
 MOVE = (1.4, 2.6)
 """How far an object moves, world units: clear of where it stood, whatever its size, and near enough
@@ -35,8 +37,8 @@ def place(
     camera: Camera,
     screened: dict[int, int],
     occlusion: tuple[float, float],
-) -> dict[int, Vector] | None:
-    """A place for each key, or None after ``PLACEMENT_TRIES`` tries for one.
+) -> dict[int, Vector]:
+    """A place for each key, up to the first for which ``PLACEMENT_TRIES`` tries found none.
 
     Args:
         radii: of the footprints by object id, in the order in which they are placed; minus the id
@@ -54,6 +56,7 @@ def place(
     if screened:
         spacing = min(spacing, SPACING_OF_SCREENS)
     places: dict[int, Vector] = {}
+    cones: dict[int, Cone] = {}
 
     def fits(key: int, here: Vector) -> bool:
         if key < 0 and not MOVE[0] <= math.dist(here, places[-key]) <= MOVE[1]:
@@ -68,7 +71,10 @@ def place(
                 or abs(x * behind[0] + y * behind[1]) < spacing * family.min_margin
             ):
                 return False
-        return spacing == 1.0 or _in_sight(here, key, places, radii, screened, camera)
+        if spacing == 1.0:
+            return True
+        cones[key] = _cone((here, radii[key]), camera.location)
+        return _in_sight(here, key, places, radii, cones, screened, camera)
 
     for key, radius in radii.items():
         for _ in range(PLACEMENT_TRIES):
@@ -86,7 +92,7 @@ def place(
                 places[key] = here
                 break
         else:
-            return None
+            break
     return places
 
 
@@ -95,6 +101,7 @@ def _in_sight(
     key: int,
     places: dict[int, Vector],
     radii: dict[int, float],
+    cones: dict[int, Cone],
     screened: dict[int, int],
     camera: Camera,
 ) -> bool:
@@ -102,7 +109,7 @@ def _in_sight(
     ball = (here, radii[key])
     for other, where in places.items():
         there = (where, radii[other])
-        if other == -key:  # in the other image
+        if other == -key or _are_apart(cones[key], cones[other]):  # the one is in the other image
             continue
         if covered_share(ball, there, camera.location) > MOST_COVERED:
             return False
@@ -110,6 +117,22 @@ def _in_sight(
         if not is_to_cover and covered_share(there, ball, camera.location) > MOST_COVERED:
             return False
     return True
+
+
+def _cone(ball: Ball, eye: Vector) -> Cone:
+    away = [ball[0][0] - eye[0], ball[0][1] - eye[1], ball[0][2] + ball[1] - eye[2]]
+    distance = math.hypot(*away)
+    x, y, z = (length / distance for length in away)
+    return x, y, z, math.asin(ball[1] / distance)
+
+
+def _are_apart(one: Cone, other: Cone) -> bool:
+    """Does neither ball cover the other? True is certain, since 1 - cos d <= d^2 / 2; and it is
+    what most pairs of many objects need."""
+    x, y, z, angle = one
+    p, q, r, reach = other
+    reach += angle
+    return 1.0 - (x * p + y * q + z * r) > reach * reach / 2.0
 
 
 def _before(rng: random.Random, hidden: Ball, radius: float, gap: float, camera: Camera) -> Vector:

@@ -25,16 +25,28 @@ from scenes.placement import any_of, choice, place, uniform
 from scenes.plan import Change, Nuisance, PairPlan, SceneObject
 from scenes.scenery import Camera, Light
 from scenes.vocabulary import COLORS
+from scenes.whole import whole
 
 T = TypeVar("T")
 Placed = TypeVar("Placed", Camera, Light)
 
 TURN = (0.3, 0.7)
 """How far an object turns, as a part of the angle after which it would look the same."""
-
+MAX_ATTEMPTS = 50
+"""Plans of one seed's stream that may come to nothing before it is an error: those for which no
+layout is found, and those of which the picture breaks a rule of ``label_pair``."""
 LAYOUT_TRIES = 100
+"""Layouts of one attempt."""
+MOST_EFFORT = 10**6
+"""No more layouts are tried once those before took this: some seconds, whatever is asked for. A
+layout takes the square of the number of objects that found a place, since each is compared with
+those before."""
 SHADE_TRIES = 200
 MAX_SEED = 2**63 - 1
+
+
+class _NoLayout(Exception):
+    """A layout came to nothing: why, and what that took, in the unit of ``MOST_EFFORT``."""
 
 
 def plan_pair(seed: int, difficulty: Difficulty, attempt: int = 0) -> PairPlan:
@@ -47,49 +59,57 @@ def plan_pair(seed: int, difficulty: Difficulty, attempt: int = 0) -> PairPlan:
             the one before broke a rule of ``label_pair``.
 
     Returns:
-        The same plan for the same arguments, in every process and on every machine.
+        The plan of this attempt, or of the first after it for which a layout is found. The same
+        for the same arguments, in every process and on every machine.
 
     Raises:
-        DifficultyError: no layout was found within the bounded number of tries.
+        DifficultyError: none of the first ``MAX_ATTEMPTS`` attempts has a layout, or none was found
+            with ``MOST_EFFORT``; or the family is unknown, or cannot change as asked.
         ValueError: the seed or attempt is out of range.
     """
-    is_int = isinstance(seed, int) and not isinstance(seed, bool)
-    if not is_int or not 0 <= seed <= MAX_SEED:
-        raise ValueError(f"seed={seed!r}: give a whole number from 0 to {MAX_SEED}")
+    seed = whole("seed", seed, 0, MAX_SEED)
+    attempt = whole("attempt", attempt, 0)
     if "replace" in difficulty.changes:
         raise DifficultyError(
             f"changes={difficulty.changes!r}: replace happens in photographs only; leave it out"
         )
-    if attempt < 0:
-        raise ValueError(f"attempt={attempt!r}: give 0 or more")
-    # Seeding with a text hashes it with SHA-512, and random() is the one method whose stream
-    # Python promises never to change; everything below is drawn through random() alone.
-    rng = random.Random(f"dig-env pair {seed} attempt {attempt}")
+    difficulty.check_family()
+    family = family_named(difficulty.family)
     # K belongs to the seed alone: crowded scenes fail more often, and redrawing K with each
     # attempt would make the larger K rarer.
     changed_count = _integer(random.Random(f"dig-env pair {seed} K"), *difficulty.differences)
-    family = family_named(difficulty.family)
-    camera = _jittered(rng, family.camera, family.camera_jitter)
-    lights = tuple(_jittered(rng, light, family.light_jitter) for light in family.lights)
-    scenery = any_of(rng, family.sceneries)
-    for _ in range(LAYOUT_TRIES):
-        layout = _try_layout(rng, difficulty, family, changed_count, camera)
-        if layout is not None:
+    effort, tried, reason = 0, 0, ""
+    for number in range(attempt, max(attempt + 1, MAX_ATTEMPTS)):
+        # Seeding with a text hashes it with SHA-512, and random() is the one method whose stream
+        # Python promises never to change; everything below is drawn through random() alone.
+        rng = random.Random(f"dig-env pair {seed} attempt {number}")
+        camera = _jittered(rng, family.camera, family.camera_jitter)
+        lights = tuple(_jittered(rng, light, family.light_jitter) for light in family.lights)
+        scenery = any_of(rng, family.sceneries)
+        for _ in range(LAYOUT_TRIES):
+            if effort > MOST_EFFORT:
+                break
+            try:
+                layout = _draw_layout(rng, difficulty, family, changed_count, camera)
+            except _NoLayout as error:
+                reason, took = error.args
+                effort += took
+                tried += 1
+                continue
             # From a stream of its own, so that the scene is the same at every strength.
-            taken = random.Random(f"dig-env pair {seed} attempt {attempt} nuisance")
+            taken = random.Random(f"dig-env pair {seed} attempt {number} nuisance")
             nuisance = _draw_nuisance(taken, difficulty, camera, lights)
-            return PairPlan(seed, attempt, difficulty, camera, lights, scenery, *layout, nuisance)
+            return PairPlan(seed, number, difficulty, camera, lights, scenery, *layout, nuisance)
     raise DifficultyError(
-        f"found no layout of objects={difficulty.objects} in {LAYOUT_TRIES} tries for pair seed "
-        f"{seed}: ask for fewer objects (about 12 fit at full size) or fewer size changes, or for "
-        "a lower object_scale or occlusion"
+        f"found no layout of objects={difficulty.objects} in {tried} tries for pair seed {seed}: "
+        f"{reason}"
     )
 
 
-def _try_layout(
+def _draw_layout(
     rng: random.Random, difficulty: Difficulty, family: Family, changed_count: int, camera: Camera
-) -> tuple[tuple[SceneObject, ...], tuple[Change, ...]] | None:
-    """Draw the objects, the changes and a place for each; None when there is no room."""
+) -> tuple[tuple[SceneObject, ...], tuple[Change, ...]]:
+    """Draw the objects, the changes and a place for each; _NoLayout when there is no room."""
     low, high = difficulty.objects
     # Each changed object needs another one to hide behind, where it is to be hidden.
     needed = changed_count * (2 if difficulty.occlusion[0] > 0 else 1)
@@ -113,8 +133,12 @@ def _try_layout(
         couples = [key for screen, obj in screened.items() for key in (obj, screen)]
         radii = {key: radii[key] for key in (*couples, *radii)}
     places = place(rng, radii, family, camera, screened, difficulty.occlusion)
-    if places is None:
-        return None
+    if len(places) < len(radii):
+        raise _NoLayout(
+            "ask for fewer objects (about 12 fit at full size), fewer size changes, or a lower "
+            "object_scale or occlusion",
+            len(places) ** 2,
+        )
 
     def placed(obj: SceneObject, moved: bool = False) -> SceneObject:
         x, y, z = places[-obj.id if moved else obj.id]
@@ -169,9 +193,10 @@ def _shaded(rng: random.Random, obj: SceneObject, distances: tuple[float, float]
             word = min(PALETTE, key=lambda name: np.linalg.norm(found - PALETTE[name]))
             red, green, blue = rgb.tolist()
             return dataclasses.replace(obj, color=word, shade=(red, green, blue))
-    raise DifficultyError(
-        f"color_distance={distances}: found no colour that far from {obj.rgb} within sRGB; "
-        "ask for less"
+    raise _NoLayout(
+        f"color_distance={distances}: there is no colour that far from {obj.rgb} within sRGB; "
+        "ask for less",
+        10 * SHADE_TRIES,
     )
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import math
 import os
+import resource
 import selectors
 import shutil
 import subprocess
@@ -299,10 +301,12 @@ class WorkerProcess:
         except Exception as error:
             if not os.path.isdir(self.scratch):
                 raise WorkerDied("the render worker was ended") from error
-            free_mb = shutil.disk_usage(self.scratch).free / 1e6
+            free, limit = shutil.disk_usage(self.scratch).free, _largest_file()
+            where = f"{free / 1e6:.0f} MB are free: free some space there"
+            if limit < free:
+                where = f"files may have no more than {limit} bytes (ulimit -f): raise that limit"
             raise RenderError(
-                f"Blender's picture could not be written whole to {self.scratch}, where "
-                f"{free_mb:.0f} MB are free: free some space there"
+                f"Blender's picture could not be written whole to {self.scratch}, where {where}"
             ) from error
 
     def _reply(self, timeout_s: float) -> dict[str, Any]:
@@ -357,6 +361,12 @@ def render_timeout_s(settings: RenderSettings) -> float:
     """Seconds after which a pair counts as hung: a quarter of a minute and ten times what one
     thread was measured to need (1.6 microseconds a sample)."""
     return 15.0 + 2 * settings.width * settings.height * settings.samples * 1.6e-5
+
+
+def _largest_file() -> float:
+    """Bytes that a file of this process and its workers may have."""
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)[0]
+    return math.inf if limit == resource.RLIM_INFINITY else limit
 
 
 def _scratch_root() -> str | None:

@@ -27,14 +27,13 @@ from scenes.nuisance import disturbed
 from scenes.occlusion import thin_models
 from scenes.pair import Pair
 from scenes.plan import PairPlan
-from scenes.planner import plan_pair
+from scenes.planner import MAX_ATTEMPTS, plan_pair
 from scenes.process import WorkerDied, WorkerProcess, render_timeout_s
 from scenes.settings import RenderSettings
+from scenes.whole import whole
 
 T = TypeVar("T")
 
-MAX_ATTEMPTS = 50
-"""Plans of one seed's stream that may fail the rules of ``label_pair`` before it is an error."""
 MAX_DEATHS = 5
 """Workers that one plan may cost before it is an error."""
 PATIENCE = 4.0
@@ -72,11 +71,11 @@ class Renderer:
     ) -> None:
         if workers is None:
             workers = default_workers(settings.width, settings.height)
-        if not isinstance(workers, int) or isinstance(workers, bool) or workers < 1:
-            raise ValueError(f"workers={workers!r}: give a whole number of processes, 1 or more")
         self.settings = settings
-        self.workers = workers
-        self.threads = threads or max(1, available_cores() // workers)
+        self.workers = whole("workers", workers, 1, of=" of processes")
+        if threads is None:
+            threads = max(1, available_cores() // self.workers)
+        self.threads = whole("threads", threads, 1)
         self._versions: dict[str, str] | None = None
         self._open()
         _RENDERERS.add(self)
@@ -199,6 +198,8 @@ class Renderer:
         Raises:
             RenderError: as for ``render``.
         """
+        scale = whole("scale", scale, 1)
+        corner = whole("corner[0]", corner[0]), whole("corner[1]", corner[1])
         take = partial(photograph_part, plan, image, scale, corner)
         return wait_for(self._submit(self._with_worker, take, self.settings))
 
@@ -213,10 +214,7 @@ class Renderer:
         return self._executor.submit(work, *arguments)
 
     def _certified_pair(self, plan: PairPlan, settings: RenderSettings) -> Pair:
-        problem = ""
-        for attempt in range(plan.attempt, plan.attempt + MAX_ATTEMPTS):
-            if attempt > plan.attempt:
-                plan = plan_pair(plan.seed, plan.difficulty, attempt)
+        while True:
             pictures = self._with_worker(partial(photograph, plan), settings)
             pair, problem = label_pair(plan, *pictures)
             if pair is not None and plan.nuisance is not None:
@@ -225,6 +223,9 @@ class Renderer:
                 pair, problem = label_again(pair, disturbed(image_b, plan), ids_b)
             if pair is not None:
                 return pair
+            if plan.attempt + 1 >= MAX_ATTEMPTS:
+                break
+            plan = plan_pair(plan.seed, plan.difficulty, plan.attempt + 1)
         thin = thin_models(plan, settings.width, settings.height)
         remedy = (
             "Ask for fewer objects, lower min_visible or min_contrast, or raise "

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from scenes.whole import whole
+
 QUALITIES: dict[str, int] = {"draft": 1, "standard": 4, "high": 16}
 """Cycles samples a pixel before denoising."""
 
@@ -32,13 +34,8 @@ class RenderSettings:
 
     def __post_init__(self) -> None:
         for name in ("width", "height"):
-            value = getattr(self, name)
-            is_int = isinstance(value, int) and not isinstance(value, bool)
-            if not is_int or not MIN_SIDE_PX <= value <= MAX_SIDE_PX:
-                raise ValueError(
-                    f"{name}={value!r}: give a whole number of pixels from {MIN_SIDE_PX} to "
-                    f"{MAX_SIDE_PX}"
-                )
+            side = whole(name, getattr(self, name), MIN_SIDE_PX, MAX_SIDE_PX, " of pixels")
+            object.__setattr__(self, name, side)
         for name, allowed in (("quality", tuple(QUALITIES)), ("device", DEVICES)):
             value = getattr(self, name)
             if value not in allowed:

@@ -340,9 +340,9 @@ def test_a_smaller_window_keeps_the_latest_rewards_of_a_state(kind):
             for setting, message in (
                 ({"stages": ()}, "stages is"),
                 ({"stages": ("single", "single")}, "different names"),
-                ({"window": 0}, "window is 0"),
-                ({"seed": None}, "seed is None"),
-                ({"seed": -1}, "seed is -1"),
+                ({"window": 0}, "window=0"),
+                ({"seed": None}, "seed=None"),
+                ({"seed": -1}, "seed=-1"),
             )
         ],
     ],

@@ -272,8 +272,8 @@ def test_a_reward_that_is_not_finite_raises_and_is_not_counted(kind, stage, rewa
         ({"stages": ()}, "stages is"),
         ({"stages": "single"}, "stages is 'single'"),
         ({"stages": ("single", "single")}, "different names"),
-        ({"window": 0}, "window is 0"),
-        ({"window": 2.5}, "window is 2.5"),
+        ({"window": 0}, "window=0"),
+        ({"window": 2.5}, "window=2.5"),
     ],
 )
 def test_stages_and_windows_that_are_none_raise(kind, setting, message):
@@ -289,10 +289,10 @@ def test_stages_and_windows_that_are_none_raise(kind, setting, message):
         (Curriculum, {"demote_below": math.nan}, "demote_below is nan"),
         (Curriculum, {"demote_below": -math.inf}, "demote_below is -inf"),
         (ScheduledCurriculum, {"episodes": (5,)}, r"episodes is \(5,\); for 3 stages give 2"),
-        (ScheduledCurriculum, {"episodes": (5, 0)}, "each at least 1"),
-        (ScheduledCurriculum, {"episodes": (5, 2.5)}, "whole numbers"),
-        (RandomCurriculum, {"seed": -1}, "seed is -1"),
-        (RandomCurriculum, {"seed": None}, "seed is None"),
+        (ScheduledCurriculum, {"episodes": (5, 0)}, r"episodes\[1\]=0"),
+        (ScheduledCurriculum, {"episodes": (5, 2.5)}, "whole number"),
+        (RandomCurriculum, {"seed": -1}, "seed=-1"),
+        (RandomCurriculum, {"seed": None}, "seed=None"),
     ],
 )
 def test_settings_out_of_range_raise(kind, setting, message):

@@ -6,6 +6,7 @@ import io
 import itertools
 import json
 import os
+import pickle
 import re
 import resource
 import shutil
@@ -17,11 +18,13 @@ import time
 from pathlib import Path
 
 import datasets
+import gymnasium as gym
 import numpy as np
 import psutil
 import pytest
 from PIL import Image
 
+import dig_env  # noqa: F401 - registers DiG-v0
 from agents.cli_render import render
 from scenes import (
     PAPER_STAGES,
@@ -415,6 +418,41 @@ def test_a_difficulty_of_ones_own(tmp_path):
         make(tmp_path, {"two_colors": 3}, difficulties={"two_colors": Difficulty()})
 
 
+def test_seeds_whose_first_layouts_are_not_found_are_rendered_too(tmp_path):
+    rare = Difficulty(differences=(4, 4), objects=(10, 11), changes=("move",))
+    seeds = stage_seeds("train", "rare")[:4]
+    assert {plan_pair(seed, rare).attempt for seed in seeds} > {0}
+    make(tmp_path, {"rare": np.int64(4)}, difficulties={"rare": rare})
+    assert PairDataset(tmp_path).pair_seeds("rare") == list(seeds)
+    assert all(len(pair.differences) == 4 for pair in PairDataset(tmp_path))
+    assert not audit_dataset(tmp_path).problems
+
+
+def test_a_dataset_at_a_relative_path_stays_open_when_the_process_goes_elsewhere(
+    folder, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(folder.parent)
+    dataset = PairDataset(folder.name)
+    seed = np.int64(dataset.pair_seeds("single")[0])
+    env = gym.make("DiG-v0", dataset=folder.name).unwrapped
+    monkeypatch.chdir(tmp_path)
+    assert dataset.pair(seed).plan.seed == seed
+    env.reset(seed=1)
+    copied = pickle.loads(pickle.dumps(env))
+    assert copied.reset(seed=1)[1] == env.reset(seed=1)[1]
+    assert len(pickle.loads(pickle.dumps(dataset)).pair(seed).differences) == 1
+    env.close()
+    copied.close()
+
+
+def test_a_folder_is_filled_where_it_was_when_the_call_began(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    make("out", {"single": 3}, on_pair=lambda there, total: os.chdir(elsewhere))
+    assert len(PairDataset(tmp_path / "out")) == 3 and not list(elsewhere.iterdir())
+
+
 # Refusals
 
 
@@ -465,10 +503,14 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path):
     [
         ({"counts": {"triple": 1}}, "single, dual, mixed"),
         ({"counts": {"single": 0}}, r"counts\['single'\]=0"),
+        ({"counts": {"single": True}}, r"counts\['single'\]=True"),
+        ({"counts": {"single": 2.0}}, r"counts\['single'\]=2.0"),
+        ({"shard": (1.0, 2)}, r"shard=\(1.0, 2\)"),
         ({"split": "dev"}, "train, validation, test"),
         ({"engine": "spark"}, "engine='spark': give one of local, ray"),
         ({"shard": (17, 16)}, r"shard=\(17, 16\)"),
         ({"pairs_per_file": 0}, "pairs_per_file=0"),
+        ({"pairs_per_file": True}, "pairs_per_file=True"),
         ({"difficulties": {"My Own": {}}}, "lower-case"),
         ({"difficulties": {"single": {"differences": (2, 2)}}}, "is taken"),
     ],

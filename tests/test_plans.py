@@ -5,9 +5,11 @@ import itertools
 import json
 import math
 import os
+import re
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -124,10 +126,32 @@ def test_planning_needs_neither_blender_nor_gymnasium_nor_torch():
     assert result.stdout.strip() == b"[]"
 
 
-def test_more_objects_than_fit_are_refused_with_advice():
-    crowded = Difficulty(objects=(40, 40), changes=("color",))
-    with pytest.raises(DifficultyError, match="fewer objects"):
+@pytest.mark.parametrize(("objects", "scale"), [(40, 1.0), (255, 0.25)])
+def test_more_objects_than_fit_are_refused_with_advice_after_a_bounded_effort(objects, scale):
+    crowded = Difficulty(
+        objects=(objects, objects), changes=("color",), object_scale=(scale, scale), min_visible=0
+    )
+    with pytest.raises(DifficultyError, match="fewer objects") as refused:
         plan_pair(0, crowded)
+    (tries,) = map(int, re.findall(r"in (\d+) tries", str(refused.value)))
+    # As many as 50 attempts have, or as an effort of a million allows: at most objects^2 each.
+    assert 10**6 / objects**2 <= tries <= 50 * 100
+
+
+RARE_LAYOUTS = Difficulty(differences=(4, 4), objects=(10, 11), changes=("move",))
+CROWDED_TABLE = Difficulty(objects=(20, 20), changes=("color",), family="tabletop")
+
+
+@pytest.mark.parametrize("difficulty", [RARE_LAYOUTS, CROWDED_TABLE])
+def test_a_layout_that_is_not_found_is_followed_by_the_next_attempt(difficulty):
+    plans = [plan_pair(seed, difficulty) for seed in range(10)]
+    for seed, plan in enumerate(plans):
+        assert plan.seed == seed and len(plan.changes) == difficulty.differences[0]
+        # Every attempt up to that one leads to it, so that a plan can be made again from its own.
+        for attempt in range(plan.attempt + 1):
+            assert plan_pair(seed, difficulty, attempt) == plan
+        assert plan_pair(seed, difficulty, plan.attempt + 1).attempt > plan.attempt
+    assert {plan.attempt for plan in plans} > {0}, "some were not found at once"
 
 
 @pytest.mark.parametrize(
@@ -138,10 +162,19 @@ def test_more_objects_than_fit_are_refused_with_advice():
         ({"differences": 2}, "two whole numbers"),
         ({"differences": (1, 2.5)}, "two whole numbers"),
         ({"differences": (1, 7)}, "an object of its own"),
+        ({"differences": (0, True)}, "two whole numbers"),
+        ({"differences": (0, 10**9), "objects": (1, 10**9)}, "high <= 255"),
         ({"objects": (-1, 4)}, "1 <= low <= high"),
+        ({"objects": (300, 300)}, "1 <= low <= high <= 255"),
+        ({"objects": (3, 10**400)}, "high <= 255"),
         ({"changes": ()}, "one or more"),
         ({"changes": ("colour",)}, "color, shape, size"),
         ({"changes": "color"}, "give a list"),
+        ({"changes": 5}, "one or more"),
+        ({"changes": None}, "one or more"),
+        ({"min_contrast": True}, "from 0 to 100"),
+        ({"min_contrast": 10**400}, "from 0 to 100"),
+        ({"object_scale": (0.5, 10**400)}, "high <= 1.5"),
         ({"min_visible": 2.0}, "from 0 to 1"),
         ({"min_contrast": math.nan}, "from 0 to 100"),
         ({"difference": (1, 1)}, "unknown difficulty field difference"),
@@ -162,6 +195,7 @@ def test_more_objects_than_fit_are_refused_with_advice():
         ({"noise": "8"}, "from 0 to 64"),
         ({"jpeg": 100}, "from 1 to 95"),
         ({"jpeg": 50.0}, "from 1 to 95"),
+        ({"jpeg": True}, "from 1 to 95, or None"),
     ],
 )
 def test_a_wrong_difficulty_says_what_is_allowed(fields, message):
@@ -183,14 +217,31 @@ def test_a_difficulty_survives_json_and_finds_its_name():
 
 
 @pytest.mark.parametrize(
-    "fields", [{"width": 0}, {"height": -5}, {"width": 12.5}, {"quality": "best"}, {"device": "x"}]
+    "fields",
+    [
+        *({"width": 0}, {"height": -5}, {"width": 12.5}, {"width": np.float32(64)}),
+        *({"height": True}, {"quality": "best"}, {"device": "x"}),
+    ],
 )
 def test_wrong_render_settings_are_refused(fields):
     with pytest.raises(ValueError, match=next(iter(fields))):
         RenderSettings(**fields)
 
 
-@pytest.mark.parametrize("seed", [-1, 2**63, 1.0, True, None])
+@pytest.mark.parametrize("integer", [np.int64, np.uint8, np.array])
+def test_numbers_of_other_libraries_are_taken_as_pythons_own(integer):
+    fields = {"differences": (2, 2), "objects": (5, 6), "noise": 4, "jpeg": 70}
+    theirs = {name: [integer(n) for n in fields[name]] for name in ("differences", "objects")}
+    theirs |= {"noise": np.float32(4), "jpeg": integer(70)}
+    assert Difficulty(**theirs) == Difficulty(**fields)
+    plan = plan_pair(integer(7), Difficulty(**theirs), integer(1))
+    assert json.loads(plan.to_json()) == json.loads(plan_pair(7, Difficulty(**fields), 1).to_json())
+    assert RenderSettings(integer(64), integer(48)) == RenderSettings(64, 48)
+
+
+@pytest.mark.parametrize(
+    "seed", [-1, 2**63, 1.0, True, None, "7", np.float64(7), np.bool_(True), np.array([7])]
+)
 def test_a_wrong_seed_is_refused(seed):
     with pytest.raises(ValueError, match="seed"):
         plan_pair(seed, STAGES["single"])

@@ -412,6 +412,18 @@ def test_a_full_disk_is_reported_and_no_picture_is_handed_out(limit_bytes):
         assert renderer.worker_pids == [worker]
 
 
+def test_a_limit_on_the_size_of_files_is_not_taken_for_a_full_disk():
+    """It is this process's, and its workers have it from there."""
+    unlimited = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with Renderer(TINY) as renderer:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, unlimited[1]))
+        try:
+            with pytest.raises(RenderError, match=r"20000 bytes \(ulimit -f\): raise that limit"):
+                renderer.render(plan_pair(0, STAGES["single"]))
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, unlimited)
+
+
 def test_a_closed_renderer_says_so():
     renderer = Renderer(TINY)
     renderer.close()

@@ -7,7 +7,10 @@ import re
 import signal
 import subprocess
 import sys
+import threading
+import time
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from types import MappingProxyType
 
 import gymnasium as gym
@@ -400,14 +403,40 @@ def test_a_limit_that_allows_nothing_is_refused(field):
 def test_a_group_shares_one_pair(folder):
     shared = SharedPairs(StoredPairs(folder, "train"), PairCache(size=2))
     seeds = [shared.pair_seed(number, "mixed") for number in range(3)]
-    first = shared.submit(seeds[0], STAGES["mixed"])
-    assert shared.submit(seeds[0], STAGES["mixed"]) is first
+    first, second = (shared.submit(seeds[0], STAGES["mixed"]).result() for _ in range(2))
+    assert first is second
     for seed in seeds[1:]:
         shared.submit(seed, STAGES["mixed"])
-    assert shared.submit(seeds[0], STAGES["mixed"]) is not first, "two pairs are kept"
+    assert shared.submit(seeds[0], STAGES["mixed"]).result() is not first, "two pairs are kept"
     for _ in range(2):
         with pytest.raises(ValueError):
             shared.submit(-1, STAGES["mixed"]).result()
+
+
+def test_a_pair_that_takes_long_to_plan_holds_up_no_other(folder):
+    """Nor is it planned once for each that asks for it."""
+    planned, may_go_on = [], threading.Event()
+
+    class Slow(StoredPairs):
+        def submit(self, pair_seed, difficulty):
+            planned.append(pair_seed)
+            if pair_seed == slow:
+                may_go_on.wait(30)
+            return super().submit(pair_seed, difficulty)
+
+    source = Slow(folder, "train")
+    slow, quick = (source.pair_seed(number, "mixed") for number in range(2))
+    shared = SharedPairs(source, PairCache())
+    with ThreadPoolExecutor() as sessions:
+        first = sessions.submit(shared.submit, slow, STAGES["mixed"])
+        while not planned:
+            time.sleep(0.001)
+        second = shared.submit(slow, STAGES["mixed"])
+        assert shared.submit(quick, STAGES["mixed"]).result().plan.seed == quick
+        assert not first.done() and not second.done()
+        may_go_on.set()
+        assert first.result().result() is second.result()
+    assert planned == [slow, quick]
 
 
 def test_the_command_serves_this_machine_and_ends_when_interrupted(folder, tmp_path):

@@ -6,6 +6,8 @@ import itertools
 import json
 import math
 import re
+import subprocess
+import sys
 
 import gymnasium as gym
 import numpy as np
@@ -269,19 +271,74 @@ def test_every_word_is_read_and_belongs_to_one_attribute():
 def test_a_registered_family_is_planned_and_its_name_is_its_own():
     mine = dataclasses.replace(
         family_named("tabletop"),
-        name="pebbles",
+        name="stones",
         shapes=("sphere",),
         materials=("glass", "marble"),
         regions=(Region(-1.5, -1.5, 1.5, 1.5),),
     )
     assert register_family(mine) is register_family(mine)
-    difficulty = Difficulty(family="pebbles", objects=(2, 2), changes=("material", "color"))
+    difficulty = Difficulty(family="stones", objects=(2, 2), changes=("material", "color"))
     plan = plan_pair(1, difficulty)
     assert {obj.shape for obj in plan.scene_a} == {"sphere"}
-    with pytest.raises(FamilyError, match="another family 'pebbles'"):
+    with pytest.raises(FamilyError, match="another family 'stones'"):
         register_family(dataclasses.replace(mine, shapes=("cube",)))
     with pytest.raises(DifficultyError, match="one shape only"):
-        Difficulty(family="pebbles", changes=("shape",))
+        Difficulty(family="stones", changes=("shape",))
+
+
+FRESH = """
+import sys
+import dig_env, gymnasium as gym
+from agents import PixelDiffPolicy
+from agents.evaluation import evaluate_stored
+from scenes import *
+EVOLVED
+folder, text = sys.argv[1:]
+dataset = PairDataset(folder)
+(pair,) = dataset
+plan = PairPlan.from_json(open(text).read())
+assert pair.plan == plan and plan.to_json() == open(text).read()
+env = gym.make("DiG-v0", dataset=folder, stage="pebbles")
+assert env.reset(seed=0)[1]["stage"] == "pebbles"
+env.step("[]")
+evaluate_stored(PixelDiffPolicy(), folder, stage="pebbles", split="train")
+for make in (
+    lambda: plan_pair(1, plan.difficulty),
+    lambda: gym.make("DiG-v0", stage=plan.difficulty.to_json()),
+    lambda: Difficulty(**plan.difficulty.to_json()),
+    lambda: render_dataset(folder, {"pebbles": 2}, "train", dataset.settings),
+):
+    try:
+        make()
+    except DifficultyError as error:
+        assert MESSAGE in str(error), error
+    else:
+        assert False
+print([problem.message for problem in audit_dataset(folder).problems])
+"""
+EVOLVED = """
+import dataclasses
+register_family(dataclasses.replace(family_named("clevr"), name="pebbles", materials=("metal",)))
+"""
+
+
+@pytest.mark.parametrize(
+    ("evolved", "message"),
+    [("", "unknown family 'pebbles'"), (EVOLVED, "its objects have one material")],
+)
+def test_pairs_of_a_family_are_read_where_it_is_not_known_or_known_otherwise(
+    tmp_path, evolved, message
+):
+    family = dataclasses.replace(family_named("tabletop"), name="pebbles", shapes=("sphere",))
+    difficulty = Difficulty(family=register_family(family).name, changes=("material",))
+    folder, text = tmp_path / "pairs", tmp_path / "plan.json"
+    own = {"pebbles": difficulty}
+    render_dataset(folder, {"pebbles": 1}, settings=SMALL, difficulties=own, workers=1)
+    text.write_text(next(iter(PairDataset(folder))).plan.to_json())
+    program = FRESH.replace("EVOLVED", evolved).replace("MESSAGE", repr(message))
+    command = [sys.executable, "-W", "ignore", "-c", program, str(folder), str(text)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "[]\n"), done.stderr
 
 
 def lit_and_seen(**fields):

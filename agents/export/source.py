@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from dig_env import RewardLike, instruction, resolve_reward
-from scenes import STAGES, Pair, PairDataset
+from scenes import Pair, PairDataset
 from scenes.splits import SPLITS
+from scenes.stages import BUILT_IN_STAGES
 
 DEFAULT_MODEL = "Qwen/Qwen3-VL-4B-Thinking"
 """One of the paper's two models."""
@@ -80,13 +81,8 @@ class Source:
     def counts(self) -> dict[str, dict[str, int]]:
         """Number of pairs by split and stage, in the order of splits and of the curriculum."""
         files = self.dataset.manifest.files
-        stages = sorted(
-            self.dataset.stages,
-            key=lambda stage: (
-                list(STAGES).index(stage) if stage in STAGES else len(STAGES),
-                stage,
-            ),
-        )
+        own = sorted(self.dataset.stages.keys() - {*BUILT_IN_STAGES})
+        stages = [stage for stage in (*BUILT_IN_STAGES, *own) if stage in self.dataset.stages]
         there = {
             split: {
                 stage: sum(

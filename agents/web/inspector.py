@@ -18,7 +18,7 @@ from agents.web.server import make_app, outcome, truth_of
 from dig_env import resolve_reward, score
 from dig_env.drawing import png
 from dig_env.pairs import PairCache, pair_source
-from scenes import CHANGES, STAGES, Pair, PairDataset
+from scenes import CHANGES, STAGES, Pair, PairDataset, resolve_stage
 
 PAIRS_A_PAGE = 12
 PAIRS_KEPT = 64
@@ -70,7 +70,7 @@ class Collection:
 
     def pair(self, entry: Entry) -> Pair:
         """The pair of an entry: read from disk, or rendered again."""
-        difficulty = self._stages[entry.stage]
+        _, difficulty = resolve_stage(entry.stage, self._stages)
         return self._cache.get(
             entry.pair_seed, lambda: self._source.submit(entry.pair_seed, difficulty)
         ).result()

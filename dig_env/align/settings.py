@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dig_env.frames import COORDINATES
+from scenes.whole import whole
 
 
 @dataclass(frozen=True)
@@ -50,9 +51,7 @@ class AlignSettings:
                 f"coordinates={self.coordinates!r}: give one of {', '.join(COORDINATES)}"
             )
         for name, low, high in (("crop_px", 16, 1024), ("options", 2, 8)):
-            value = getattr(self, name)
-            if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
-                raise ValueError(f"{name}={value!r}: give a whole number from {low} to {high}")
+            object.__setattr__(self, name, whole(name, getattr(self, name), low, high))
         for name in ("crop_context", "min_area", "max_area", "min_shown", "max_option_iou"):
             value = getattr(self, name)
             if not _is_share(value):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from scenes.dataset.manifest import DATA, Manifest
 from scenes.difficulty import Difficulty
 from scenes.splits import SPLITS
-from scenes.stages import STAGES
+from scenes.stages import BUILT_IN_STAGES
 
 CARD = """\
 ---
@@ -100,7 +100,7 @@ def dataset_card(manifest: Manifest) -> str:
         counts[file.split, file.stage] = counts.get((file.split, file.stage), 0) + file.rows
     if not counts:
         return "# Spot the difference\n\nNo pair has been rendered yet.\n"
-    names = [*STAGES, *sorted({stage for _, stage in counts} - set(STAGES))]
+    names = [*BUILT_IN_STAGES, *sorted({stage for _, stage in counts} - {*BUILT_IN_STAGES})]
     ordered = sorted(counts, key=lambda key: (SPLITS.index(key[0]), names.index(key[1])))
     table = [
         f"| {split} | {stage} | {_range(manifest.stages[stage])} | {counts[split, stage]:,} |"

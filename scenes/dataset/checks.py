@@ -10,6 +10,7 @@ from typing import Any
 
 from scenes.dataset.manifest import DataFile, Manifest
 from scenes.dataset.rows import decode, pixels_sha256
+from scenes.difficulty import Difficulty, DifficultyError
 from scenes.labels import label_again, label_pair, mask_bounds
 from scenes.pair import Box, Certificate, Difference, Pair
 from scenes.plan import PairPlan
@@ -155,11 +156,20 @@ def _plan(row: _Row) -> Iterator[Findings]:
         messages.append(f"it is the plan of seed {plan.seed}, not {row.fields['pair_seed']}")
     # Another dig-env may plan other scenes from the same seed.
     is_ours = row.manifest.made_with["dig-env"] == __version__
-    # The photographs, which decide the plans of their pairs, are not in the folder.
-    can_plan = is_ours and isinstance(plan, PairPlan)
+    # The photographs, which decide the plans of their pairs, are not in the folder. Nor are
+    # families, of which this process may not know this one.
+    can_plan = is_ours and isinstance(plan, PairPlan) and _can_be_planned(difficulty)
     if can_plan and plan != plan_pair(row.fields["pair_seed"], difficulty, plan.attempt):
         messages.append("it is not what dig-env plans for this pair seed and stage")
     yield "plan", 1, messages
+
+
+def _can_be_planned(difficulty: Difficulty) -> bool:
+    try:
+        difficulty.check_family()
+    except DifficultyError:
+        return False
+    return True
 
 
 def _seeds(row: _Row, places: dict[int, str]) -> Iterator[Findings]:

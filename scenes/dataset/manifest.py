@@ -16,7 +16,7 @@ from scenes.difficulty import Difficulty
 from scenes.files import inside
 from scenes.settings import RenderSettings
 from scenes.splits import pair_seed_range
-from scenes.stages import STAGES
+from scenes.stages import BUILT_IN_STAGES
 from scenes.version import __version__
 
 FORMAT_VERSION = 1
@@ -26,7 +26,7 @@ DATA = "data"
 SEEDS_PER_STAGE = 2**24
 """Each stage owns a slot of this many pair seeds in each split."""
 NAMED_SLOTS = 16
-"""The first slots are for ``scenes.STAGES``, in their order."""
+"""The first slots are for ``BUILT_IN_STAGES``, in their order."""
 SLOTS_PER_SPLIT = 2**24
 LIBRARIES = ("numpy", "pillow", "pyarrow", "pyoidn")
 
@@ -150,8 +150,8 @@ def stage_seeds(split: str, stage: str) -> range:
 
     Stages of one's own get a slot by a hash of their name, so that every machine chooses the same.
     """
-    if stage in STAGES:
-        slot = list(STAGES).index(stage)
+    if stage in BUILT_IN_STAGES:
+        slot = BUILT_IN_STAGES.index(stage)
     else:
         digest = hashlib.sha256(stage.encode()).digest()
         slot = NAMED_SLOTS + int.from_bytes(digest[:8]) % (SLOTS_PER_SPLIT - NAMED_SLOTS)

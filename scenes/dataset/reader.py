@@ -12,6 +12,7 @@ from scenes.dataset.rows import decode, read_changes, read_row
 from scenes.difficulty import Difficulty
 from scenes.pair import Pair
 from scenes.settings import RenderSettings
+from scenes.whole import whole
 
 
 class PairDataset:
@@ -33,7 +34,7 @@ class PairDataset:
     """
 
     def __init__(self, folder: str | Path) -> None:
-        self.folder = Path(folder)
+        self.folder = Path(folder).absolute()  # the process may go elsewhere
         self.manifest = Manifest.load(self.folder)
         self._files = sorted(self.manifest.files, key=lambda file: file.first_pair_seed)
         self._first_seeds = [file.first_pair_seed for file in self._files]
@@ -78,7 +79,7 @@ class PairDataset:
         Raises:
             ValueError: the pair is not in the folder.
         """
-        return self._file_of(pair_seed).stage
+        return self._place_of(pair_seed)[0].stage
 
     def pair(self, pair_seed: int) -> Pair:
         """One pair, equal to what the renderer gave.
@@ -87,9 +88,9 @@ class PairDataset:
             ValueError: the pair is not in the folder, or its bytes are damaged.
             FileNotFoundError: the manifest names its file, but it is gone.
         """
-        file = self._file_of(pair_seed)
+        file, index = self._place_of(pair_seed)
         with self._damage_explained(file, f"pair seed {pair_seed} in "):
-            row = read_row(self.folder / file.path, pair_seed - file.first_pair_seed)
+            row = read_row(self.folder / file.path, index)
             if row["pair_seed"] != pair_seed:
                 raise ValueError(f"its place holds pair seed {row['pair_seed']}")
             return decode(row)
@@ -131,14 +132,16 @@ class PairDataset:
                 f"'dig-env render --audit {self.folder}' lists all damage"
             ) from error
 
-    def _file_of(self, pair_seed: int) -> DataFile:
-        place = bisect.bisect_right(self._first_seeds, pair_seed) - 1
-        if place < 0 or pair_seed not in _seeds(self._files[place]):
+    def _place_of(self, pair_seed: int) -> tuple[DataFile, int]:
+        """The file that holds a pair, and its row there."""
+        seed = whole("pair_seed", pair_seed)
+        place = bisect.bisect_right(self._first_seeds, seed) - 1
+        if place < 0 or seed not in _seeds(self._files[place]):
             raise ValueError(
                 f"pair_seed={pair_seed!r} is not among the {len(self)} of {self.folder}; "
                 "pair_seeds() lists them"
             )
-        return self._files[place]
+        return self._files[place], seed - self._files[place].first_pair_seed
 
 
 def _seeds(file: DataFile) -> range:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import re
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from typing import Any
 
 from scenes.dataset.folder import check_folder, check_made_with, open_folder, origin, refresh
 from scenes.dataset.manifest import (
+    MANIFEST,
     SEEDS_PER_STAGE,
     Manifest,
     file_path,
@@ -32,7 +32,8 @@ from scenes.planner import plan_pair
 from scenes.renderer import Renderer
 from scenes.settings import RenderSettings
 from scenes.splits import pair_seed_range
-from scenes.stages import STAGES
+from scenes.stages import BUILT_IN_STAGES, STAGES, check_stage_name, resolve_stage
+from scenes.whole import whole
 
 PRESETS: dict[str, dict[str, int]] = {"paper": {"single": 1600, "dual": 1600, "mixed": 1600}}
 """Counts by stage. "paper" has the size of DiG's corpus (arXiv 2512.12633)."""
@@ -76,11 +77,11 @@ def render_dataset(
 
     Args:
         folder: made if need be. It holds pairs of one ``settings``, any splits and stages.
-        counts: number of pairs by stage: a name of ``STAGES`` or of ``difficulties``.
+        counts: number of pairs by stage: a name of ``STAGES``, of ``difficulties``, or of a stage
+            that the folder has.
         split: "train", "validation" or "test".
         settings: image size, quality and device.
-        difficulties: stages of your own by name (lower-case letters, digits and underscores),
-            each a Difficulty or a dictionary of its fields.
+        difficulties: stages of your own by name, as for ``register_stage``, for this folder only.
         shard: (i, n), 1 <= i <= n: render the files of the i-th of n shards only. The shards
             together are what one call without shards writes, byte for byte.
         pairs_per_file: rows of each Parquet file but a stage's last. A file is written when all
@@ -102,23 +103,28 @@ def render_dataset(
         DifficultyError: no pair of a seed satisfies the difficulty.
         RenderError: Blender is missing or failed.
     """
-    named = STAGES if album is None else PHOTO_STAGES
-    stages = _stages(counts, named, difficulties or {})
+    folder = Path(folder).absolute()
+    built_in = {name: STAGES[name] for name in BUILT_IN_STAGES} if album is None else PHOTO_STAGES
+    stages = _stages(counts, built_in, difficulties or {}, folder)
     if album is not None and album.size != (settings.width, settings.height):
         raise ValueError(
             f"the album's photographs are {album.size[0]}x{album.size[1]}, and the settings say "
             f"{settings.width}x{settings.height}: make the album with size="
             f"{(settings.width, settings.height)}"
         )
-    _check(counts, split, shard, pairs_per_file)
+    pair_seed_range(split)  # says which splits there are
+    counts = {
+        name: whole(f"counts[{name!r}]", count, 1, SEEDS_PER_STAGE, " of pairs")
+        for name, count in counts.items()
+    }
+    shard, pairs_per_file = _shard(shard), whole("pairs_per_file", pairs_per_file, 1)
     if engine not in ENGINES or (album is not None and engine != "local"):
         raise ValueError(
             f"engine={engine!r}: give one of {', '.join(ENGINES)}; with an album, local"
         )
-    folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     check_folder(folder)
-    wanted = Manifest(settings, pairs_per_file, stages, {split: dict(counts)}, {}, ())
+    wanted = Manifest(settings, pairs_per_file, stages, {split: counts}, {}, ())
     with locked(folder):
         manifest = open_folder(folder, wanted)
     gaps, total = _gaps(manifest, counts, split, shard)
@@ -127,6 +133,8 @@ def render_dataset(
     report(there, total)
     if not gaps:
         return manifest
+    for gap in gaps:
+        stages[gap.stage].check_family()  # before Blender starts
     asked = ((seed, stages[gap.stage]) for gap in gaps for seed in gap.missing)
     source = _source(asked, settings, workers, album, engine)
     with source as (versions, pairs), ThreadPoolExecutor(available_cores()) as encoders:
@@ -165,46 +173,37 @@ def _source(
 
 def _stages(
     counts: Mapping[str, int],
-    named: dict[str, Difficulty],
+    built_in: dict[str, Difficulty],
     difficulties: Mapping[str, Difficulty | dict[str, Any]],
+    folder: Path,
 ) -> dict[str, Difficulty]:
     """The difficulty of each stage that ``counts`` names."""
-    own = {
-        name: Difficulty.from_json(stage) if isinstance(stage, dict) else stage
-        for name, stage in difficulties.items()
-    }
+    own = {name: resolve_stage(stage)[1] for name, stage in difficulties.items()}
     for name, stage in own.items():
-        if not re.fullmatch("[a-z0-9_]+", name):
-            raise ValueError(
-                f"difficulties has a stage {name!r}: name it with lower-case letters, digits and "
-                "underscores, since files carry the name"
-            )
-        if named.get(name, stage) != stage or name == "default":
+        check_stage_name(name)
+        if built_in.get(name, stage) != stage:
             raise ValueError(f"difficulties: {name!r} is taken; give your stage another name")
-    known = named | own
+    registered = {name: STAGES[name] for name in STAGES if name not in BUILT_IN_STAGES}
+    there = Manifest.load(folder).stages if (folder / MANIFEST).exists() else {}
+    known = registered | there | built_in | own
     unknown = [name for name in counts if name not in known]
     if unknown or not counts:
         raise ValueError(
             f"counts={dict(counts)!r}: give the number of pairs of one or more of the stages "
-            f"{', '.join(known)}; 'difficulties' takes stages of your own"
+            f"{', '.join(known)}; scenes.register_stage() and 'difficulties' take stages of your "
+            "own"
         )
     return {name: known[name] for name in counts}
 
 
-def _check(
-    counts: Mapping[str, int], split: str, shard: tuple[int, int], pairs_per_file: int
-) -> None:
-    pair_seed_range(split)  # says which splits there are
-    for name, count in counts.items():
-        if not isinstance(count, int) or not 1 <= count <= SEEDS_PER_STAGE:
-            raise ValueError(
-                f"counts[{name!r}]={count!r}: give a number of pairs from 1 to {SEEDS_PER_STAGE}"
-            )
-    index, of = shard
-    if not 1 <= index <= of:
-        raise ValueError(f"shard={shard!r}: give (i, n) with 1 <= i <= n, such as (3, 16)")
-    if not isinstance(pairs_per_file, int) or pairs_per_file < 1:
-        raise ValueError(f"pairs_per_file={pairs_per_file!r}: give a whole number, 1 or more")
+def _shard(shard: tuple[int, int]) -> tuple[int, int]:
+    try:
+        index, of = (whole("shard", number, 1) for number in shard)
+        if index <= of:
+            return index, of
+    except (TypeError, ValueError):
+        pass
+    raise ValueError(f"shard={shard!r}: give (i, n) with 1 <= i <= n, such as (3, 16)")
 
 
 def _gaps(

@@ -163,7 +163,7 @@ def family_named(name: str) -> Family:
     """
     if isinstance(name, str) and name not in _FAMILIES and Path(name).is_dir():
         return register_family(object_family(name))
-    if name not in _FAMILIES:
+    if not isinstance(name, str) or name not in _FAMILIES:
         raise FamilyError(
             f"unknown family {name!r}; there are {', '.join(_FAMILIES)}, the path of a folder of "
             "models, and what you give to scenes.register_family()"

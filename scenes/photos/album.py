@@ -25,6 +25,7 @@ from scenes.photos.annotations import (
     segmentation_fault,
 )
 from scenes.photos.picture import Geometry, geometry, read_picture, same_shape, upright
+from scenes.whole import whole
 
 LARGEST = 0.25
 """What covers a larger part of the image is scenery, such as a table: it is never changed, and
@@ -126,9 +127,9 @@ class Album:
         images: str | Path | None = None,
         size: tuple[int, int] = (320, 240),
     ) -> None:
-        path = Path(annotations)
-        folder = path.parent if images is None else Path(images)
-        self.size = size
+        path = Path(annotations).absolute()  # the process may go elsewhere
+        folder = path.parent if images is None else Path(images).absolute()
+        self.size = whole("size[0]", size[0], 1), whole("size[1]", size[1], 1)
         faults = Faults()
         try:
             digest = hashlib.sha256(path.read_bytes())

@@ -16,6 +16,7 @@ from scenes.photos.plan import PhotoChange, PhotoObject, PhotoPlan
 from scenes.placement import choice, uniform
 from scenes.planner import _integer, _shuffled
 from scenes.vocabulary import PHOTO_CHANGES
+from scenes.whole import whole
 
 FIELDS = (
     *("differences", "objects", "changes", "min_visible", "min_contrast"),
@@ -58,6 +59,7 @@ def plan_photo_pair(
     Raises:
         DifficultyError: the difficulty asks for what cannot be done to a photograph.
     """
+    seed, attempt = whole("seed", seed, 0), whole("attempt", attempt, 0)
     foreign = [change for change in difficulty.changes if change not in PHOTO_CHANGES]
     if foreign:
         raise DifficultyError(
