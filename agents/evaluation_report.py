@@ -121,7 +121,7 @@ def _caption(title: str, score: Score, differences: Iterable[str]) -> str:
         f"{title}: reward {score.total:.3f}, F1 {score.f1:.3f}, IoU {score.iou:.3f}; "
         f"{boxes} {'box' if boxes == 1 else 'boxes'}; {', '.join(differences) or 'no difference'}."
     )
-    return f"{caption} No answer: {score.answer.error}." if score.answer.error else caption
+    return f"{caption} The answer: {score.answer.error}." if score.answer.error else caption
 
 
 def _sections(result: dict[str, Any]) -> list[Section]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import string
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, SupportsIndex
@@ -25,13 +24,10 @@ from scenes.forks import start_anew_in_forks
 from scenes.renderer import wait_for
 from scenes.whole import whole
 
-MAX_ANSWER_LENGTH = 16384
-"""Longest text in the action space; ``step`` reads longer ones too."""
-
 RENDER_MODES = ("rgb_array", "human")
 
 
-def spaces_of(coordinates: str, size: tuple[int, int]) -> tuple[spaces.Dict, spaces.Text]:
+def spaces_of(coordinates: str, size: tuple[int, int]) -> tuple[spaces.Dict, AnswerText]:
     """The observation and the action space of ``DiG-v0``, for images of (width, height) pixels."""
     width, height = size
     observation = spaces.Dict(
@@ -39,7 +35,7 @@ def spaces_of(coordinates: str, size: tuple[int, int]) -> tuple[spaces.Dict, spa
         image_b=spaces.Box(0, 255, (height, width, 3), np.uint8),
         prompt=FixedTexts(instructions(coordinates, size)),
     )
-    return observation, AnswerText(MAX_ANSWER_LENGTH, min_length=0, charset=string.printable)
+    return observation, AnswerText()
 
 
 def check_render_mode(render_mode: str | None) -> None:
@@ -75,7 +71,7 @@ class DiGEnv(gym.Env[dict[str, Any], str], EzPickle):
 
     ## Action Space
     Any text. ``[[x_min, y_min, x_max, y_max], ...]`` is the plain answer;
-    ``dig_env.parse_boxes`` lists what else is understood. A text without a valid list is a legal
+    ``dig_env.answers`` lists what else is understood. A text without a valid list is a legal
     action that earns 0.
 
     ## Observation Space
@@ -97,7 +93,7 @@ class DiGEnv(gym.Env[dict[str, Any], str], EzPickle):
 
     ## Episode End
     One answer ends the episode (``terminated``). Its ``info`` adds the floats "format", "f1",
-    "iou", "precision" and "recall", "error" (why the answer could not be read, or ""), and
+    "iou", "precision" and "recall", "error" (what is wrong with the answer, or ""), and
     "truth": one {"change": name, "box": [x_min, y_min, x_max, y_max] in pixels} a difference.
 
     ## Arguments

@@ -208,7 +208,8 @@ class DiGRemoteEnv(gym.Env[dict[str, Any], str], EzPickle):
     def _ask(self, method: str, path: str, body: dict[str, Any]) -> dict[str, Any]:
         """The server's answer. A request that came too early is made again when its time has come;
         no other is, since the server may have done what it asked for."""
-        content = json.dumps(body, default=_plain).encode()
+        text = json.dumps(body, default=_plain, ensure_ascii=False)
+        content = text.encode(errors="surrogatepass")  # an answer may hold half of a pair
         while True:
             try:
                 response = self._http.request(method, path, content=content)

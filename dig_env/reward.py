@@ -34,7 +34,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.optimize import linear_sum_assignment
 
-from dig_env.answers import ParsedAnswer, parse_boxes, read_boxes
+from dig_env.answers import ParsedAnswer, answer_part, read_boxes, read_part, refused, too_long
 from dig_env.boxes import Boxes, checked_boxes, iou_and_giou, l1_distance
 from dig_env.reward_config import RewardConfig, RewardLike, resolve_reward
 
@@ -61,7 +61,7 @@ class Score:
         recall: Share of the differences that were found.
         matches: (index in the answer, index in the truth, IoU) of all min(N, M) matched
             pairs, by rising index in the answer.
-        answer: What was read; its ``error`` says why an answer earned nothing. Not compared.
+        answer: What was read; its ``error`` says what is wrong with it. Not compared.
     """
 
     total: float
@@ -81,6 +81,7 @@ def score(
     *,
     coordinates: str = "norm1000",
     size: tuple[int, int] | None = None,
+    answers: str = "strict",
 ) -> Score:
     """Score an answer against the true boxes, by the formulas at the head of this module.
 
@@ -92,11 +93,12 @@ def score(
         config: The settings: a name from ``REWARDS``, ``RewardConfig`` fields, or a RewardConfig.
         coordinates: The frame of a text's numbers, one of ``dig_env.COORDINATES``.
         size: The image's (width, height) in pixels; needed for a text in a frame in pixels.
+        answers: How a text is read; see ``parse_boxes``.
 
     Raises:
         TypeError: ``answer`` is neither text nor boxes, or ``config`` is of another kind.
-        ValueError: ``truth_boxes`` are not boxes in the unit frame; unknown ``coordinates``, or a
-            frame in pixels without ``size``; an unknown reward or setting.
+        ValueError: ``truth_boxes`` are not boxes in the unit frame; unknown ``coordinates`` or
+            ``answers``, or a frame in pixels without ``size``; an unknown reward or setting.
 
     >>> score("[[120, 300, 210, 400]]", [[0.12, 0.3, 0.21, 0.4]]).total
     1.0
@@ -106,8 +108,10 @@ def score(
     config = resolve_reward(config)
     truth = checked_boxes(truth_boxes, "truth_boxes")
     if isinstance(answer, str):
-        refusal = _guarded(answer, config)
-        parsed = refusal or parse_boxes(answer, coordinates, size)
+        part = answer_part(answer)
+        parsed = read_part(part, coordinates, size, answers)
+        if parsed.ok or parsed.empty:
+            parsed = _guarded(part, config) or parsed
     elif isinstance(answer, (np.ndarray, list, tuple)):
         parsed = read_boxes(answer)
     else:
@@ -173,19 +177,15 @@ def _scored(
     return Score(min(total, 1.0), format, f1, iou, precision, recall, matches, answer)
 
 
-def _guarded(text: str, config: RewardConfig) -> ParsedAnswer | None:
-    """Refuse a text that is too long or goes round in circles; None lets it pass."""
-    if config.max_length is not None and len(text) > config.max_length:
-        error = f"the text has {len(text)} characters; {config.max_length} are allowed"
-    elif config.max_repetition is None or len(text) < _MIN_REPETITIVE_LENGTH:
-        return None
-    else:
-        content = text.encode(errors="replace")
+def _guarded(part: str, config: RewardConfig) -> ParsedAnswer | None:
+    """Refuse an answer that is too long or goes round in circles; None lets it pass."""
+    error = too_long(part, config.max_length) if config.max_length else ""
+    if not error and config.max_repetition and len(part) >= _MIN_REPETITIVE_LENGTH:
+        content = part.encode(errors="replace")
         ratio = len(content) / len(zlib.compress(content, 1))
-        if ratio <= config.max_repetition:
-            return None
-        error = f"the text repeats itself: zlib shortens it {ratio:.0f} times"
-    return ParsedAnswer(np.empty((0, 4)), ok=False, error=error)
+        if ratio > config.max_repetition:
+            error = f"the answer repeats itself: zlib shortens it {ratio:.0f} times"
+    return refused(error) if error else None
 
 
 def _match(

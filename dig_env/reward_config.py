@@ -41,12 +41,13 @@ class RewardConfig:
         l1_cost: Weight in the matching cost of the L1 distance, at least 0. 5, and 2 for
             ``giou_cost``, are DETR's weights (arXiv 2005.12872), also used by Perception-R1.
         giou_cost: Weight in the matching cost of -GIoU, at least 0. Not both may be 0.
-        max_length: Longest text in characters, its thoughts included, that earns anything; None:
-            no limit. About four characters are a token.
-        max_repetition: A text of at least 1,000 characters earns nothing if zlib shortens it more
-            often than this; None: no limit. Prose is shortened 2 to 3 times, a dull enumeration of
-            similar objects 7 times, a sentence said 12 times over 12 times. (Whisper rejects
-            loops in the same way, arXiv 2212.04356.)
+        max_length: Most characters of an answer that earns anything, if fewer than
+            ``dig_env.answers.MAX_ANSWER_LENGTH``. Thoughts are not counted, here and below. About
+            four characters are a token.
+        max_repetition: An answer of at least 1,000 characters earns nothing if zlib shortens it
+            more often than this; None: no limit. Prose is shortened 2 to 3 times, a dull
+            enumeration of similar objects 7 times, a sentence said 12 times over 12 times.
+            (Whisper rejects loops in the same way, arXiv 2212.04356.)
 
     Raises:
         TypeError: a value of the wrong kind.
@@ -62,7 +63,7 @@ class RewardConfig:
     iou_mean: IoUMean = "all"
     l1_cost: float = 5.0
     giou_cost: float = 2.0
-    max_length: int | None = 32_768
+    max_length: int | None = None
     max_repetition: float | None = 12.0
 
     def __post_init__(self) -> None:
@@ -112,9 +113,7 @@ class RewardConfig:
 
 REWARDS: dict[str, RewardConfig] = {
     "full": RewardConfig(),
-    "paper": RewardConfig(
-        match_iou=None, matching="cost", iou_mean="matched", max_length=None, max_repetition=None
-    ),
+    "paper": RewardConfig(match_iou=None, matching="cost", iou_mean="matched", max_repetition=None),
     "dense": RewardConfig(soft=True),
     "strict": RewardConfig(format_weight=0.0, match_iou=0.75, max_length=8192),
     "format": RewardConfig(format_weight=1.0),

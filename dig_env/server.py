@@ -166,7 +166,9 @@ async def _body(request: Request, limits: Limits) -> dict[str, Any]:
                 content += part
                 if len(content) > limits.body_bytes:
                     raise Refusal(
-                        413, f"a request has at most {limits.body_bytes} bytes: send less"
+                        413,
+                        f"a request has at most {limits.body_bytes} bytes: send less, or start the "
+                        "server with more --body-bytes",
                     )
     except ClientDisconnect:
         raise Refusal(400, "the request was cut off: send it again") from None

@@ -8,6 +8,7 @@ from ctypes import c_byte
 from typing import Any, cast
 
 import numpy as np
+from gymnasium.error import CustomSpaceError
 from gymnasium.spaces import Text, Tuple
 from gymnasium.vector.utils import (
     batch_space,
@@ -16,6 +17,8 @@ from gymnasium.vector.utils import (
     read_from_shared_memory,
     write_to_shared_memory,
 )
+
+from dig_env.answers import MAX_ANSWER_LENGTH
 
 
 class FixedTexts(Text):
@@ -87,8 +90,42 @@ def _read(space: FixedTexts, shared_memory: Any, n: int = 1) -> Sequence[str]:
 
 
 class AnswerText(Text):
-    """The space of a policy's answers. A vector of environments refuses, before any of them takes a
-    step, what is not one text for each; Gymnasium would deal out a single text by its letters."""
+    """The space of a policy's answers: every text, of any length and in any characters.
+
+    ``sample`` draws texts of up to ``MAX_ANSWER_LENGTH`` printable ASCII characters, and what a
+    ``Text`` says of its length and characters is true of those. Having no largest text, the space
+    neither flattens nor fits into shared memory.
+
+    A vector of environments refuses, before any of them takes a step, what is not one text for
+    each; Gymnasium would deal out a single text by its letters.
+
+    Example:
+        >>> "é" in AnswerText(), 7 in AnswerText()
+        (True, False)
+    """
+
+    def __init__(self) -> None:
+        super().__init__(MAX_ANSWER_LENGTH, min_length=0, charset=string.printable)
+
+    def contains(self, x: Any) -> bool:
+        """Is ``x`` a text?"""
+        return isinstance(x, str)
+
+    @property
+    def is_np_flattenable(self) -> bool:
+        """No."""
+        return False
+
+    def __eq__(self, other: Any) -> bool:
+        return isinstance(other, AnswerText)
+
+    def __repr__(self) -> str:
+        return "AnswerText()"
+
+
+@create_shared_memory.register(AnswerText)
+def _refuse(space: AnswerText, n: int = 1, ctx: Any = None) -> Any:
+    raise CustomSpaceError(f"{space} has texts of any length: give shared_memory=False")
 
 
 class _Answers(Tuple):

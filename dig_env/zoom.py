@@ -1,7 +1,7 @@
 """The look-closer variant, ``gym.make("DiG-Zoom-v0")``: up to T turns, with zooms on request.
 
-``DiGZoomEnv`` says how a request is spelled. An unclosed ``<think>`` hides what follows it, as
-``parse_boxes`` has it, which also reads the request's box.
+``DiGZoomEnv`` says how a request is spelled. Thoughts are no requests, as ``parse_boxes`` has it,
+which also reads the request's box.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from gymnasium import spaces
 from gymnasium.utils import EzPickle
 from PIL import Image
 
-from dig_env.answers import format_boxes, parse_boxes
+from dig_env.answers import after_thoughts, format_boxes, parse_boxes
 from dig_env.boxes import Boxes
 from dig_env.env import DiGEnv
 from dig_env.observation import instructions, observe
@@ -102,7 +102,7 @@ def read_request(text: str, coordinates: str, size: tuple[int, int]) -> ZoomRequ
     >>> read_request("[[400, 300, 600, 500]]", "norm1000", (320, 240)) is None
     True
     """
-    said = text.rpartition("</think>")[2].partition("<think>")[0].rstrip("`. \t\r\n")
+    said = after_thoughts(text).rstrip("`. \t\r\n")
     if said.endswith("</tool_call>"):
         body = said[: -len("</tool_call>")].rpartition("<tool_call>")[2]
         read = _tool_arguments
@@ -185,7 +185,7 @@ class DiGZoomEnv(DiGEnv):
       as Qwen3-VL and others call tools.
 
     "A" is the first image, "B" the second, and the box is in the frame of the answer. Any other
-    text is the answer, as in ``DiG-v0``. What counts is what follows the last ``</think>``.
+    text is the answer, as in ``DiG-v0``. What counts is what follows the last thought.
 
     ## Observation Space
     That of ``DiG-v0``, its ``prompt`` with the first spelling, and what the last turn asked for;

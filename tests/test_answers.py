@@ -1,10 +1,8 @@
 """How an answer's text is read, and written."""
 
-import time
-
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import (
@@ -12,7 +10,7 @@ from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import (
     smart_resize,
 )
 
-from dig_env.answers import ParsedAnswer, format_boxes, parse_boxes, read_boxes
+from dig_env.answers import format_boxes, parse_boxes, read_boxes
 from dig_env.frames import COORDINATES, resized_size
 
 BOX = "[[120, 300, 210, 400]]"
@@ -97,75 +95,7 @@ def test_resized_pixels_follow_the_limits_of_the_processor_at_hand():
     assert width % 28 == height % 28 == 0
 
 
-# Which part of the text counts
-
-
-def test_only_what_follows_the_last_think_tag_counts():
-    assert boxes_of(f"<think>[[1, 1, 2, 2]]</think> no: </think>{BOX}") == BOX_UNIT
-    assert "no list of boxes" in refusal(f"{BOX} it is </think> I cannot say.")
-
-
-def test_an_unfinished_thought_is_no_answer():
-    assert "no list of boxes" in refusal(f"<think>Perhaps {BOX}")
-
-
-def test_the_last_closed_answer_tag_wins():
-    text = f"<answer>[[1, 1, 2, 2]]</answer> <answer>{BOX}</answer> [[3, 3, 4, 4]] <answer>[[5,"
-    assert boxes_of(text) == BOX_UNIT
-
-
-def test_an_empty_answer_tag_hides_the_lists_beside_it():
-    assert "no list of boxes" in refusal(f"{BOX} <answer></answer> {BOX}")
-
-
-def test_answer_tags_that_do_not_close_are_prose():
-    assert boxes_of(f"</answer> <answer> {BOX}") == BOX_UNIT
-
-
-def test_of_several_box_lists_the_last_counts():
-    assert boxes_of(f"First I saw [[1, 1, 2, 2]], then {BOX}.") == BOX_UNIT
-
-
-@pytest.mark.parametrize(
-    "last",
-    [
-        "[[1, 1, 2, 2], [3, 3, 4",  # cut off
-        "[[1, 1, 2, 2], [3, 3, 4, x]]",
-        "[[[1, 1, 2, 2]], [3, 3, 4",
-        '[{"bbox_2d": [1, 1, 2, 2]}, {"bbox_2d": [3, 3,',
-        '[{"bbox_2d": [1, 1, x, 2]}, {"bbox_2d": [3, 3, 4, 4]}]',
-        "[[1, 1, 2]]",
-        "[[2, 2, 1, 1]]",
-        "[]",
-    ],
-)
-def test_a_bad_last_list_never_falls_back_on_an_earlier_one_or_on_its_own_parts(last):
-    refusal(f"{BOX}\n{last}")
-
-
-def test_lists_inside_other_json_values_do_not_count():
-    assert "no list of boxes" in refusal('{"boxes": [[120, 300, 210, 400]]}')
-
-
 # Answers that are worth nothing
-
-
-def test_an_empty_list_is_refused_as_empty():
-    assert "empty" in refusal("[]")
-    assert parse_boxes("Nothing differs: []").empty
-    assert read_boxes([]).empty and read_boxes(np.empty((0, 4))).empty
-
-
-@pytest.mark.parametrize("text", ["", "Nothing differs.", "[[]]", "[[1, 2, 3]]", "[", BOX])
-def test_no_other_answer_says_that_nothing_differs(text):
-    assert not parse_boxes(text).empty
-
-
-@pytest.mark.parametrize(
-    "text", ["", "<", "I see no difference.", "[120, 300, 210, 400]", '["<box>", "a"]', "{}", "[1"]
-)
-def test_text_without_a_list_of_boxes_is_refused(text):
-    assert "no list of boxes" in refusal(text)
 
 
 @pytest.mark.parametrize(
@@ -181,7 +111,6 @@ def test_text_without_a_list_of_boxes_is_refused(text):
         "[1, 2, 3, null]",
         "7",
         "null",
-        '{"label": "cube"}',
         '{"bbox_2d": "1, 2, 3, 4"}',
         '{"bbox_2d": [[1, 2, 3, 4]]}',
     ],
@@ -212,7 +141,7 @@ def test_numbers_that_are_not_finite_are_refused(number):
     ],
 )
 def test_boxes_without_area_inside_the_image_are_refused(box):
-    assert "box 1 has no area" in refusal(f"[[120, 300, 210, 400], {box}]")
+    assert "box 1 has no area inside" in refusal(f"[[120, 300, 210, 400], {box}]")
 
 
 def test_boxes_that_leave_the_image_are_cut_at_its_edge():
@@ -220,86 +149,6 @@ def test_boxes_that_leave_the_image_are_cut_at_its_edge():
     assert boxes_of("[[300, -5, 400, 9e9]]", coordinates="pixel", size=SIZE) == [
         [0.9375, 0.0, 1.0, 1.0]
     ]
-
-
-# Hostile text
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "[" * 10**6,
-        '{"a":' * 10**5,
-        "[" * 10**5 + "1" + "]" * 10**5,
-        '["]]]]",' * 10**5,  # brackets in strings, to hide the depth
-        '{"bbox_2d": ' * 10**5 + "[1, 2, 3, 4]" + "}" * 10**5,
-        "[[1 x]] " * 10**5,  # each is an error of the JSON decoder
-        "[[1 \n]] " * 10**5,
-        '["\\"' * 10**5,
-        '"[' * 10**5,
-        "[1] " * 10**5,
-        "[" + " " * 10**6,
-        "[[" + "9" * 10**6 + ", 0, 0, 0]]",
-        "<answer>" * 10**5 + "</answer>" * 10**5,
-        "<think>" * 10**5 + "</think>" * 10**5,
-        "[[1e" + "9" * 10**5 + ", 0, 0, 0]]",
-        "\ud800[[\x00",
-    ],
-)
-def test_hostile_text_is_refused_in_linear_time(text):
-    start = time.process_time()
-    refusal(text)
-    # Takes milliseconds; anything quadratic takes minutes.
-    assert time.process_time() - start < 1
-
-
-def test_depth_is_refused_alike_whatever_the_callers_stack():
-    """Else the same answer would earn a reward in one place and none in another."""
-    deep = "[" * 800 + "]" * 800 + BOX
-
-    def at_depth(frames: int) -> ParsedAnswer:
-        return at_depth(frames - 1) if frames else parse_boxes(deep)
-
-    assert at_depth(0).error == at_depth(500).error == "brackets nest more than 64 deep"
-
-
-@pytest.mark.parametrize(
-    ("text", "error"),
-    [
-        (BOX + " " * 65_536, "more than 65536 characters"),
-        ("[[1, 1, 2, 2], " * 500 + "[1], " + BOX, "more than 1000 opening brackets"),
-        ("[" + ", ".join(["[120, 300, 210, 400]"] * 10**4) + "]", "more than"),
-    ],
-)
-def test_an_answer_of_a_size_that_nobody_needs_is_refused(text, error):
-    assert error in refusal(text)
-
-
-def test_a_thought_may_be_longer_than_an_answer():
-    assert boxes_of("<think>" + "[so] " * 10**5 + "</think>" + BOX) == BOX_UNIT
-
-
-def test_as_many_boxes_as_brackets_allow_are_read():
-    row = "[120, 300, 210, 400]"
-    assert parse_boxes("[" + ", ".join([row] * 999) + "]").boxes.shape == (999, 4)
-    assert "more than 1000 boxes" in read_boxes(np.tile([0.1, 0.1, 0.2, 0.2], (1001, 1))).error
-
-
-FRAGMENTS = (
-    *'[]{},:"\\ \n',
-    *("[[", "]]", "0", "-1", "120", "400", "1e999", "NaN", "true", "null", '"bbox_2d":', '"a"'),
-    *("<think>", "</think>", "<answer>", "</answer>", "```json", BOX, "é", "[120,300,210,400]"),
-)
-
-
-@settings(max_examples=300, deadline=None)
-@given(st.one_of(st.text(), st.lists(st.sampled_from(FRAGMENTS), max_size=40).map("".join)))
-def test_no_string_raises_and_what_is_ok_is_a_list_of_boxes(text):
-    for coordinates in COORDINATES:
-        parsed = parse_boxes(text, coordinates, SIZE)
-        x0, y0, x1, y1 = parsed.boxes.T
-        assert parsed.ok == (len(parsed.boxes) > 0) == (parsed.error == "")
-        assert ((x0 >= 0) & (x0 < x1) & (x1 <= 1) & (y0 >= 0) & (y0 < y1) & (y1 <= 1)).all()
 
 
 # A caller's mistakes

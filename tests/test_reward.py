@@ -13,7 +13,7 @@ from pycocotools import mask as coco
 from transformers.loss.loss_for_object_detection import generalized_box_iou
 
 from dig_env import REWARDS, RewardConfig, resolve_reward, score, score_batch
-from dig_env.answers import format_boxes
+from dig_env.answers import MAX_ANSWER_LENGTH, format_boxes
 from dig_env.boxes import iou_and_giou
 from dig_env.frames import COORDINATES
 
@@ -356,10 +356,23 @@ def test_a_dull_but_honest_thought_is_no_loop():
 
 
 def test_text_that_is_too_long_earns_nothing():
-    text = "".join(map(str, range(10_000))) + "[[0, 0, 500, 500]]"
-    long = score(text, TRUTH[:1])
-    assert (long.total, "32768 are allowed" in long.answer.error) == (0.0, True)
-    assert score(text, TRUTH[:1], REWARDS["paper"]).total == 1.0
+    box, words = "[[0, 0, 500, 500]]", " ".join(map(str, range(9_000)))  # 43,889 characters
+    for config in REWARDS.values():
+        long = score(f"{words}</think>{box} {words}", TRUTH[:1], config)
+        assert long.total == 0.0
+        assert f"{MAX_ANSWER_LENGTH} are allowed" in long.answer.error
+    short = RewardConfig(max_length=len(box))
+    assert score(box, TRUTH[:1], short).total == 1.0
+    assert f"{len(box)} are allowed" in score(f"{box}.", TRUTH[:1], short).answer.error
+
+
+@pytest.mark.parametrize("name", REWARDS)
+@pytest.mark.parametrize("thought", [" ".join(map(str, range(90_000))), LOOP * 2_000])
+def test_thoughts_are_neither_measured_nor_read(name, thought):
+    """However long or dull: what is scored is the answer."""
+    box = "[[0, 0, 500, 500]]"
+    for text in (f"<think>{thought}</think>{box}", f"{thought}</think>{box}"):
+        assert score(text, TRUTH[:1], name) == score(box, TRUTH[:1], name)
 
 
 # Many at once, and by name

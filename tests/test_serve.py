@@ -109,7 +109,8 @@ def test_every_kind_of_answer_earns_what_it_earns_locally(url, folder):
     local = gym.make("DiG-v0", dataset=folder, **options)
     local.reset(seed=3)
     answers = answers_about(local.unwrapped.pair.boxes_unit, np.random.default_rng(0))
-    answers = [*answers.values(), "half a pair: \ud800", "\0", ""]
+    long = "<think>" + "é".join(map(str, range(100_000))) + "</think>" + answers["right"]
+    answers = [*answers.values(), long, "half a pair: \ud800", "\0", ""]
     found = play(remote(url, dataset="pairs", **options), answers, seed=3)
     assert data_equivalence(found, play(local, answers, seed=3), exact=True)
 

@@ -1,8 +1,8 @@
 """What an answer earns, from 0 to 1, in every alignment task.
 
-What counts of a text is what ``dig_env.parse_boxes`` counts: what follows the last ``</think>``,
-and the last ``<answer>...</answer>`` within that. No text raises, and the time is linear in its
-length; beyond 65,536 characters, or with more than 1,000 opening brackets, it earns 0.
+What counts of a text is what ``dig_env.answers`` counts: what follows the last thought, and
+``<answer>...</answer>`` within that. No text raises, and the time is linear in its length; an
+answer with more than ``MAX_ANSWER_LENGTH`` characters, or 1,000 opening brackets, earns 0.
 
 - A box: ``dig_env.score`` with its defaults, 0.1 for a readable list of boxes, 0.45 F1 at IoU 0.5
   and 0.45 IoU. Right is one box with an IoU of at least 0.5, as in REC accuracy@50.
@@ -39,14 +39,13 @@ from dig_env.align.questions import (
     YesNoTruth,
 )
 from dig_env.align.words import attribute_share, read_attributes
-from dig_env.answers import answer_part, parse_boxes
+from dig_env.answers import answer_part, parse_boxes, too_long
 from dig_env.boxes import iou_and_giou
 from dig_env.reward import score
 
 MATCH_IOU = 0.5
 """IoU from which a box finds an object."""
 
-_MAX_CHARACTERS = 65_536
 _MAX_BRACKETS = 1000
 
 _MARKED = re.compile(
@@ -95,8 +94,10 @@ def grade(answer: str, truth: Truth, coordinates: str, size: tuple[int, int]) ->
     if isinstance(truth, BoxTruth):
         return _grade_box(answer, truth, coordinates, size)
     text = answer_part(answer)
-    if len(text) > _MAX_CHARACTERS or text.count("[") > _MAX_BRACKETS:
-        return Grade(0.0, False, error="the answer is too long to be one")
+    if error := too_long(text):
+        return Grade(0.0, False, error=error)
+    if text.count("[") > _MAX_BRACKETS:
+        return Grade(0.0, False, error=f"the answer has more than {_MAX_BRACKETS} opening brackets")
     match truth:
         case WordsTruth():
             return _grade_words(text, truth)
