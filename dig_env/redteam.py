@@ -7,6 +7,7 @@ blind. ``red_team`` plays them all against a reward; ``dig-env bench redteam`` p
 
 from __future__ import annotations
 
+import string
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
@@ -66,10 +67,15 @@ def found(truth: Boxes, config: RewardConfig) -> str:
     return _text(_narrowed(truth, (1.0 + (config.match_iou or 0.5)) / 2.0))
 
 
+def silent(truth: Boxes, config: RewardConfig) -> str:
+    """No answer, which earns nothing: for what must not count at all."""
+    return "I cannot tell."
+
+
 def red_team(
     config: RewardLike, truths: Iterable[Boxes] | None = None, seed: int = 0
 ) -> list[Outcome]:
-    """Play every attack against a reward.
+    """Play every attack against a reward, on a pair without a difference as well.
 
     Args:
         config: the reward's settings, or its name; see ``dig_env.resolve_reward``.
@@ -78,7 +84,7 @@ def red_team(
         seed: of the attacks' own generator.
     """
     config = resolve_reward(config)
-    truths = list(random_truths(100) if truths is None else truths)
+    truths = [*(random_truths(100) if truths is None else truths), np.empty((0, 4))]
     outcomes = []
     for attack in ATTACKS:
         rng = np.random.default_rng(seed)
@@ -152,9 +158,20 @@ def _blind(boxes: Boxes) -> tuple[Callable[..., str], Honest]:
     return _fixed(_text(boxes))
 
 
-def _written(rewrite: Callable[[str], str]) -> tuple[Callable[..., str], Honest]:
+def _written(
+    rewrite: Callable[[str], str], honest: Honest = exact
+) -> tuple[Callable[..., str], Honest]:
     """The truth in a text that should not help it."""
-    return lambda truth, rng: rewrite(_text(truth)), exact
+    return lambda truth, rng: rewrite(_text(truth)), honest
+
+
+def _unread(text: str) -> tuple[Callable[..., str], Honest]:
+    """The truth where it is no answer."""
+    return _written(text.format, silent)
+
+
+def _noise(truth: Boxes, rng: np.random.Generator) -> str:
+    return "".join(rng.choice(list(string.printable), rng.integers(16_384)))
 
 
 _FULL = np.array([[0.0, 0.0, 1.0, 1.0]])
@@ -202,6 +219,17 @@ ATTACKS: tuple[Attack, ...] = tuple(
         "the prompt": _fixed(instruction()),
         "the prompt's example": _fixed("[[120, 300, 210, 400]]"),
         "code": _fixed("__import__('os').system('true')"),
+        # "[]" that does not say that nothing differs
+        "check boxes": _fixed("- [ ] colour\n- [x] shape", silent),
+        "empty list in Python": _fixed("results = []", silent),
+        "empty array in C": _fixed("int a[] = {1, 2};", silent),
+        "empty link": _fixed("see [](http://a) or [ ]( )", silent),
+        "empty citation": _fixed("as in [] and [1]", silent),
+        "two empty lists": _fixed("Image A: []\nImage B: []", silent),
+        "empty list under a key": _fixed('{"differences": []}', silent),
+        "empty list of a draft": _fixed("Draft: []", silent),
+        "empty list, then boxes": _fixed("Perhaps: []\n(1, 2), (3, 4)", silent),
+        "noise": (_noise, silent),
         # No numbers
         "infinity": _fixed("[[-Infinity, -Infinity, Infinity, Infinity]]"),
         "not a number": _fixed("[[NaN, NaN, NaN, NaN]]"),
@@ -213,8 +241,19 @@ ATTACKS: tuple[Attack, ...] = tuple(
             exact,
         ),
         # The truth where it does not count, and hedging
-        "in the thought": _written(lambda text: f"<think>{text}</think>I cannot tell."),
-        "in a thought cut off": _written(lambda text: f"<think>It might be {text}"),
+        "in the thought": _unread("<think>{}</think>I cannot tell."),
+        "in a thought cut off": _unread("<think>It might be {}"),
+        "in a nested thought": _unread("<think>a <think>b</think> {}"),
+        "in Mistral's thought": _unread("[THINK]{}[/THINK]I cannot tell."),
+        "in gpt-oss's thought": _unread("<|channel|>analysis<|message|>{}"),
+        "on a scratch pad": _unread("<scratchpad>\n{}\n</scratchpad>"),
+        "in a draft": _unread("Draft: {}"),
+        "draft, then another notation": _unread("Perhaps {}\nFinal: (400, 400), (600, 600)"),
+        "draft, then half a list": _unread("Perhaps {}\n[[400, 400, 600"),
+        "draft, then half an object": _unread('{}\n{{"label": "cube", "bbox'),
+        "beside the answer's tag": _unread("{}<answer>I cannot tell.</answer>"),
+        "under a key": _unread('{{"boxes": {}}}'),
+        "beside another notation": _unread("{} or (0.4, 0.4, 0.6, 0.6)"),
         "then another answer": _written(lambda text: f"{text}, or else [[400, 400, 600, 600]]"),
         "two answer tags": _written(
             lambda text: f"<answer>{text}</answer><answer>{_text(_tiles(3))}</answer>"

@@ -16,7 +16,7 @@ TRUTH = np.array([[0.0, 0.0, 0.5, 0.5], [0.5, 0.5, 1.0, 1.0]])
 @pytest.mark.parametrize("name", REWARDS)
 def test_no_attack_outscores_its_honest_answer(name):
     outcomes = red_team(REWARDS[name], random_truths(30))
-    assert len(outcomes) == len(ATTACKS) > 40
+    assert len(outcomes) == len(ATTACKS) > 60
     assert [outcome for outcome in outcomes if outcome.wins] == []
 
 
@@ -112,7 +112,7 @@ def test_a_hundred_thousand_boxes_are_refused_at_once():
         result = score(answer, TRUTH)
         assert time.process_time() - begun < 1  # a millisecond or two; matching would take minutes
         assert result.total == 0.0
-        assert "more than" in result.answer.error or "32768" in result.answer.error
+        assert "more than 1000 boxes" in result.answer.error or "32768" in result.answer.error
 
 
 NUMBERS = st.one_of(
