@@ -12,12 +12,12 @@ from dig_env.curriculum import Curriculum, StageCurriculum
 from dig_env.drawing import draw_pair
 from dig_env.env import DiGEnv
 from dig_env.frames import COORDINATES, resized_size
-from dig_env.numeric import NumericView
+from dig_env.numeric import NumericVectorView, NumericView
 from dig_env.observation import instruction, observe
 from dig_env.recording import PairStatistics, RecordPairs
 from dig_env.reward import PARTS, Score, score, score_batch
 from dig_env.reward_config import REWARDS, RewardConfig, RewardLike, resolve_reward
-from dig_env.wrappers import CurriculumWrapper
+from dig_env.wrappers import CurriculumWrapper, VectorCurriculumWrapper
 from scenes.version import __version__
 
 __all__ = [
@@ -29,6 +29,7 @@ __all__ = [
     "CurriculumWrapper",
     "DiGEnv",
     "LearningProgress",
+    "NumericVectorView",
     "NumericView",
     "PairStatistics",
     "ParsedAnswer",
@@ -40,6 +41,7 @@ __all__ = [
     "ScheduledCurriculum",
     "Score",
     "StageCurriculum",
+    "VectorCurriculumWrapper",
     "__version__",
     "draw_pair",
     "format_boxes",

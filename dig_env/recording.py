@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import copy
 import errno
 import json
 import os
+from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, cast
 
 import gymnasium as gym
+import numpy as np
 from gymnasium import spaces
 from gymnasium.utils import RecordConstructorArgs
 
 from dig_env.drawing import png
 from dig_env.env import DiGEnv
 from dig_env.reward import PARTS
+from dig_env.wrappers import check_answered_in_text, check_one
 from scenes import Pair
 from scenes.files import locked, write_whole
 from scenes.occlusion import hidden_share
@@ -24,7 +28,9 @@ from scenes.whole import whole
 METADATA, IMAGES = "metadata.jsonl", "images"
 """What ``RecordPairs`` writes; Hugging Face's "imagefolder" wants the first name."""
 
-_RECORDED = ("pair_seed", "stage", *PARTS, "error", "truth", "pair")
+_OF_ALIGN = ("task", "kind", "right", "read")
+_RECORDED = ("pair_seed", "stage", *_OF_ALIGN, *PARTS, "error", "truth", "pair")
+_IN_A_VECTOR = 'gym.make_vec(..., vectorization_mode="sync", wrappers=[{}])'
 
 
 class PairStatistics(gym.Wrapper, RecordConstructorArgs):
@@ -42,7 +48,7 @@ class PairStatistics(gym.Wrapper, RecordConstructorArgs):
     - "contrast": mean CIE Lab distance (CIE76) between the images over its pixels.
 
     Args:
-        env: a ``DiG-v0`` environment, wrapped or not. For a vector of them, give
+        env: a ``DiG-v0`` or ``DiG-Zoom-v0`` environment, wrapped or not. For a vector of them, give
             ``gym.make_vec(..., vectorization_mode="sync", wrappers=[PairStatistics])``.
 
     Raises:
@@ -50,8 +56,14 @@ class PairStatistics(gym.Wrapper, RecordConstructorArgs):
     """
 
     def __init__(self, env: gym.Env) -> None:
+        check_one(self, env, "coordinates", _IN_A_VECTOR.format("PairStatistics"))
+        inner = env.unwrapped
+        if not isinstance(inner, DiGEnv) or "image_b" not in inner.observation_space.spaces:
+            raise TypeError(
+                f"PairStatistics wraps DiG-v0 and DiG-Zoom-v0, whose pairs are at hand, not {env}"
+            )
         RecordConstructorArgs.__init__(self)
-        gym.Wrapper.__init__(self, _checked(self, env))
+        gym.Wrapper.__init__(self, env)
 
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
         """Step, and add the statistics once the episode is over."""
@@ -63,22 +75,27 @@ class PairStatistics(gym.Wrapper, RecordConstructorArgs):
 
 
 class RecordPairs(gym.Wrapper, RecordConstructorArgs):
-    """Writes answered pairs to a folder: the images as PNG, and a line of JSON an answer.
+    """Writes what was shown, asked, answered and earned to a folder: PNG, and JSON lines.
 
-    ``metadata.jsonl`` has the names that ``dig-env eval --out`` has: "coordinates", "answer",
-    "reward" (of the step that ended the episode), and of info "pair_seed", "stage", "format", "f1",
-    "iou", "precision", "recall", "error", "truth", and "pair" where ``PairStatistics`` lies inside.
-    "image_a_file_name" and "image_b_file_name" lie below the folder; answers to the same images
-    share the files. So ``datasets.load_dataset("imagefolder", data_dir=folder)`` loads it all.
+    ``metadata.jsonl`` has a line an episode, with the names that ``dig-env eval --out`` has:
+    "coordinates", and of the turn that ended it "prompt", "answer", "reward", and of info
+    "pair_seed", "stage", "format", "f1", "iou", "precision", "recall", "error", "truth", and "pair"
+    where ``PairStatistics`` lies inside; of ``DiG-Align-v0`` "task", "kind", "right" and "read".
+    "earlier" has such turns before it, where there were any, such as zooms.
+
+    Each image is named as the observation names it: "image_a_file_name" and "image_b_file_name",
+    "zoom_file_name", or "image_file_name" and "crops_file_names". Files lie below the folder;
+    equal images share one. So ``datasets.load_dataset("imagefolder", data_dir=folder)`` loads it.
 
     An episode is there whole or not at all: its line is added after its images. A folder that
     was recorded before is added to, and several environments, in processes too, may share one.
 
     Args:
-        env: a ``DiG-v0`` environment, answered in text: wrap it before ``NumericView``.
+        env: any environment of this package, before a wrapper that changes what is seen or
+            answered, such as ``NumericView``.
         folder: is made if it is missing.
-        every: record the first and then every so many-th answer, at least 1.
-        most: record at most so many answers by this wrapper, at least 1; None for no limit.
+        every: record the first and then every so many-th episode, at least 1.
+        most: record at most so many episodes by this wrapper, at least 1; None for no limit.
 
     Raises:
         TypeError: the environment is another one.
@@ -89,44 +106,52 @@ class RecordPairs(gym.Wrapper, RecordConstructorArgs):
         self, env: gym.Env, folder: str | Path, every: int = 1, most: int | None = None
     ) -> None:
         RecordConstructorArgs.__init__(self, folder=str(folder), every=every, most=most)
-        gym.Wrapper.__init__(self, _checked(self, env))
-        if not isinstance(env.action_space, spaces.Text):
+        check_one(self, env, "coordinates", _IN_A_VECTOR.format("RecordPairs"))
+        check_answered_in_text(self, env, env.action_space)
+        seen = env.observation_space
+        if not isinstance(seen, spaces.Dict) or "prompt" not in seen.spaces:
             raise TypeError(
-                f"RecordPairs records answers in text; the actions of {env} are "
-                f"{env.action_space}: wrap with RecordPairs first"
+                f"RecordPairs records prompts; the observations of {env} are {seen}: wrap with "
+                "RecordPairs before what changes them"
             )
+        gym.Wrapper.__init__(self, env)
         self._every = whole("every", every, 1)
         self._most = None if most is None else whole("most", most, 1)
         self._folder = Path(folder).absolute()  # the process may go elsewhere
         self._answered = self._recorded = 0
         _begin(self._folder)
 
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Any, dict[str, Any]]:
+        """Reset the environment."""
+        self._turns: list[_Turn] = []
+        self._seen, info = self.env.reset(seed=seed, options=options)
+        self._pair_seed = info["pair_seed"]
+        return copy.deepcopy(self._seen), info
+
     def step(self, action: str) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
-        """Step, and record the answer that ended the episode, if it is its turn.
+        """Step, and record the episode that it ended, if it is its turn.
 
         Raises:
             OSError: it could not be written; nothing of it is in ``metadata.jsonl`` then.
         """
         observation, reward, terminated, truncated, info = self.env.step(action)
+        self._turns.append(_Turn(self._seen, action, float(reward), info))
+        self._seen = observation
         if terminated or truncated:
             if self._answered % self._every == 0 and self._recorded != self._most:
-                self._record(action, float(reward), info)
+                self._record()
                 self._recorded += 1
             self._answered += 1
-        return observation, reward, terminated, truncated, info
+        return copy.deepcopy(observation), reward, terminated, truncated, info
 
-    def _record(self, answer: str, reward: float, info: dict[str, Any]) -> None:
-        env = cast(DiGEnv, self.unwrapped)
-        pair = env.pair
-        digest = sha256(pair.image_a.tobytes() + pair.image_b.tobytes()).hexdigest()[:16]
-        images = {
-            f"{IMAGES}/{pair.plan.seed}-{digest}-a.png": pair.image_a,
-            f"{IMAGES}/{pair.plan.seed}-{digest}-b.png": pair.image_b,
-        }
-        image_a, image_b = images
-        line: dict[str, Any] = {"image_a_file_name": image_a, "image_b_file_name": image_b}
-        line |= {"coordinates": env.coordinates, "answer": answer, "reward": reward}
-        line |= {name: info[name] for name in _RECORDED if name in info}
+    def _record(self) -> None:
+        images: dict[str, np.ndarray] = {}
+        *earlier, line = [_line(turn, self._pair_seed, images) for turn in self._turns]
+        line["coordinates"] = self.env.get_wrapper_attr("coordinates")
+        if earlier:
+            line["earlier"] = earlier
         with locked(self._folder):
             for name, image in images.items():
                 if not (self._folder / name).exists():
@@ -134,15 +159,34 @@ class RecordPairs(gym.Wrapper, RecordConstructorArgs):
             _append(self._folder / METADATA, json.dumps(line).encode() + b"\n")
 
 
-def _checked(wrapper: gym.Wrapper, env: gym.Env) -> gym.Env:
-    """The environment, if its pairs can be looked at."""
-    if not isinstance(env, gym.Env) or not isinstance(env.unwrapped, DiGEnv):
-        name = type(wrapper).__name__
-        raise TypeError(
-            f"{name} wraps DiG-v0, not {env}; for a vector of environments give "
-            f'gym.make_vec(..., vectorization_mode="sync", wrappers=[{name}])'
-        )
-    return env
+@dataclass(frozen=True)
+class _Turn:
+    """What was seen, answered and earned."""
+
+    seen: dict[str, Any]
+    answer: str
+    reward: float
+    info: dict[str, Any]
+
+
+def _line(turn: _Turn, pair_seed: int, images: dict[str, np.ndarray]) -> dict[str, Any]:
+    """The turn as JSON. Its images go into ``images``, by the names of their files."""
+
+    def file(name: str, image: np.ndarray) -> str:
+        digest = sha256(image.tobytes()).hexdigest()[:16]
+        path = f"{IMAGES}/{pair_seed}-{name}-{digest}.png"
+        images[path] = image
+        return path
+
+    line: dict[str, Any] = {}
+    for name, seen in turn.seen.items():
+        if name == "crops":
+            files = [file("crop", crop) for crop in seen[: turn.seen["crop_count"]]]
+            line |= {"crops_file_names": files} if files else {}
+        elif isinstance(seen, np.ndarray) and seen.ndim == 3 and seen.any():  # no zoom is black
+            line[f"{name}_file_name"] = file(name, seen)
+    line |= {"prompt": turn.seen["prompt"], "answer": turn.answer, "reward": turn.reward}
+    return line | {name: turn.info[name] for name in _RECORDED if name in turn.info}
 
 
 def _statistics(pair: Pair) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """DiG-v0 as a user meets it: Gymnasium's checks, the contract of reset and step, no truth early."""
 
 import json
+import pickle
 import re
 import string
 import subprocess
@@ -14,6 +15,7 @@ from conftest import SMALL_ENV
 from gymnasium.utils.env_checker import check_env
 
 import dig_env
+from dig_env.align.questions import write_answer
 from scenes import PAPER_STAGES, DifficultyError, pair_seed_range
 
 IDS = ("DiG-v0", "DiG-Single-v0", "DiG-Dual-v0", "DiG-Mixed-v0")
@@ -239,6 +241,61 @@ def test_the_wrapper_plays_the_curriculums_stage_and_promotes_it():
     made.close()
 
 
+def test_an_episode_of_several_turns_counts_with_all_that_it_earned():
+    """Zooms cost, and a conversation's reward comes turn by turn."""
+
+    class Told(dig_env.RandomCurriculum):
+        def update(self, reward, stage=None):
+            told.append(reward)
+            return super().update(reward, stage)
+
+    told, earned = [], []
+    zoom = gym.make("DiG-Zoom-v0", turn_cost=0.1, **SMALL_ENV)
+    talk = gym.make("DiG-Align-v0", task="conversation", **SMALL_ENV)
+    for env_, answers in ((zoom, ["zoom(A, [0, 0, 500, 500])", "[]"]), (talk, None)):
+        made = dig_env.CurriculumWrapper(env_, Told(("mixed",)))
+        for _ in range(2):
+            made.reset()
+            question = None if answers else made.unwrapped.question
+            texts = answers or [
+                write_answer(turn.truth, "norm1000", question.size) for turn in question.turns
+            ]
+            earned.append(sum(made.step(text)[1] for text in texts))
+        made.close()
+    assert told == pytest.approx(earned) and told[0] == pytest.approx(-0.1) and told[2] > 0.9
+
+    told.clear()
+    vector = gym.make_vec("DiG-Zoom-v0", 2, turn_cost=0.1, **SMALL_ENV)
+    vector = dig_env.VectorCurriculumWrapper(vector, Told(("single",)))
+    vector.reset()
+    vector.step(["[]", "zoom(A, [0, 0, 500, 500])"])
+    vector.step(["[]", "[]"])
+    assert told == pytest.approx([0.0, -0.1])
+    vector.close()
+
+
+@pytest.mark.parametrize(
+    "remake", [lambda spec: spec, lambda spec: pickle.loads(pickle.dumps(spec))]
+)
+def test_a_wrapped_environment_is_made_again_from_its_specification(remake):
+    """With a copy of the curriculum as it was given, so that neither disturbs the other."""
+    curriculum = dig_env.Curriculum(("dual", "mixed"), promote_at=0.0, window=1)
+    made = dig_env.CurriculumWrapper(gym.make("DiG-v0", **SMALL_ENV), curriculum)
+    made = dig_env.NumericView(made)
+    made.reset(seed=0)
+    made.step(made.action_space.sample())
+    assert curriculum.stage == "mixed"
+    again = gym.make(remake(made.spec))
+    assert type(again) is dig_env.NumericView and type(again.env) is dig_env.CurriculumWrapper
+    vector = gym.make_vec(remake(made.spec), 2, vectorization_mode="sync")
+    assert again.reset(seed=0)[1]["stage"] == "dual"
+    assert list(vector.reset()[1]["stage"]) == ["dual", "dual"]
+    again.step(again.action_space.sample())
+    assert curriculum.episodes == 1 and again.env.curriculum.episodes == 1
+    for env_ in (made, again, vector):
+        env_.close()
+
+
 def test_the_wrapper_asks_for_a_stage_each_episode():
     made = dig_env.CurriculumWrapper(
         gym.make("DiG-v0", **SMALL_ENV), dig_env.RandomCurriculum(seed=1)
@@ -274,7 +331,7 @@ def test_the_wrapper_does_not_touch_the_stream_of_pair_seeds():
 def test_one_curriculum_serves_a_vector_of_environments():
     curriculum = dig_env.Curriculum(promote_at=0.05, window=2)
     vector = gym.make_vec("DiG-v0", num_envs=2, vectorization_mode="sync", **SMALL_ENV)
-    wrapped = dig_env.CurriculumWrapper(vector, curriculum)
+    wrapped = dig_env.VectorCurriculumWrapper(vector, curriculum)
     _, infos = wrapped.reset(seed=0)
     assert list(infos["stage"]) == ["single", "single"]
     _, rewards, terminations, _, infos = wrapped.step(("[[0, 0, 999, 999]]",) * 2)
@@ -291,7 +348,7 @@ def test_each_environment_of_a_vector_gets_a_stage_of_its_own(mode):
     """Also in Gymnasium's autoreset, with environments that are not in step."""
     curriculum, alike = (dig_env.RandomCurriculum(seed=2) for _ in range(2))
     vector = gym.make_vec("DiG-v0", num_envs=2, vectorization_mode=mode, **SMALL_ENV)
-    wrapped = dig_env.CurriculumWrapper(vector, curriculum)
+    wrapped = dig_env.VectorCurriculumWrapper(vector, curriculum)
     wait = ("[]", "[]")
     _, infos = wrapped.reset(seed=0)
     one, other = alike.choose(), alike.choose()
@@ -322,7 +379,7 @@ def test_a_vector_that_is_reset_by_hand_is_asked_for_at_its_resets_alone():
         vector_kwargs={"autoreset_mode": gym.vector.AutoresetMode.DISABLED},
         **SMALL_ENV,
     )
-    wrapped = dig_env.CurriculumWrapper(vector, curriculum)
+    wrapped = dig_env.VectorCurriculumWrapper(vector, curriculum)
     for _ in range(3):
         _, infos = wrapped.reset()
         assert list(infos["stage"]) == [alike.choose(), alike.choose()]
@@ -339,5 +396,5 @@ def test_a_vector_that_resets_before_the_reward_is_known_is_refused():
         **SMALL_ENV,
     )
     with pytest.raises(ValueError, match="SAME_STEP.*NEXT_STEP"):
-        dig_env.CurriculumWrapper(vector, dig_env.Curriculum())
+        dig_env.VectorCurriculumWrapper(vector, dig_env.Curriculum())
     vector.close()

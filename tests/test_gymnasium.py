@@ -1,11 +1,13 @@
 """What others do with an environment: checks, wrappers, copies, threads and processes."""
 
+import contextlib
 import copy
 import json
 import multiprocessing
 import pickle
 import warnings
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from pathlib import Path
 
 import gymnasium as gym
 import imageio.v3
@@ -16,7 +18,19 @@ from gymnasium.envs.registration import EnvSpec
 from gymnasium.utils.env_checker import check_env, data_equivalence
 from gymnasium.utils.env_match import check_environments_match
 from gymnasium.wrappers import vector as vector_wrappers
+from serving import serving
 
+from dig_env import (
+    Curriculum,
+    CurriculumWrapper,
+    NumericVectorView,
+    NumericView,
+    PairStatistics,
+    RecordPairs,
+    VectorCurriculumWrapper,
+)
+from dig_env.server import make_app
+from dig_env.sessions import Sessions
 from scenes import RenderSettings, render_dataset
 
 IDS = ("DiG-v0", "DiG-Single-v0", "DiG-Dual-v0", "DiG-Mixed-v0")
@@ -79,6 +93,101 @@ def test_gymnasiums_wrappers_go_around_it(folder, no_warnings, name):
         assert env.observation_space.contains(observation)
         assert terminated and reward > 0 and info["truth"]
     env.close()
+
+
+PAIRS = {"DiG-v0", "DiG-Zoom-v0", "DiG-Remote-v0"}
+AT_HAND = PAIRS - {"DiG-Remote-v0"}
+ALL = PAIRS | {"DiG-Align-v0"}
+ANOTHER = "CartPole-v1"
+OWN_WRAPPERS = {
+    "NumericView": (lambda env, out: NumericView(env), PAIRS),
+    "PairStatistics": (lambda env, out: PairStatistics(env), AT_HAND),
+    "RecordPairs": (RecordPairs, ALL),
+    "CurriculumWrapper": (lambda env, out: CurriculumWrapper(env, Curriculum(("single",))), ALL),
+}
+OWN_VECTOR_WRAPPERS = {
+    "NumericVectorView": (NumericVectorView, PAIRS),
+    "VectorCurriculumWrapper": (
+        lambda env: VectorCurriculumWrapper(env, Curriculum(("single",))),
+        ALL,
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def options(folder):
+    """What makes an environment of each id."""
+    sessions = Sessions(datasets={"pairs": Path(folder)})
+    with contextlib.closing(sessions), serving(make_app(sessions, "token")) as url:
+        yield {env_id: {"stage": "single", "dataset": folder} for env_id in ALL} | {
+            "DiG-Remote-v0": {"url": url, "token": "token", "dataset": "pairs"},
+            ANOTHER: {},
+        }
+
+
+@pytest.mark.parametrize("env_id", sorted({*ALL, ANOTHER}))
+@pytest.mark.parametrize("name", OWN_WRAPPERS)
+def test_our_wrappers_work_around_an_environment_or_say_at_once_that_they_do_not(
+    options, tmp_path, name, env_id
+):
+    wrap, around = OWN_WRAPPERS[name]
+    with contextlib.closing(gym.make(env_id, **options[env_id])) as env:
+        if env_id not in around:
+            with pytest.raises(TypeError, match=f"{name} "):
+                wrap(env, tmp_path)
+            return
+        wrapped = wrap(env, tmp_path)
+        check_env(wrapped, skip_render_check=True, skip_close_check=True)
+        for _ in range(2):
+            seen, _ = wrapped.reset(seed=0)
+            assert seen in wrapped.observation_space
+            *_, reward, terminated, truncated, info = wrapped.step(wrapped.action_space.sample())
+            assert 0 <= reward <= 1 and terminated and not truncated and info["truth"]
+
+
+@pytest.mark.parametrize("name", OWN_WRAPPERS)
+def test_our_wrappers_of_one_environment_name_the_form_for_a_vector(folder, tmp_path, name):
+    for mode in MODES:
+        vector = gym.make_vec("DiG-v0", 2, vectorization_mode=mode, dataset=folder)
+        with contextlib.closing(vector), pytest.raises(TypeError, match=f"{name} .*; for .* give"):
+            OWN_WRAPPERS[name][0](vector, tmp_path)
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("env_id", sorted({*ALL, ANOTHER}))
+@pytest.mark.parametrize("name", OWN_VECTOR_WRAPPERS)
+def test_our_wrappers_of_vectors_work_around_one_or_say_at_once_that_they_do_not(
+    options, name, env_id, mode
+):
+    wrap, around = OWN_VECTOR_WRAPPERS[name]
+    if mode == "vector_entry_point" and gym.spec(env_id).vector_entry_point is None:
+        return
+    more = {"shared_memory": False} if (env_id, mode) == ("DiG-Align-v0", "async") else {}
+    more = {"vector_kwargs": more} if more else {}
+    made = gym.make_vec(env_id, 2, vectorization_mode=mode, **more, **options[env_id])
+    with contextlib.closing(made) as vector:
+        if env_id not in around:
+            with pytest.raises(TypeError, match=f"{name} "):
+                wrap(vector)
+        else:
+            wrapped = vector_wrappers.RecordEpisodeStatistics(wrap(vector))
+            seen, _ = wrapped.reset(seed=0)
+            assert seen in wrapped.observation_space
+            _, rewards, terminations, _, infos = wrapped.step(wrapped.action_space.sample())
+            assert terminations.all() and rewards.shape == (2,)
+            assert list(infos["stage"]) == ["single"] * 2
+
+
+def test_our_wrappers_of_vectors_go_around_each_other_and_gymnasiums(folder):
+    vector = gym.make_vec("DiG-v0", 2, dataset=folder)
+    for wrap, _ in (*OWN_VECTOR_WRAPPERS.values(), OWN_VECTOR_WRAPPERS["VectorCurriculumWrapper"]):
+        vector = wrap(vector_wrappers.TransformReward(vector, lambda rewards: rewards))
+    vector.reset(seed=0)
+    assert vector.step(np.zeros((2, 4)))[2].all()
+    vector.close()
+    for wrap, _ in OWN_VECTOR_WRAPPERS.values():
+        with pytest.raises(TypeError, match="wraps a vector of environments; for .* give"):
+            wrap(gym.make("DiG-v0", dataset=folder))
 
 
 def test_episode_statistics(folder):

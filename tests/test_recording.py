@@ -103,22 +103,67 @@ def test_statistics_go_around_numbers_and_into_vectors(make, stored):
 # Recording
 
 
-class Hesitating(gym.Wrapper):
-    """Lets a turn pass without an answer, as environments of several turns do."""
-
-    def step(self, action):
-        if action == "wait":
-            return self.env.unwrapped.pair, 0.0, False, False, {}
-        return self.env.step(action)
+LOOK = "zoom(B, [0, 0, 500, 500])"
 
 
-def test_a_turn_that_is_not_the_last_gets_no_statistics_and_is_not_recorded(make, tmp_path):
-    env = make(lambda inner: RecordPairs(PairStatistics(Hesitating(inner)), tmp_path, every=2))
+def picture(folder, name):
+    return np.asarray(Image.open(folder / name))
+
+
+def test_an_episode_of_several_turns_is_one_line_with_the_turns_before(stored, tmp_path):
+    """Statistics come with the last turn; what a zoom showed is kept with the turn that saw it."""
+    env = gym.make("DiG-Zoom-v0", stage="mixed", dataset=stored, turn_cost=0.02)
+    env = RecordPairs(PairStatistics(env), tmp_path, every=2)
     for text in ("first", "second", "third"):
         env.reset()
-        assert env.step("wait")[4] == {}
+        zoomed, _, _, _, info = env.step(LOOK)
+        assert "pair" not in info
         assert "pair" in env.step(text)[4]
+    env.close()
     assert [line["answer"] for line in lines(tmp_path)] == ["first", "third"]
+    line = lines(tmp_path)[-1]
+    np.testing.assert_array_equal(picture(tmp_path, line["zoom_file_name"]), zoomed["zoom"])
+    (look,) = line["earlier"]
+    assert (look["answer"], look["reward"], line["reward"]) == (LOOK, -0.02, 0.0)
+    assert "zoom_file_name" not in look and "truth" not in look
+    assert look["prompt"] == line["prompt"] == zoomed["prompt"]
+
+
+@pytest.mark.parametrize("task", ["text_to_box", "box_to_crop", "conversation"])
+def test_questions_about_one_image_are_recorded_with_what_they_show(stored, tmp_path, task):
+    env = gym.make("DiG-Align-v0", task=task, dataset=stored)
+    env = RecordPairs(env, tmp_path)
+    seen, _ = env.reset(seed=0)
+    asked, infos, ended = [], [], False
+    while not ended:
+        asked.append(seen)
+        seen, _, ended, _, info = env.step(f"answer {len(asked)}")
+        infos.append(info)
+    env.close()
+    (line,) = lines(tmp_path)
+    turns = [*line.pop("earlier", []), line]
+    assert len(turns) == info["turns"] == len(env.unwrapped.question.turns)
+    for index, (turn, shown, info) in enumerate(zip(turns, asked, infos, strict=True), 1):
+        assert turn["prompt"] == shown["prompt"] and turn["answer"] == f"answer {index}"
+        assert turn["task"] == task
+        for name in ("right", "iou", "read", "error", "truth"):
+            assert turn[name] == info[name]
+        image = picture(tmp_path, turn["image_file_name"])
+        np.testing.assert_array_equal(image, shown["image"])
+        crops = [picture(tmp_path, name) for name in turn.get("crops_file_names", [])]
+        assert len(crops) == shown["crop_count"]
+        for crop, expected in zip(crops, shown["crops"], strict=False):
+            np.testing.assert_array_equal(crop, expected)
+
+
+def test_what_a_policy_does_to_its_observation_is_not_recorded(make, tmp_path):
+    env = make(lambda inner: RecordPairs(inner, tmp_path))
+    observation, _ = env.reset()
+    observation["image_a"][:] = 0
+    env.step("[]")
+    (line,) = lines(tmp_path)
+    recorded = picture(tmp_path, line["image_a_file_name"])
+    np.testing.assert_array_equal(recorded, env.unwrapped.pair.image_a)
 
 
 def test_a_recorded_episode_is_what_was_seen_answered_and_earned(make, tmp_path):
@@ -131,7 +176,8 @@ def test_a_recorded_episode_is_what_was_seen_answered_and_earned(make, tmp_path)
         for name in ("image_a", "image_b"):
             picture = Image.open(tmp_path / "rec" / line.pop(f"{name}_file_name"))
             np.testing.assert_array_equal(np.asarray(picture), observation[name])
-        assert line == {"coordinates": "norm1000", "answer": said, "reward": reward, **info}
+        said_of_it = {"prompt": observation["prompt"], "answer": said, "reward": reward}
+        assert line == {"coordinates": "norm1000", **said_of_it, **info}
 
 
 def test_hugging_face_loads_a_recording_images_and_all(make, tmp_path):
@@ -244,14 +290,10 @@ def test_numbers_out_of_range_are_refused(make, tmp_path, setting):
 
 
 def test_other_environments_are_refused(make, tmp_path):
-    with pytest.raises(TypeError, match="answers in text.*wrap with RecordPairs first"):
+    with pytest.raises(TypeError, match="in text.*wrap with RecordPairs before what changes them"):
         make(lambda env: RecordPairs(NumericView(env), tmp_path))
-    cart = gym.make("CartPole-v1")
-    vector = gym.make_vec("CartPole-v1", num_envs=1)
-    for env in (cart, vector):
-        with pytest.raises(TypeError, match=r"PairStatistics wraps DiG-v0.*wrappers=\[Pair"):
-            PairStatistics(env)
-        env.close()
+    with pytest.raises(TypeError, match="records prompts.*wrap with RecordPairs before"):
+        make(lambda env: RecordPairs(wrappers.FilterObservation(env, ["image_a"]), tmp_path))
 
 
 # What makes no sense with one-step episodes does no harm

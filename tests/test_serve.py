@@ -140,7 +140,7 @@ def test_a_vector_of_them_follows_a_curriculum(url, folder, mode):
         ("DiG-v0", {"dataset": folder, "vectorization_mode": "sync"}),
     ):
         curriculum = dig_env.RandomCurriculum(("single", "mixed"), seed=4)
-        vector = dig_env.CurriculumWrapper(gym.make_vec(env_id, 2, **options), curriculum)
+        vector = dig_env.VectorCurriculumWrapper(gym.make_vec(env_id, 2, **options), curriculum)
         handed.append([vector.reset(seed=0), *(vector.step((ANSWER, "[]")) for _ in range(3))])
         vector.close()
     assert data_equivalence(*handed, exact=False)

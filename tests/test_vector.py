@@ -160,7 +160,7 @@ def test_our_own_vector_is_what_make_vec_makes(folder):
 @pytest.mark.parametrize("mode", MODES)
 def test_a_curriculum_plays_the_same_stages_on_every_vector(folder, mode):
     curriculum = dig_env.RandomCurriculum(seed=4)
-    vector = dig_env.CurriculumWrapper(make(mode, folder, stage="single"), curriculum)
+    vector = dig_env.VectorCurriculumWrapper(make(mode, folder, stage="single"), curriculum)
     played = [vector.reset(seed=0)[1]["stage"].tolist()]
     for _ in range(6):
         played.append(vector.step(("[]",) * 3)[-1]["stage"].tolist())
