@@ -1,5 +1,7 @@
 """Throughput of vectors of environments: Gymnasium's two and our own, live and from a dataset.
 
+Also of the two ways in which Stable-Baselines3 plays live pairs in numbers.
+
 python benchmarks/vector.py --out docs/results/vector.json
 """
 
@@ -15,14 +17,16 @@ from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
+import numpy as np
 import psutil
 import tyro
 
-import dig_env  # noqa: F401, registers the environments
 from agents.report import write_results
+from dig_env import NumericVectorView, NumericView
 from scenes import RenderSettings, available_cores, render_dataset
 
 MODES = ("sync", "async", "vector_entry_point")
+PPO_MODES = ("DummyVecEnv", "SB3Vector")
 ANSWER = "[[0, 0, 500, 500], [500, 500, 1000, 1000]]"
 
 
@@ -60,6 +64,13 @@ def main(
                         timed = fresh.submit(_timed, mode, num_envs, seconds, kwargs).result()
                     rows.append(row | timed)
                     print(", ".join(f"{name} {value}" for name, value in rows[-1].items()))
+        for num_envs in environments:
+            for mode in PPO_MODES:
+                row = {"pairs": "live, in numbers", "environments": num_envs, "mode": mode}
+                with ProcessPoolExecutor(1, get_context("spawn")) as fresh:
+                    timed = fresh.submit(_timed_in_numbers, mode, num_envs, seconds, image).result()
+                rows.append(row | timed)
+                print(", ".join(f"{name} {value}" for name, value in rows[-1].items()))
     results = {
         "command": "python benchmarks/vector.py",
         "machine": f"{available_cores()} cores, {platform.machine()}",
@@ -90,17 +101,47 @@ def _timed(mode: str, num_envs: int, seconds: float, kwargs: dict[str, Any]) -> 
             *_, terminations, _, _ = vector.step((ANSWER,) * num_envs)
             vector.step((ANSWER,) * num_envs)  # Gymnasium's autoreset
             episodes += int(terminations.sum())
-        elapsed = time.perf_counter() - started
-        here = psutil.Process(os.getpid())
-        family = [here, *here.children(recursive=True)]
-        return {
-            "episodes_per_second": round(episodes / elapsed, 2),
-            "seconds_to_first_batch": round(started - begun, 2),
-            "processes": len(family) - 1,
-            "megabytes": round(sum(_bytes(process) for process in family) / 1e6),
-        }
+        return _measured(episodes, begun, started)
     finally:
         vector.close()
+
+
+def _timed_in_numbers(
+    mode: str, num_envs: int, seconds: float, image: dict[str, Any]
+) -> dict[str, Any]:
+    """The same of environments as Stable-Baselines3's PPO plays them."""
+    from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv  # here: it imports torch
+
+    from agents.adapters.sb3 import SB3Vector
+
+    begun = time.perf_counter()
+    if mode == "SB3Vector":
+        options = image | {"workers": available_cores(), "autoreset_mode": "Disabled"}
+        vector = gym.make_vec("DiG-Mixed-v0", num_envs, **options)
+        envs: VecEnv = SB3Vector(NumericVectorView(vector))
+    else:
+        envs = DummyVecEnv([lambda: NumericView(gym.make("DiG-Mixed-v0", **image))] * num_envs)
+    try:
+        envs.reset()
+        started = time.perf_counter()
+        episodes = 0
+        while time.perf_counter() - started < seconds:
+            episodes += int(envs.step(np.zeros((num_envs, 4), np.float32))[2].sum())
+        return _measured(episodes, begun, started)
+    finally:
+        envs.close()
+
+
+def _measured(episodes: int, begun: float, started: float) -> dict[str, Any]:
+    elapsed = time.perf_counter() - started
+    here = psutil.Process(os.getpid())
+    family = [here, *here.children(recursive=True)]
+    return {
+        "episodes_per_second": round(episodes / elapsed, 2),
+        "seconds_to_first_batch": round(started - begun, 2),
+        "processes": len(family) - 1,
+        "megabytes": round(sum(_bytes(process) for process in family) / 1e6),
+    }
 
 
 def _bytes(process: psutil.Process) -> int:

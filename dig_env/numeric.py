@@ -49,9 +49,10 @@ class _Numbers(RecordConstructorArgs):
     ) -> None:
         check_answered_in_text(self, env, answered)
         if not isinstance(seen, spaces.Dict) or not {"image_a", "image_b"} <= seen.keys():
+            shown = ", ".join(seen) if isinstance(seen, spaces.Dict) else seen
             raise TypeError(
-                f"{type(self).__name__} shows image_a and image_b; the observations of {env} are "
-                f"{seen}"
+                f"{type(self).__name__} shows image_a and image_b, as DiG-v0 has them; {env} has "
+                f"{shown}"
             )
         RecordConstructorArgs.__init__(
             self,

@@ -4,9 +4,9 @@
     tensorboard --logdir runs/sb3_ppo
 
 1. Pairs with one difference are rendered once into a dataset, unless they are there.
-2. Each seed trains on the training pairs through `NumericView`: images at half size with their
-   difference channel, four numbers a box. Episodes have one step, so PPO is a contextual bandit
-   here: discount and GAE have nothing to do, and the advantage is the reward less the value.
+2. Each seed trains on the training pairs through `NumericVectorView`: images at half size with
+   their difference channel, four numbers a box. Episodes have one step, so PPO is a contextual
+   bandit here: discount and GAE have nothing to do, and the advantage is the reward less the value.
 3. The held-out test pairs are answered greedily before and after, and scored as any policy's
    answers are: in text, F1 at IoU 0.5.
 
@@ -33,20 +33,20 @@ import torch
 import tyro
 from stable_baselines3 import PPO
 from stable_baselines3.common.logger import KVWriter, Logger, make_output_format
-from stable_baselines3.common.vec_env import DummyVecEnv
 
 from agents import PixelDiffPolicy
 from agents.adapters.sb3 import (
     LearningCurve,
     PairsInMemory,
     SB3Policy,
+    SB3Vector,
     SpatialMoments,
     WandbWriter,
 )
 from agents.evaluation import evaluate_stored
 from agents.intervals import CONFIDENCE, mean_intervals
 from agents.report import machine
-from dig_env import NumericView
+from dig_env import NumericVectorView
 from scenes import Pair, PairDataset, RenderSettings, render_dataset
 from scenes.files import write_whole
 
@@ -148,8 +148,8 @@ def train(settings: Settings, seed: int, folder: Path) -> dict[str, Any]:
     torch.set_num_threads(settings.threads)
     folder.mkdir(parents=True, exist_ok=True)
     pairs = PairsInMemory(settings.pairs, "train")
-    envs = DummyVecEnv([lambda: make_env(settings, pairs)] * settings.envs)
-    view = envs.envs[0]
+    view = make_view(settings, pairs)
+    envs = SB3Vector(view)
     model = make_model(settings, seed, envs)
     model.set_logger(make_logger(settings, seed, folder))
     before = test(settings, SB3Policy(model, view))
@@ -180,13 +180,14 @@ def validation_pairs(settings: Settings) -> list[Pair]:
     return [dataset.pair(seed) for seed in seeds]
 
 
-def make_env(settings: Settings, pairs: PairsInMemory) -> NumericView:
-    """One environment on the pairs that all share."""
-    env = gym.make("DiG-v0", dataset=pairs, reward=settings.reward, disable_env_checker=True)
-    return NumericView(env, shape=settings.shape, difference=settings.difference)
+def make_view(settings: Settings, pairs: PairsInMemory) -> NumericVectorView:
+    """The environments, on the pairs that all share; without `dataset` they would be fresh ones."""
+    options = {"dataset": pairs, "reward": settings.reward, "autoreset_mode": "Disabled"}
+    envs = gym.make_vec("DiG-v0", settings.envs, **options)
+    return NumericVectorView(envs, shape=settings.shape, difference=settings.difference)
 
 
-def make_model(settings: Settings, seed: int, envs: DummyVecEnv) -> PPO:
+def make_model(settings: Settings, seed: int, envs: SB3Vector) -> PPO:
     """PPO with its defaults but for what the settings say.
 
     The share of steps that is left falls below 0 where the last rollout goes beyond `steps`. A

@@ -14,7 +14,14 @@ from stable_baselines3.common.vec_env import DummyVecEnv
 
 import agents.grpo
 from agents import GRPORun, train_grpo
-from dig_env import CurriculumWrapper, NumericView, PrioritizedStageReplay
+from agents.adapters.sb3 import SB3Vector
+from dig_env import (
+    CurriculumWrapper,
+    NumericVectorView,
+    NumericView,
+    PrioritizedStageReplay,
+    VectorCurriculumWrapper,
+)
 from scenes import PAPER_STAGES, RenderSettings, render_dataset
 
 ANSWER = "[[300, 300, 700, 700]]"
@@ -60,7 +67,7 @@ def in_a_single_environment(folder, curriculum, out):
 
 
 def in_a_vector(vector, curriculum):
-    envs = CurriculumWrapper(vector, curriculum)
+    envs = VectorCurriculumWrapper(vector, curriculum)
     envs.reset(seed=SEED)
     played = [[] for _ in range(ENVS)]
     while len(played[0]) < EPISODES // ENVS:
@@ -103,13 +110,22 @@ def in_a_rollout_of_stable_baselines(folder, curriculum, out):
         view = NumericView(gym.make("DiG-v0", dataset=folder), max_boxes=2)
         return CurriculumWrapper(view, curriculum)
 
-    envs = DummyVecEnv([make] * ENVS)
+    return rollout(DummyVecEnv([make] * ENVS))
+
+
+def rollout(envs):
     callback = Played()
     steps = EPISODES // ENVS
     model = PPO("CnnPolicy", envs, n_steps=steps, batch_size=2, n_epochs=1, seed=SEED, device="cpu")
     model.learn(EPISODES, callback=callback)
     envs.close()
     return callback.played
+
+
+def in_a_rollout_on_a_vector_with_one_source(folder, curriculum, out):
+    envs = gym.make_vec("DiG-v0", ENVS, autoreset_mode="Disabled", dataset=folder)
+    view = VectorCurriculumWrapper(NumericVectorView(envs, max_boxes=2), curriculum)
+    return rollout(SB3Vector(view))
 
 
 def in_a_step_of_grpo(folder, curriculum, out):
@@ -143,6 +159,7 @@ WAYS = [
     in_an_async_vector,
     in_a_vector_with_one_source,
     in_a_rollout_of_stable_baselines,
+    in_a_rollout_on_a_vector_with_one_source,
     in_a_step_of_grpo,
 ]
 

@@ -11,14 +11,16 @@ import numpy as np
 import pytest
 import torch
 import wandb
+from gymnasium.utils.env_checker import data_equivalence
 from stable_baselines3 import PPO
+from stable_baselines3.common.vec_env import DummyVecEnv, VecMonitor
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from agents import evaluate_stored
-from agents.adapters.sb3 import PairsInMemory, SB3Policy, SpatialMoments
-from dig_env import NumericView
+from agents.adapters.sb3 import PairsInMemory, SB3Policy, SB3Vector, SpatialMoments
+from dig_env import NumericVectorView, NumericView
 from dig_env.testing import check_policy
-from scenes import STAGES, available_cores
+from scenes import STAGES, PairDataset, available_cores
 
 TINY = {
     "seeds": (0,),
@@ -101,6 +103,71 @@ def test_a_model_that_was_saved_is_a_policy_like_any_other(settings, results, vi
     check_policy(policy, deterministic=True)
     report = evaluate_stored(policy, settings.pairs)
     assert len(report.episodes) == 3
+
+
+def test_ppo_learns_from_a_vector_what_it_learns_from_single_environments(settings, results):
+    """To the last bit: seeds, pairs, rewards and last observations are the same."""
+    view = {"shape": (24, 32)}
+
+    def single():
+        return NumericView(gym.make("DiG-v0", dataset=settings.pairs), **view)
+
+    def vector():
+        envs = gym.make_vec("DiG-v0", 3, autoreset_mode="Disabled", dataset=settings.pairs)
+        return SB3Vector(NumericVectorView(envs, **view))
+
+    def plain(info):  # a vector's numbers are NumPy's
+        return {key: v.item() if isinstance(v, np.generic) else v for key, v in info.items()}
+
+    weights, handed = [], []
+    for make in (lambda: DummyVecEnv([single] * 3), vector):
+        envs = make()
+        extractor = {"features_extractor_class": SpatialMoments}
+        model = PPO("CnnPolicy", envs, n_steps=4, batch_size=6, policy_kwargs=extractor, seed=4)
+        model.learn(24)
+        weights.append(torch.nn.utils.parameters_to_vector(model.policy.parameters()).detach())
+        envs.seed(1)
+        first = envs.reset()
+        *arrays, seen = envs.step(np.zeros((3, 4), np.float32))
+        handed.append((first, *arrays, *map(plain, (*seen, *envs.reset_infos))))
+        envs.close()
+    assert torch.equal(*weights)
+    assert data_equivalence(*handed)
+
+
+def test_a_vector_hands_attributes_methods_and_pictures_to_stable_baselines(settings, results):
+    envs = SB3Vector(
+        NumericVectorView(
+            gym.make_vec(
+                "DiG-v0",
+                2,
+                autoreset_mode="Disabled",
+                dataset=settings.pairs,
+                render_mode="rgb_array",
+            )
+        )
+    )
+    envs.set_options({"pair_seed": PairDataset(settings.pairs).pair_seeds("single", "train")[0]})
+    envs.reset()
+    assert len({info["pair_seed"] for info in envs.reset_infos}) == 1
+    envs.set_attr("stage", "dual", indices=1)
+    assert envs.get_attr("stage") == ["single", "dual"] and envs.get_attr("stage", 1) == ["dual"]
+    assert envs.env_method("has_wrapper_attr", "stage") == [True, True]
+    assert envs.render().ndim == 3
+    assert VecMonitor(envs).reset().shape == (2, 7, 96, 128)
+    with pytest.raises(ValueError, match="method of all environments"):
+        envs.env_method("close", indices=[0])
+    envs.set_options([{"stage": "dual"}, {}])
+    with pytest.raises(ValueError, match="give the same to all"):
+        envs.reset()
+    envs.close()
+
+
+def test_a_vector_that_resets_by_itself_is_refused(settings, results):
+    envs = NumericVectorView(gym.make_vec("DiG-v0", 2, dataset=settings.pairs))
+    with pytest.raises(ValueError, match='autoreset_mode="Disabled"'):
+        SB3Vector(envs)
+    envs.close()
 
 
 def test_a_pair_is_decoded_once(settings, results):

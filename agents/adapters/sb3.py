@@ -1,11 +1,14 @@
 """Stable-Baselines3 on the numeric view: what a script adds to ``PPO(...)`` and ``learn``.
 
-    pairs = PairsInMemory("pairs", "train")
-    envs = DummyVecEnv([lambda: NumericView(gym.make("DiG-v0", dataset=pairs), (48, 64))] * 64)
+    envs = gym.make_vec("DiG-v0", 64, autoreset_mode="Disabled", dataset="pairs")
+    view = NumericVectorView(envs, shape=(48, 64))
     extractor = {"features_extractor_class": SpatialMoments}
-    model = PPO("CnnPolicy", envs, n_steps=16, batch_size=128, policy_kwargs=extractor)
+    model = PPO("CnnPolicy", SB3Vector(view), n_steps=16, batch_size=128, policy_kwargs=extractor)
     model.learn(80_000)
-    report = evaluate_stored(SB3Policy(model, envs.envs[0]), "pairs")
+    report = evaluate_stored(SB3Policy(model, view), "pairs")
+
+Without ``dataset`` the pairs are fresh, and all environments share ``workers`` Blender processes.
+With ``dataset=PairsInMemory("pairs", "train")`` each pair is read once.
 
 Episodes have one step: a rollout of ``n_steps`` holds as many episodes of each environment.
 """
@@ -22,14 +25,17 @@ from typing import Any, cast
 import gymnasium as gym
 import numpy as np
 import torch
+from gymnasium.vector import AutoresetMode
+from gymnasium.wrappers.vector import DictInfoToList
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import KVWriter
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
+from stable_baselines3.common.vec_env.base_vec_env import VecEnv, VecEnvIndices, VecEnvStepReturn
 from torch import nn
 
 from agents.evaluation import play
-from dig_env import NumericView
+from dig_env import NumericVectorView, NumericView
 from dig_env.pairs import PairCache, StoredPairs
 from scenes import Difficulty, Pair
 
@@ -51,6 +57,96 @@ class PairsInMemory(StoredPairs):
         """The pair, read now if it was never asked for."""
         read = super().submit
         return self._cache.get(pair_seed, lambda: read(pair_seed, difficulty))
+
+
+class SB3Vector(VecEnv):
+    """A vector of Gymnasium, which Stable-Baselines3 does not take, as one that it takes.
+
+    Args:
+        vector: made with ``autoreset_mode="Disabled"``: Stable-Baselines3 wants an environment that
+            has finished to be reset in the same step, and that is done here, once the reward is
+            known. A ``VectorCurriculumWrapper`` may lie inside.
+
+    Raises:
+        ValueError: the vector resets by itself.
+    """
+
+    def __init__(self, vector: gym.vector.VectorEnv) -> None:
+        if vector.metadata.get("autoreset_mode") != AutoresetMode.DISABLED:
+            raise ValueError(
+                f"{vector} resets by itself: make it with "
+                'gym.make_vec("DiG-v0", num_envs, autoreset_mode="Disabled")'
+            )
+        self._vector: Any = DictInfoToList(vector)
+        self._base: Any = vector.unwrapped  # Gymnasium's wrappers hand no attributes on
+        self._actions: np.ndarray | None = None
+        super().__init__(
+            vector.num_envs, vector.single_observation_space, vector.single_action_space
+        )
+
+    def reset(self) -> Any:
+        """The first observations, with the seeds and options that were set."""
+        if any(options != self._options[0] for options in self._options):
+            raise ValueError(f"options={self._options!r}: give the same to all environments")
+        seen, self.reset_infos = self._vector.reset(seed=self._seeds, options=self._options[0])
+        self._reset_seeds()
+        self._reset_options()
+        return seen
+
+    def step_async(self, actions: np.ndarray) -> None:
+        """Take the actions that ``step_wait`` plays."""
+        self._actions = actions
+
+    def step_wait(self) -> VecEnvStepReturn:
+        """Play them, and reset what has finished."""
+        seen, rewards, terminations, truncations, infos = self._vector.step(self._actions)
+        done = terminations | truncations
+        if done.any():
+            last = seen
+            seen, reset_infos = self._vector.reset(options={"reset_mask": done.copy()})
+            for index in np.flatnonzero(done):
+                infos[index]["terminal_observation"] = (
+                    {name: values[index] for name, values in last.items()}
+                    if isinstance(last, dict)
+                    else last[index]
+                )
+                infos[index]["TimeLimit.truncated"] = not terminations[index]
+                self.reset_infos[index] = reset_infos[index]
+        return seen, rewards.astype(np.float32), done, infos
+
+    def close(self) -> None:
+        """Close the vector."""
+        self._vector.close()
+
+    def get_images(self) -> Sequence[np.ndarray | None]:
+        """What each environment's ``render`` gives."""
+        return self._vector.render()
+
+    def get_attr(self, attr_name: str, indices: VecEnvIndices = None) -> list[Any]:
+        """An attribute of each environment."""
+        values = self._base.get_attr(attr_name)
+        return [values[index] for index in self._get_indices(indices)]
+
+    def set_attr(self, attr_name: str, value: Any, indices: VecEnvIndices = None) -> None:
+        """Set an attribute of the environments."""
+        values = self.get_attr(attr_name)
+        for index in self._get_indices(indices):
+            values[index] = value
+        self._base.set_attr(attr_name, values)
+
+    def env_method(
+        self, method_name: str, *args: Any, indices: VecEnvIndices = None, **kwargs: Any
+    ) -> list[Any]:
+        """Call a method of all environments; ValueError for only some of them."""
+        if indices is not None and list(self._get_indices(indices)) != list(range(self.num_envs)):
+            raise ValueError(f"indices={indices!r}: a vector calls a method of all environments")
+        return list(self._base.call(method_name, *args, **kwargs))
+
+    def env_is_wrapped(
+        self, wrapper_class: type[gym.Wrapper], indices: VecEnvIndices = None
+    ) -> list[bool]:
+        """False: what lies around each environment in the vector is not known."""
+        return [False for _ in self._get_indices(indices)]
 
 
 class SpatialMoments(BaseFeaturesExtractor):
@@ -107,7 +203,7 @@ class SB3Policy:
         view: that it acts through; its environment is not played.
     """
 
-    def __init__(self, model: BaseAlgorithm, view: NumericView) -> None:
+    def __init__(self, model: BaseAlgorithm, view: NumericView | NumericVectorView) -> None:
         self._model, self._view = model, view
 
     def act(self, observations: Sequence[dict[str, Any]]) -> list[str]:
@@ -139,7 +235,12 @@ class LearningCurve(BaseCallback):
         points: so far; the last one is of the trained model.
     """
 
-    def __init__(self, view: NumericView, pairs: Mapping[str, Sequence[Pair]], every: int) -> None:
+    def __init__(
+        self,
+        view: NumericView | NumericVectorView,
+        pairs: Mapping[str, Sequence[Pair]],
+        every: int,
+    ) -> None:
         super().__init__()
         self.points: list[dict[str, float]] = []
         self._view, self._pairs, self._every = view, pairs, every
