@@ -304,21 +304,23 @@ INTERRUPTED = {
     ),
     "vector": f"gym.make_vec('DiG-v0', 2, {HUGE}).reset(seed=1)",
     "dataset": f"render_dataset(folder, {{'single': 4}}, settings=RenderSettings({HUGE}))",
-    "evaluate": f"evaluate(PixelDiffPolicy(), episodes=4, settings=RenderSettings({HUGE}))",
+    "evaluate": (
+        "from agents import PixelDiffPolicy, evaluate\n"
+        f"evaluate(PixelDiffPolicy(), episodes=4, settings=RenderSettings({HUGE}))"
+    ),
 }
 
 
 @pytest.mark.parametrize(
     ("what", "processor_s"),
     # A worker needs some 2 s of processor time to start.
-    [("reset", 6), ("thread", 6), *((what, 0) for what in INTERRUPTED)],
+    [(what, 6 if what in ("reset", "thread") else 0) for what in INTERRUPTED],
 )
 def test_ctrl_c_ends_a_script_at_once_and_its_workers_with_it(tmp_path, what, processor_s):
     """Whether a worker renders a picture that takes minutes, or is starting."""
     program = (
         "import gymnasium as gym\n"
         "import dig_env\n"
-        "from agents import PixelDiffPolicy, evaluate\n"
         "from scenes import *\n"
         f"folder = {str(tmp_path / 'pairs')!r}\n"
         f"{INTERRUPTED[what]}"
@@ -349,5 +351,9 @@ def test_a_script_that_closes_nothing_ends_with_what_renders_ahead():
         "import gymnasium as gym, dig_env\n"
         f"env = gym.make('DiG-v0', {HUGE})\n"
         "env.unwrapped.prepare(seed=1)\n"
+        "print('prepared', flush=True)\n"
     )
-    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
+    command = [sys.executable, "-c", program]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as script:
+        assert script.stdout.readline() == "prepared\n"
+        assert script.wait(timeout=60) == 0
