@@ -5,7 +5,8 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 
-.PHONY: setup demo docs test browser frameworks test-frameworks test-openenv test-lmms lint clean
+.PHONY: setup demo docs test browser frameworks lint clean
+.PHONY: test-frameworks test-openenv test-lmms test-vllm
 
 setup: .venv/.installed
 
@@ -44,7 +45,7 @@ browser:
 
 # Trainers that want another NumPy or transformers than Blender's environment has. Each gets an
 # environment of its own that falls back on .venv, so that torch is there once.
-FRAMEWORKS := .venv-frameworks .venv-openenv .venv-lmms
+FRAMEWORKS := .venv-frameworks .venv-openenv .venv-lmms .venv-vllm
 LIBRARIES = $(shell $(BIN)/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")
 
 $(FRAMEWORKS:=/.installed): .venv-%/.installed: constraints-%.txt .venv/.installed
@@ -53,12 +54,13 @@ $(FRAMEWORKS:=/.installed): .venv-%/.installed: constraints-%.txt .venv/.install
 	.venv-$*/bin/python -m pip install --quiet --no-deps --requirement constraints-$*.txt
 	touch $@
 
-frameworks: test-frameworks test-openenv test-lmms
+frameworks: test-frameworks test-openenv test-lmms test-vllm
 
 test-frameworks: TESTS := tests/frameworks
 test-openenv: TESTS := tests/frameworks/test_openenv.py
 test-lmms: TESTS := tests/frameworks/test_lmms_eval.py
-test-frameworks test-openenv test-lmms: test-%: .venv-%/.installed
+test-vllm: TESTS := tests/test_grpo_loss.py
+test-frameworks test-openenv test-lmms test-vllm: test-%: .venv-%/.installed
 	.venv-$*/bin/python -m pytest $(TESTS)
 
 lint: setup

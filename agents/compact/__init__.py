@@ -6,12 +6,14 @@ classes.
 
 from transformers import (
     AutoConfig,
-    AutoImageProcessor,
     AutoModel,
     AutoModelForCausalLM,
     AutoModelForImageTextToText,
     AutoProcessor,
 )
+
+# Before 5.18 transformers itself has it only where torchvision is.
+from transformers.models.auto.image_processing_auto import AutoImageProcessor
 
 from agents.compact.assembly import PARTS, assemble, build_model, train_only
 from agents.compact.configuration import CompactConfig, PairEncoderConfig
