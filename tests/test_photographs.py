@@ -44,6 +44,7 @@ from scenes import (
     views,
 )
 from scenes.color import lab_to_linear, srgb8_to_lab, to_srgb8
+from scenes.photos import picture
 from scenes.photos.album import LARGEST, RIM_PX
 from scenes.photos.compose import FEATHER_PX
 from scenes.photos.inpaint import inpaint
@@ -338,6 +339,17 @@ def test_an_episode_on_real_photographs(real_pairs):
         assert all(difference["change"] in PHOTO_CHANGES for difference in info["truth"])
         assert info["pair"]["hidden"] == [0.0] * len(info["truth"])
     env.close()
+
+
+@pytest.mark.parametrize("kind", picture.FORMATS)
+def test_photographs_are_of_the_usual_formats_alone(tmp_path, kind):
+    path = tmp_path / "x.jpg"
+    pixels = Image.fromarray(np.full((8, 12, 3), 200, np.uint8))
+    pixels.save(path, format=kind)
+    assert picture.geometry(path).size == picture.read_picture(path).size == (12, 8)
+    pixels.save(path, format="EPS")
+    with pytest.raises(OSError, match="cannot identify"):
+        picture.read_picture(path)
 
 
 @pytest.mark.parametrize("name", ["../secret.png", "{outside}", "link.png", "sub/secret.png"])
