@@ -252,5 +252,5 @@ def test_a_vector_that_begins_at_a_difficulty_of_ones_own_goes_on_under_a_curric
     mask = np.array([True, False])
     _, infos = vector.reset(options={"reset_mask": mask})
     assert infos["stage"][0] == "single"
-    assert list(vector.get_attr("stage")) == ["single", "custom"]
+    assert list(vector.env.get_attr("stage")) == ["single", "custom"]
     vector.close()
