@@ -154,7 +154,7 @@ def test_curricula_and_vectors_walk_a_datasets_stages(folder):
     for mode in ("vector_entry_point", "async"):
         vector = gym.make_vec("DiG-v0", 2, vectorization_mode=mode, dataset=str(folder))
         curriculum = dig_env.Curriculum(("single", "foggy"), promote_at=0.0, window=2)
-        vector = dig_env.CurriculumWrapper(vector, curriculum)
+        vector = dig_env.VectorCurriculumWrapper(vector, curriculum)
         _, infos = vector.reset(seed=0)
         assert list(infos["stage"]) == ["single", "single"]
         vector.step(["[]"] * 2)
@@ -247,7 +247,7 @@ def test_the_stage_of_an_environment_can_be_set_to_what_it_is(folder):
 def test_a_vector_that_begins_at_a_difficulty_of_ones_own_goes_on_under_a_curriculum():
     stage = {"differences": (2, 3)}
     vector = gym.make_vec("DiG-v0", 2, stage=stage, autoreset_mode="Disabled", **TINY_ENV)
-    vector = dig_env.CurriculumWrapper(vector, dig_env.Curriculum(("single",)))
+    vector = dig_env.VectorCurriculumWrapper(vector, dig_env.Curriculum(("single",)))
     vector.env.reset(seed=0)
     mask = np.array([True, False])
     _, infos = vector.reset(options={"reset_mask": mask})
