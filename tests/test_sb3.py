@@ -152,6 +152,7 @@ def test_a_vector_hands_attributes_methods_and_pictures_to_stable_baselines(sett
     assert len({info["pair_seed"] for info in envs.reset_infos}) == 1
     envs.set_attr("stage", "dual", indices=1)
     assert envs.get_attr("stage") == ["single", "dual"] and envs.get_attr("stage", 1) == ["dual"]
+    envs.set_attr("stage", "single")
     assert envs.env_method("has_wrapper_attr", "stage") == [True, True]
     assert envs.render().ndim == 3
     assert VecMonitor(envs).reset().shape == (2, 7, 96, 128)
