@@ -6,19 +6,24 @@ two images as data URLs, then the prompt; no streaming.
 
 from __future__ import annotations
 
+import hashlib
+import json
 import operator
 import os
 import random
 import time
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict, astuple, dataclass
 from types import MappingProxyType
 from typing import Any
 
 import httpx
+import numpy as np
 
-from agents.messages import png_url
+from agents.kept_answers import KeptAnswers
+from agents.messages import png_url, reply_text, said_and_thought
+from agents.policies import Unanswered
 from dig_env.drawing import png
 
 RETRIED_STATUS = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 520, 522, 524, 529})
@@ -26,8 +31,18 @@ RETRIED_STATUS = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 520, 522, 52
 MAX_WAIT_S = 60.0
 
 
-class ApiError(OSError):
+FOR_ALL_STATUS = frozenset({401, 403, 404})
+"""HTTP answers that concern the key, the URL or the model, hence every question."""
+MOST_IN_A_ROW = 10
+"""So many questions in a row without an answer end the asking."""
+
+
+class ApiError(Unanswered):
     """The endpoint gave no answer; the message says what it said and what to do."""
+
+
+class _NoAnswer(Exception):
+    """To this question; another may get one."""
 
 
 class _Again(Exception):
@@ -48,6 +63,10 @@ class Usage:
         prompt_tokens, completion_tokens: as the endpoint counts them, thoughts included.
         uncounted: answers for which it told no counts.
         cut_off: answers that ran into the token limit.
+        thought_only: whole answers that were nothing but a thought (``reasoning_content``): the
+            server's reasoning parser took all of it for one.
+        refused: refusals, and answers that the service's content filter held back.
+        without_content: answers without any text, such as calls of tools.
     """
 
     answers: int = 0
@@ -56,6 +75,9 @@ class Usage:
     completion_tokens: int = 0
     uncounted: int = 0
     cut_off: int = 0
+    thought_only: int = 0
+    refused: int = 0
+    without_content: int = 0
 
     def __add__(self, other: Usage) -> Usage:
         return Usage(*map(operator.add, astuple(self), astuple(other)))
@@ -81,6 +103,7 @@ class ApiPolicy:
             times that double from a second on, or what the endpoint asks for.
         timeout_s: to wait for an answer.
         price: of a million prompt tokens and of a million completion tokens, in any currency.
+        kept: where answers are kept as they come, and found again.
 
     Attributes:
         usage: what all answers so far took.
@@ -101,6 +124,7 @@ class ApiPolicy:
         retries: int = 5,
         timeout_s: float = 300.0,
         price: tuple[float, float] | None = None,
+        kept: KeptAnswers | None = None,
     ) -> None:
         if not base_url.startswith(("http://", "https://")):
             raise ValueError(f"base_url={base_url!r}: give a URL such as http://localhost:8000/v1")
@@ -117,6 +141,8 @@ class ApiPolicy:
         self._request = {name: value for name, value in fields.items() if value is not None}
         self._api_key_env = api_key_env
         self._concurrency, self._retries, self._timeout_s = concurrency, retries, timeout_s
+        self._kept = kept
+        self._answered, self._in_a_row, self._given_up = False, 0, ""
 
     def act(self, observations: Sequence[dict[str, Any]]) -> list[str]:
         """One answer per observation, thoughts included as "<think>...</think>".
@@ -125,38 +151,79 @@ class ApiPolicy:
         thought, which holds no boxes: the model may still have been thinking.
 
         Raises:
-            ApiError: the endpoint refused a request, or kept failing.
+            ApiError: some got no answer, after all others were asked, and then it holds the others'
+                answers; or there is no use in asking on: the key, the URL or the model is wrong, or
+                many in a row (two, where none was ever answered) got none.
         """
+        return self.ask([[_message(observation)] for observation in observations])
+
+    def ask(self, chats: Sequence[list[dict[str, Any]]]) -> list[str]:
+        """One answer per chat, given as the request's messages; see ``act``."""
         key = os.environ.get(self._api_key_env)
         headers = {"Authorization": f"Bearer {key}"} if key else {}
+        answers: list[str | None] = [None] * len(chats)
+        reasons = [""] * len(chats)
+        self._given_up = ""
         with (
             httpx.Client(headers=headers, timeout=self._timeout_s) as client,
             ThreadPoolExecutor(self._concurrency, thread_name_prefix="dig-env-api") as pool,
         ):
-            waiting = [pool.submit(self._ask, client, o) for o in observations]
+            waiting = {pool.submit(self._ask, client, c): index for index, c in enumerate(chats)}
             try:
-                answers = [future.result() for future in waiting]
+                for future in as_completed(waiting):
+                    index = waiting[future]
+                    try:
+                        answers[index], usage = future.result()
+                        self.usage += usage
+                    except _NoAnswer as failure:
+                        reasons[index] = str(failure)
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
-        for _, usage in answers:
-            self.usage += usage
-        return [text for text, _ in answers]
+        if any(reasons):
+            raise ApiError(next(filter(None, reasons)), answers, reasons)
+        return [answer for answer in answers if answer is not None]
 
     def usage_json(self) -> dict[str, Any]:
         """The usage as JSON values, with "cost" where a price was given."""
         cost = {} if self.price is None else {"cost": self.usage.cost(self.price)}
         return asdict(self.usage) | cost
 
-    def _ask(self, client: httpx.Client, observation: dict[str, Any]) -> tuple[str, Usage]:
-        body = {"model": self.model, "messages": [_message(observation)], **self._request}
+    def _ask(self, client: httpx.Client, chat: list[dict[str, Any]]) -> tuple[str, Usage]:
+        """A kept answer, or the endpoint's, which is kept."""
+        body = {"model": self.model, "messages": chat, **self._request}
+        asked = hashlib.sha256(json.dumps([self.url, body], sort_keys=True).encode()).hexdigest()
+        if self._kept is not None and (found := self._kept.get(asked)):
+            self._answered = True
+            return found["answer"], Usage(**found["usage"])
+        if self._given_up:  # while this one was waiting
+            raise ApiError(self._given_up)
+        try:
+            answer, usage = self._persist(client, body)
+        except ApiError as failure:
+            self._given_up = str(failure)
+            raise
+        except _NoAnswer as failure:
+            self._in_a_row += 1
+            if self._in_a_row < (MOST_IN_A_ROW if self._answered else 2):
+                raise
+            self._given_up = f"{failure} ({self._in_a_row} questions in a row got no answer)"
+            self._in_a_row = 0
+            raise ApiError(self._given_up) from failure
+        self._answered, self._in_a_row = True, 0
+        if self._kept is not None:
+            self._kept.add(asked, {"answer": answer, "usage": asdict(usage)})
+        return answer, usage
+
+    def _persist(self, client: httpx.Client, body: dict[str, Any]) -> tuple[str, Usage]:
+        """Ask again and again while that may help."""
         for attempt in range(self._retries + 1):
             try:
                 text, usage = self._attempt(client, body)
                 return text, usage + Usage(retries=attempt)
             except _Again as failure:
                 if attempt == self._retries:
-                    raise ApiError(
+                    raise _NoAnswer(
                         f"{self.url} failed {attempt + 1} times, lastly so: {failure}; check the "
                         "URL, wait for the service, or lower the concurrency"
                     ) from failure
@@ -182,7 +249,8 @@ class ApiPolicy:
                 f"environment variable {self._api_key_env}, or name another one"
             )
         if response.status_code != 200:
-            raise ApiError(
+            refusal = ApiError if response.status_code in FOR_ALL_STATUS else _NoAnswer
+            raise refusal(
                 f"{self.url} answered HTTP {response.status_code} for model {self.model!r}: "
                 f"{said}. Check the URL, the model's name and the request's fields: "
                 f"{self._request}"
@@ -193,33 +261,57 @@ class ApiPolicy:
             raise _Again(f"what came back is no chat completion: {said}") from error
 
 
+def filled(messages: list[dict[str, Any]], images: Sequence[np.ndarray]) -> list[dict[str, Any]]:
+    """Messages as a request has them: each image slot holds the next image, losslessly.
+
+    Args:
+        messages: with content in parts; {"type": "image"} is a slot.
+        images: (H, W, 3) uint8, as many as slots.
+    """
+    left = iter(images)
+    return [
+        message
+        | {
+            "content": [
+                {"type": "image_url", "image_url": {"url": png_url(png(next(left)))}}
+                if part["type"] == "image"
+                else part
+                for part in message["content"]
+            ]
+        }
+        for message in messages
+    ]
+
+
 def _message(observation: dict[str, Any]) -> dict[str, Any]:
-    """The user's turn: both images, losslessly, then the instruction."""
-    urls = [png_url(png(observation[name])) for name in ("image_a", "image_b")]
-    images = [{"type": "image_url", "image_url": {"url": url}} for url in urls]
-    return {"role": "user", "content": [*images, {"type": "text", "text": observation["prompt"]}]}
+    """The user's turn: both images, then the instruction."""
+    text = {"type": "text", "text": observation["prompt"]}
+    turn = {"role": "user", "content": [{"type": "image"}, {"type": "image"}, text]}
+    return filled([turn], [observation["image_a"], observation["image_b"]])[0]
 
 
 def _read(completion: dict[str, Any]) -> tuple[str, Usage]:
     """The answer and its tokens; one of many errors when it is no completion."""
     choice = completion["choices"][0]
-    message, cut_off = choice["message"], choice.get("finish_reason") == "length"
-    content = message.get("content") or ""
-    if not isinstance(content, str):
-        raise TypeError(f"its content is a {type(content).__name__}, not text")
-    # Where servers put a thought: vLLM and OpenRouter; older vLLM, SGLang and llama.cpp.
-    thought = message.get("reasoning") or message.get("reasoning_content") or ""
-    if thought and content:
-        content = f"<think>{thought}</think>{content}"
-    elif thought or (cut_off and "</think>" not in content):
-        # Without a thought apart, its text may be one that the model's chat template opened. Marks
-        # within must not close it.
-        content = "<think>" + (thought or content).replace("</think>", "")
+    message, why = choice["message"], choice.get("finish_reason")
+    if why == "error" or choice.get("error"):
+        raise ValueError(f"the choice holds an error: {choice.get('error')}")
+    if not isinstance(message.get("content"), (str, list, type(None))):
+        raise TypeError(f"its content is a {type(message['content']).__name__}, not text")
+    cut_off = why == "length"
+    said, thought = said_and_thought(message)
+    if cut_off and not thought and "</think>" not in said:
+        # It may be a thought that the model's chat template opened.
+        said, thought = "", said
+    refused = not said and (bool(message.get("refusal")) or why == "content_filter")
     counts = completion.get("usage") or {}
-    return content, Usage(
+    return reply_text(said, thought), Usage(
         answers=1,
         prompt_tokens=counts.get("prompt_tokens") or 0,
         completion_tokens=counts.get("completion_tokens") or 0,
         uncounted=int("completion_tokens" not in counts),
         cut_off=int(cut_off),
+        thought_only=int(bool(thought) and not said.strip() and not cut_off),
+        refused=int(refused),
+        without_content=int(not (said or thought or refused)),
     )

@@ -17,7 +17,8 @@ from agents.cli_align import TaskData, align, eval_align
 from agents.cli_bench import bench
 from agents.cli_common import Answers, HeldOut
 from agents.cli_doctor import doctor
-from agents.cli_eval import Endpoint, eval
+from agents.cli_endpoint import Endpoint
+from agents.cli_eval import eval
 from agents.cli_export import export
 from agents.cli_external import eval_external
 from agents.cli_output import Output, fail, this_command

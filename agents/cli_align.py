@@ -11,6 +11,7 @@ import tyro
 
 from agents.align.stages import AlignRun
 from agents.cli_common import Answers, AnswersArgs, HeldOut, HeldOutArgs, result_file
+from agents.cli_endpoint import Course, Endpoint, EndpointArgs
 from agents.cli_output import Output, Printed, this_command
 from agents.table import Table
 from dig_env.align import AlignSettings
@@ -104,12 +105,14 @@ def eval_align(
     out: Path | None = None,
     held_out: HeldOutArgs = HeldOut(),
     answers: AnswersArgs = Answers(),
+    endpoint: EndpointArgs = Endpoint(),
     output: Printed = Output(),
 ) -> None:
     """Evaluate a policy on the alignment tasks, on held-out pairs.
 
     Args:
-        policy: blind, oracle, or a model's folder or hub name.
+        policy: blind, oracle, or a model's folder or hub name; with --base-url the model's name at
+            that endpoint.
         task: a name, several with commas, or all.
         episodes: questions of each task.
         options: crops to choose from, at most.
@@ -117,6 +120,7 @@ def eval_align(
             default runs/eval-align-POLICY-TASK.json.
         held_out: which pairs are played.
         answers: how the policy answers.
+        endpoint: where a model is served.
         output: what is printed.
     """
     from dig_env.align import resolve_tasks
@@ -128,7 +132,8 @@ def eval_align(
     from agents.report import machine
 
     settings = AlignSettings(answers.coordinates, options=options)
-    player = _align_player(policy, settings, answers.max_tokens)
+    course = Course(out, output)
+    player = _align_player(policy, settings, answers, endpoint, course)
     with output.counting("questions", episodes * len(tasks)) as on_episode:
         played = {
             name: evaluate_align(
@@ -137,7 +142,9 @@ def eval_align(
                 episodes=episodes,
                 seed=held_out.seed,
                 split=held_out.split,
+                batch_size=endpoint.batch_size,
                 on_episode=on_episode,
+                on_failure=course.on_failure,
                 coordinates=answers.coordinates,
                 filters={"options": options},
                 **held_out.environment,
@@ -149,23 +156,35 @@ def eval_align(
         "command": this_command(),
         "machine": machine(),
         "seed": held_out.seed,
+        "usage": None if endpoint.base_url is None else player.usage_json(),
         "tasks": {name: align_metrics(of, held_out.seed) for name, of in played.items()},
+        **course.findings(
+            [graded.error for of in played.values() for e in of for graded in e.grades]
+        ),
     }
     report = out.with_suffix(".html")
     write_whole(out, json.dumps(result, indent=1).encode() + b"\n")
     write_tasks_report(report, played, result, answers.coordinates)
     output.table(tasks_table(result["tasks"]))
     output.result(result, result=out, report=report)
+    course.end(result)
 
 
-def _align_player(policy: str, settings: AlignSettings, max_tokens: int | None) -> Any:
+def _align_player(
+    policy: str, settings: AlignSettings, answers: Answers, endpoint: Endpoint, course: Course
+) -> Any:
     from agents.align.policies import AlignBlind, AlignOracle
 
+    if endpoint.base_url is not None:
+        from agents.align.api import AlignApiPolicy
+
+        options = endpoint.settings(answers)
+        return AlignApiPolicy(endpoint.base_url, policy, kept=course.keep(), **options)
     if policy == "blind":
         return AlignBlind(coordinates=settings.coordinates)
     if policy == "oracle":
         return AlignOracle(settings)
     from agents.align.mllm import AlignMLLMPolicy
 
-    longest = 256 if max_tokens is None else max_tokens
+    longest = 256 if answers.max_tokens is None else answers.max_tokens
     return AlignMLLMPolicy.from_pretrained(policy, max_new_tokens=longest, batch_size=32)

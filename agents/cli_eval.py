@@ -2,40 +2,16 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import tyro
-
 from agents.cli_common import Answers, AnswersArgs, HeldOut, HeldOutArgs, StageName, result_file
+from agents.cli_endpoint import Course, Endpoint, EndpointArgs
 from agents.cli_output import Output, Printed, this_command
 from dig_env import resolve_reward
 from scenes import PairDataset
 
 FRESH_EPISODES = 200
-BATCH_SIZE = 16
-
-
-@dataclass(frozen=True)
-class Endpoint:
-    """Where a model is served.
-
-    Attributes:
-        base_url: of an OpenAI-compatible endpoint, such as http://localhost:8000/v1.
-        api_key_env: environment variable with the endpoint's key, if it wants one.
-        request: JSON object with further fields of each request; null leaves one out that is sent
-            else: max_completion_tokens and temperature (0).
-        concurrency: requests to the endpoint at the same time.
-        price: of a million prompt tokens and of a million completion tokens.
-    """
-
-    base_url: str | None = None
-    api_key_env: str = "OPENAI_API_KEY"
-    request: str = "{}"
-    concurrency: int = 8
-    price: tuple[float, float] | None = None
 
 
 def eval(
@@ -47,7 +23,7 @@ def eval(
     out: Path | None = None,
     held_out: HeldOutArgs = HeldOut(),
     answers: AnswersArgs = Answers(),
-    endpoint: tyro.conf.OmitArgPrefixes[Endpoint] = Endpoint(),
+    endpoint: EndpointArgs = Endpoint(),
     output: Printed = Output(),
 ) -> None:
     """Evaluate a policy on held-out pairs, rendered for it or stored.
@@ -68,6 +44,7 @@ def eval(
         output: what is printed.
     """
     config, out = resolve_reward(reward), result_file(out, "eval", policy, stage)
+    from agents.episodes import read_error
     from agents.evaluation import evaluate, evaluate_stored
     from agents.evaluation_report import result_tables, write_evaluation
     from agents.report import machine
@@ -75,7 +52,8 @@ def eval(
     if episodes is None:
         stored = held_out.dataset and PairDataset(held_out.dataset)
         episodes = len(stored.pair_seeds(stage, held_out.split)) if stored else FRESH_EPISODES
-    player = _player(policy, answers, endpoint)
+    course = Course(out, output)
+    player = named_player(policy, answers, endpoint, course)
     with output.counting("pairs", episodes) as on_episode:
         common: dict[str, Any] = {
             "stage": stage,
@@ -84,8 +62,9 @@ def eval(
             "split": held_out.split,
             "coordinates": answers.coordinates,
             "config": config,
-            "batch_size": BATCH_SIZE if endpoint.base_url is None else 4 * endpoint.concurrency,
+            "batch_size": endpoint.batch_size,
             "on_episode": on_episode,
+            "on_failure": course.on_failure,
         }
         if held_out.dataset is not None:
             report = evaluate_stored(player, held_out.dataset, **common)
@@ -100,6 +79,7 @@ def eval(
         "quality": None if held_out.dataset else held_out.quality,
         "usage": None if endpoint.base_url is None else player.usage_json(),
         **report.to_json(),
+        **course.findings([read_error(episode.score) for episode in report.episodes]),
     }
     write_evaluation(out, report, result)
     output.say(
@@ -112,32 +92,16 @@ def eval(
         parts = (f"{name} {value}" for name, value in result["usage"].items())
         output.say(f"endpoint: {', '.join(parts)}")
     output.result(result, result=out, report=out.with_suffix(".html"))
+    course.end(result)
 
 
-def _player(policy: str, answers: Answers, endpoint: Endpoint) -> Any:
-    """The policy that plays: here, or behind the endpoint."""
+def named_player(policy: str, answers: Answers, endpoint: Endpoint, course: Course) -> Any:
+    """The policy that plays: here, or behind the endpoint, its answers kept."""
     if endpoint.base_url is None:
         from agents.mllm import named_policy
 
         return named_policy(policy, answers.coordinates, answers.max_tokens)
     from agents.api_policy import ApiPolicy
 
-    return ApiPolicy(
-        endpoint.base_url,
-        policy,
-        api_key_env=endpoint.api_key_env,
-        max_tokens=4096 if answers.max_tokens is None else answers.max_tokens,
-        request=_json_object(endpoint.request),
-        concurrency=endpoint.concurrency,
-        price=endpoint.price,
-    )
-
-
-def _json_object(text: str) -> dict[str, Any]:
-    try:
-        fields = json.loads(text)
-    except ValueError:
-        fields = None
-    if not isinstance(fields, dict):
-        raise ValueError(f"""--request {text}: give a JSON object, such as '{{"seed": 1}}'""")
-    return fields
+    settings = endpoint.settings(answers)
+    return ApiPolicy(endpoint.base_url, policy, kept=course.keep(), **settings)

@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Literal
 
 from agents.cli_common import Answers, AnswersArgs, result_file
+from agents.cli_endpoint import Course, Endpoint, EndpointArgs
+from agents.cli_eval import named_player
 from agents.cli_output import Output, Printed, this_command
 from dig_env import resolve_reward
 
@@ -21,6 +23,7 @@ def eval_external(
     reward: str = "full",
     out: Path | None = None,
     answers: AnswersArgs = Answers(),
+    endpoint: EndpointArgs = Endpoint(),
     output: Printed = Output(),
 ) -> None:
     """Evaluate a policy on pairs of another origin, with the same metrics.
@@ -29,7 +32,8 @@ def eval_external(
         format: clevr-change (the release of Robust Change Captioning) or coco (pairs in a COCO
             instances file, such as dig-env export --format coco writes).
         data: the folder that CLEVR-Change unpacks to, or the COCO file.
-        policy: tiny, tiny-start, random, oracle, pixeldiff, or a model's folder or hub name.
+        policy: tiny, tiny-start, random, oracle, pixeldiff, or a model's folder or hub name; with
+            --base-url the model's name at that endpoint.
         split: of clevr-change: train, val or test.
         unchanged: of clevr-change: play the distractors too, in which nothing differs.
         images: of coco: the folder that its file names begin at; by default the file's own.
@@ -38,31 +42,42 @@ def eval_external(
         out: JSON file for the result; its report, .html, and plot, .png, lie beside it. By
             default runs/eval-external-POLICY-FORMAT.json.
         answers: how the policy answers.
+        endpoint: where a model is served.
         output: what is printed.
     """
     config, out = resolve_reward(reward), result_file(out, "eval-external", policy, format)
+    from agents.episodes import read_error
     from agents.evaluation_report import result_tables, write_external
     from agents.external import evaluate_external, read_clevr_change, read_coco_pairs
-    from agents.mllm import named_policy
 
     if format == "clevr-change":
         pairs = read_clevr_change(data, split, unchanged=unchanged)
     else:
         pairs = read_coco_pairs(data, images)
     pairs = pairs[:limit]
-    player = named_policy(policy, answers.coordinates, answers.max_tokens)
+    course = Course(out, output)
+    player = named_player(policy, answers, endpoint, course)
     with output.counting("pairs", len(pairs)) as on_pair:
         report = evaluate_external(
-            player, pairs, coordinates=answers.coordinates, config=config, on_pair=on_pair
+            player,
+            pairs,
+            coordinates=answers.coordinates,
+            config=config,
+            batch_size=endpoint.batch_size,
+            on_pair=on_pair,
+            on_failure=course.on_failure,
         )
     result = {
         "policy": policy,
         "command": this_command(),
         "layout": format,
         "data": str(data),
+        "usage": None if endpoint.base_url is None else player.usage_json(),
         **report.to_json(),
+        **course.findings([read_error(score) for score in report.scores]),
     }
     write_external(out, report, result)
     for table in result_tables(result):
         output.table(table)
     output.result(result, result=out, report=out.with_suffix(".html"))
+    course.end(result)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -46,6 +48,24 @@ class Episode:
             "found": sorted(self.found),
             **mean_metrics([self]),
         }
+
+
+def unreadable(errors: Sequence[str]) -> dict[str, Any]:
+    """What could not be read: "answers" of how many ("of"), and the commonest "reason".
+
+    Args:
+        errors: why nothing could be read, of each answer; "" where something was. Those that differ
+            in numbers and quotations alone are one reason.
+    """
+    kinds = Counter(re.sub(r"'.*'|\".*\"|\d+", "", error) for error in errors if error)
+    commonest = kinds.most_common(1)[0][0] if kinds else ""
+    same = (e for e in errors if e and re.sub(r"'.*'|\".*\"|\d+", "", e) == commonest)
+    return {"answers": kinds.total(), "of": len(errors), "reason": next(same, "")}
+
+
+def read_error(result: Score) -> str:
+    """Why nothing could be read; "" for boxes, and for the empty list."""
+    return "" if result.answer.ok or result.answer.empty else result.answer.error
 
 
 def metric_values(episodes: Sequence[Episode]) -> np.ndarray:

@@ -13,7 +13,7 @@ import numpy as np
 from agents.breakdown import metrics_by_count, metrics_with_intervals, recall_by_axis
 from agents.episodes import Episode, mean_metrics, metric_values
 from agents.intervals import CONFIDENCE
-from agents.policies import OraclePolicy, Policy, answers_to
+from agents.policies import OnFailure, OraclePolicy, Policy, Unanswered, answers_to
 from dig_env import RewardConfig, RewardLike, observe, resolve_reward, score
 from scenes import (
     Difficulty,
@@ -103,6 +103,7 @@ def evaluate(
     workers: int = 1,
     batch_size: int = 16,
     on_episode: Callable[[Episode], None] | None = None,
+    on_failure: OnFailure | None = None,
 ) -> Report:
     """Play ``episodes`` pairs and score the answers.
 
@@ -138,6 +139,7 @@ def evaluate(
                     config=config,
                     batch_size=batch_size,
                     on_episode=on_episode,
+                    on_failure=on_failure,
                 )
             ),
         )
@@ -155,6 +157,7 @@ def evaluate_stored(
     config: RewardLike = RewardConfig(),
     batch_size: int = 16,
     on_episode: Callable[[Episode], None] | None = None,
+    on_failure: OnFailure | None = None,
 ) -> Report:
     """Play pairs of a dataset on disk; no Blender is needed.
 
@@ -165,7 +168,7 @@ def evaluate_stored(
         episodes: how many of its pairs, from the lowest pair seed on; None for all.
         seed: of the resampling for the intervals.
         split: "train", "validation" or "test".
-        coordinates, config, batch_size, on_episode: as for ``evaluate``.
+        coordinates, config, batch_size, on_episode, on_failure: as for ``evaluate``.
 
     Raises:
         FileNotFoundError, ValueError: no dataset there, or no such pairs, or fewer than asked for.
@@ -184,6 +187,7 @@ def evaluate_stored(
         config=config,
         batch_size=batch_size,
         on_episode=on_episode,
+        on_failure=on_failure,
     )
     return Report(stage, split, seed, tuple(played), str(folder))
 
@@ -223,6 +227,7 @@ def play(
     config: RewardLike = RewardConfig(),
     batch_size: int = 16,
     on_episode: Callable[[Episode], None] | None = None,
+    on_failure: OnFailure | None = None,
 ) -> list[Episode]:
     """Let a policy answer pairs that are at hand, and score the answers; see ``evaluate``."""
     config = resolve_reward(config)
@@ -232,11 +237,17 @@ def play(
         if isinstance(policy, OraclePolicy):
             for pair in batch:
                 policy.reveal(pair)
-        answers = answers_to(policy, [observe(pair, coordinates) for pair in batch])
+        seen = [observe(pair, coordinates) for pair in batch]
+        names = [str(pair.plan.seed) for pair in batch]
+        answers = answers_to(policy.act, seen, names, on_failure)
         for pair, answer in zip(batch, answers, strict=True):
+            if answer is None:
+                continue
             episodes.append(scored_episode(pair, answer, coordinates, config))
             if on_episode is not None:
                 on_episode(episodes[-1])
+    if on_failure is not None and not episodes:
+        raise Unanswered("no pair got an answer")
     return episodes
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -36,17 +36,57 @@ class LabelledPair(Protocol):
         """(K, 4) float64 xyxy, each axis from 0 to 1."""
 
 
-def answers_to(policy: Policy, observations: Sequence[dict[str, Any]]) -> list[str]:
-    """A policy's answers, one to each observation.
+class Unanswered(OSError):
+    """Questions that got no answer; the message says why and what to do.
+
+    Attributes:
+        answers: to all questions of the call, None where there is none. Empty where asking the
+            others is of no use either.
+        reasons: why there is none; "" where there is.
+    """
+
+    def __init__(
+        self, message: str, answers: Sequence[str | None] = (), reasons: Sequence[str] = ()
+    ) -> None:
+        super().__init__(message)
+        self.answers, self.reasons = list(answers), list(reasons)
+
+
+OnFailure = Callable[[str, str], None]
+"""Called with the name of a question that got no answer, and why; it is in no number."""
+
+
+def answers_to(
+    ask: Callable[[Any], list[str]],
+    asked: Sequence[Any],
+    names: Sequence[str],
+    on_failure: OnFailure | None = None,
+) -> Sequence[str | None]:
+    """A policy's answers, one to each question; None to one that got none.
+
+    Args:
+        ask: ``act`` or ``reply`` of a policy.
+        asked: what it takes.
+        names: of the questions.
+        on_failure: without it, a question that gets no answer is an error.
 
     Raises:
         ValueError: it gave more or fewer.
+        Unanswered: no answer to some, or no use in asking on.
     """
-    answers = policy.act(observations)
-    if len(answers) != len(observations):
+    try:
+        answers: Sequence[str | None] = ask(asked)
+    except Unanswered as error:
+        if on_failure is None or not error.answers:
+            raise
+        for name, reason in zip(names, error.reasons, strict=True):
+            if reason:
+                on_failure(name, reason)
+        return error.answers
+    if len(answers) != len(asked):
         raise ValueError(
-            f"{type(policy).__name__}.act returned {len(answers)} answers for "
-            f"{len(observations)} observations; it must return one each"
+            f"{ask.__qualname__} returned {len(answers)} answers for {len(asked)} questions; it "
+            "must return one each"
         )
     return answers
 

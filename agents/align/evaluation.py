@@ -12,6 +12,7 @@ import numpy as np
 from agents.align.policies import AlignOracle
 from agents.dialogue import Dialogue, DialoguePolicy
 from agents.intervals import CONFIDENCE, ratio_intervals
+from agents.policies import OnFailure, Unanswered, answers_to
 from dig_env.align import Grade, Question, grade
 from dig_env.align.env import DiGAlignEnv, observe_turn
 from dig_env.align.questions import BoxTruth, YesNoTruth
@@ -51,6 +52,7 @@ def evaluate_align(
     split: str = "test",
     batch_size: int = 16,
     on_episode: Callable[[AlignEpisode], None] | None = None,
+    on_failure: OnFailure | None = None,
     **environment: Any,
 ) -> list[AlignEpisode]:
     """Play ``episodes`` questions: those of an environment that is reset once with the seed.
@@ -63,27 +65,34 @@ def evaluate_align(
         split: "train", "validation" or "test".
         batch_size: dialogues a call of ``policy.reply``.
         on_episode: called after each episode, for progress.
+        on_failure: called with the task and pair seed of a question that the policy gave no answer
+            to, and why; the question is left out. Without it that is an error.
         environment: further arguments of ``DiGAlignEnv``, such as ``dataset`` or ``width``.
 
     Raises:
         ValueError: ``episodes`` is not positive; or as in ``DiGAlignEnv``.
+        Unanswered: an endpoint gave no answer.
     """
     if episodes < 1:
         raise ValueError(f"episodes={episodes!r}: give 1 or more")
     env = DiGAlignEnv(task=task, split=split, **environment)
     played: list[AlignEpisode] = []
+    drawn = 0
     try:
-        while len(played) < episodes:
+        while drawn < episodes:
             asked: list[tuple[Question, dict[str, Any]]] = []
-            for _ in range(min(batch_size, episodes - len(played))):
-                _, info = env.reset(seed=seed if not played and not asked else None)
+            for _ in range(min(batch_size, episodes - drawn)):
+                _, info = env.reset(seed=seed if not drawn and not asked else None)
                 asked.append((env.question, info))
-            for episode in _play(policy, asked, env):
+            drawn += len(asked)
+            for episode in _play(policy, asked, env, on_failure):
                 played.append(episode)
                 if on_episode is not None:
                     on_episode(episode)
     finally:
         env.close()
+    if on_failure is not None and not played:
+        raise Unanswered("no question got an answer")
     return played
 
 
@@ -119,30 +128,36 @@ def align_metrics(episodes: Sequence[AlignEpisode], seed: int = 0) -> dict[str, 
 
 
 def _play(
-    policy: DialoguePolicy, asked: Sequence[tuple[Question, dict[str, Any]]], env: DiGAlignEnv
+    policy: DialoguePolicy,
+    asked: Sequence[tuple[Question, dict[str, Any]]],
+    env: DiGAlignEnv,
+    on_failure: OnFailure | None,
 ) -> list[AlignEpisode]:
     """Answer some questions side by side, turn by turn."""
     if isinstance(policy, AlignOracle):
         for question, _ in asked:
             policy.reveal(question)
     dialogues = [Dialogue([]) for _ in asked]
+    failed: set[int] = set()
     for turn in itertools.count():
         going_on = [
-            index for index, (question, _) in enumerate(asked) if turn < len(question.turns)
+            index
+            for index, (question, _) in enumerate(asked)
+            if turn < len(question.turns) and index not in failed
         ]
         if not going_on:
             break
         for index in going_on:
             observation = observe_turn(asked[index][0], turn, env.settings)
             dialogues[index].observations.append(observation)
-        texts = policy.reply([dialogues[index] for index in going_on])
-        if len(texts) != len(going_on):
-            raise ValueError(
-                f"{type(policy).__name__}.reply returned {len(texts)} texts for {len(going_on)} "
-                "dialogues; it must return one each"
-            )
+        names = [f"{asked[index][1]['task']} {asked[index][1]['pair_seed']}" for index in going_on]
+        talking = [dialogues[index] for index in going_on]
+        texts = answers_to(policy.reply, talking, names, on_failure)
         for index, text in zip(going_on, texts, strict=True):
-            dialogues[index].texts.append(text)
+            if text is None:
+                failed.add(index)
+            else:
+                dialogues[index].texts.append(text)
     return [
         AlignEpisode(
             question,
@@ -153,7 +168,8 @@ def _play(
                 for text, turn in zip(dialogue.texts, question.turns, strict=True)
             ),
         )
-        for (question, info), dialogue in zip(asked, dialogues, strict=True)
+        for index, ((question, info), dialogue) in enumerate(zip(asked, dialogues, strict=True))
+        if index not in failed
     ]
 
 

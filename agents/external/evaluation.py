@@ -13,7 +13,7 @@ from agents.breakdown import metrics_with_intervals
 from agents.episodes import METRICS
 from agents.external.pair import ExternalPair
 from agents.intervals import CONFIDENCE
-from agents.policies import OraclePolicy, Policy, answers_to
+from agents.policies import OnFailure, OraclePolicy, Policy, Unanswered, answers_to
 from dig_env import RewardConfig, RewardLike, Score, instruction, resolve_reward, score
 from scenes import Difficulty
 
@@ -84,6 +84,7 @@ def evaluate_external(
     config: RewardLike = RewardConfig(),
     batch_size: int = 16,
     on_pair: Callable[[], None] | None = None,
+    on_failure: OnFailure | None = None,
 ) -> ExternalReport:
     """Let a policy answer every pair, and score the answers.
 
@@ -97,15 +98,19 @@ def evaluate_external(
         config: the reward's settings, or its name; see ``dig_env.resolve_reward``.
         batch_size: observations a call of ``policy.act``.
         on_pair: called after each pair, for progress.
+        on_failure: called with the name of a pair that the policy gave no answer to, and why; the
+            pair is left out. Without it that is an error.
 
     Raises:
         ValueError: no pairs, or a policy that does not answer each observation.
+        Unanswered: an endpoint gave no answer.
     """
     if not pairs:
         raise ValueError("there are no pairs to play")
     config = resolve_reward(config)
     fewest = min(1, *(len(pair.boxes_unit) for pair in pairs))
     difficulty = Difficulty(differences=(fewest, 1))
+    answered: list[ExternalPair] = []
     answers: list[str] = []
     scores: list[Score] = []
     stream = iter(pairs)
@@ -114,15 +119,20 @@ def evaluate_external(
             for pair in batch:
                 policy.reveal(pair)
         seen = [_observation(pair, coordinates, difficulty) for pair in batch]
-        replies = answers_to(policy, seen)
+        replies = answers_to(policy.act, seen, [pair.name for pair in batch], on_failure)
         for pair, reply in zip(batch, replies, strict=True):
+            if reply is None:
+                continue
+            answered.append(pair)
             answers.append(reply)
             scores.append(
                 score(reply, pair.boxes_unit, config, coordinates=coordinates, size=pair.size)
             )
             if on_pair is not None:
                 on_pair()
-    return ExternalReport(tuple(pairs), tuple(answers), tuple(scores), config.found_from)
+    if on_failure is not None and not answered:
+        raise Unanswered("no pair got an answer")
+    return ExternalReport(tuple(answered), tuple(answers), tuple(scores), config.found_from)
 
 
 def _observation(pair: ExternalPair, coordinates: str, difficulty: Difficulty) -> dict[str, Any]:
