@@ -66,13 +66,13 @@ class Course:
         out: the result's file.
         output: what is printed.
         kept: answers of an endpoint.
-        failed: questions without an answer, and why.
+        failed: "question" and "reason" of each that got no answer.
     """
 
     out: Path
     output: Output
     kept: KeptAnswers | None = None
-    failed: dict[str, str] = field(default_factory=dict)
+    failed: list[dict[str, str]] = field(default_factory=list)
 
     def keep(self) -> KeptAnswers:
         """Where the answers of an endpoint are kept from now on."""
@@ -83,14 +83,11 @@ class Course:
 
     def on_failure(self, name: str, reason: str) -> None:
         """A question got no answer."""
-        self.failed[name] = reason
+        self.failed.append({"question": name, "reason": reason})
 
     def findings(self, errors: Sequence[str]) -> dict[str, Any]:
         """For the result: "unreadable" and "failed"; ``errors`` as in ``unreadable``."""
-        return {
-            "unreadable": unreadable(errors),
-            "failed": [{"question": name, "reason": why} for name, why in self.failed.items()],
-        }
+        return {"unreadable": unreadable(errors), "failed": self.failed}
 
     def end(self, result: dict[str, Any]) -> None:
         """Say what was not answered or not read, and exit with 1 if that spoils the evaluation."""
@@ -106,10 +103,11 @@ class Course:
             fail(text) if count == of else self.output.note(text)
         if self.failed:
             assert self.kept is not None
-            names = ", ".join([*self.failed][:5]) + ", ..." * (len(self.failed) > 5)
+            names = ", ".join(failure["question"] for failure in self.failed[:5])
+            names += ", ..." * (len(self.failed) > 5)
             fail(
                 f"{len(self.failed)} of {of + len(self.failed)} questions got no answer ({names}) "
-                f"and are in no number: {next(iter(self.failed.values()))}. The same command asks "
+                f"and are in no number: {self.failed[0]['reason']}. The same command asks "
                 f"them again; the others are kept in {self.kept.path}"
             )
         elif self.kept is not None:

@@ -37,7 +37,7 @@ def short_waits(monkeypatch):
 @pytest.fixture(scope="module")
 def stored(tmp_path_factory):
     folder = tmp_path_factory.mktemp("kept") / "pairs"
-    render_dataset(folder, {"single": PAIRS}, "test", SMALL, workers=1)
+    render_dataset(folder, {"single": PAIRS, "mixed": PAIRS}, "test", SMALL, workers=1)
     return folder
 
 
