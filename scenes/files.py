@@ -230,15 +230,15 @@ def _explained(path: Path) -> Iterator[None]:
 
 
 def is_inside(folder: Path, path: Path) -> bool:
-    """Does a path lead into a folder, symbolic links followed?"""
-    return path.resolve().is_relative_to(folder.resolve())
+    """Does a path lie in a folder, by its name? Links in the folder are its owner's to set."""
+    return Path(os.path.abspath(path)).is_relative_to(os.path.abspath(folder))
 
 
 def inside(folder: Path, name: str | Path) -> Path:
     """The path of a name that some file gives, if it lies in a folder.
 
     Raises:
-        ValueError: it leads out of it: absolute, by "..", or by a symbolic link.
+        ValueError: it leads out of it: absolute, or by "..".
     """
     path = folder / name
     if not is_inside(folder, path):

