@@ -26,7 +26,7 @@ import itertools
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -49,7 +49,7 @@ from agents.rollouts import GroupReward, PairStream
 from agents.settings import GRPORun
 from agents.thinking import set_thinking
 from agents.tracking import wandb_run
-from agents.trainer_settings import this_process
+from agents.trainer_settings import different_settings, this_process
 from dig_env import Curriculum, StageCurriculum
 from dig_env.pairs import FreshPairs, PairSource, StoredPairs, stages_of
 from scenes import Pair, PairDataset, RenderSettings
@@ -245,7 +245,7 @@ def latest_checkpoint(run: GRPORun) -> Path | None:
     newest = max(found, key=lambda path: int(path.parent.name.rpartition("-")[2]), default=None)
     if newest is None:
         return None
-    _check_settings(run, json.loads(newest.read_text())["run"], "an unfinished", "resume it")
+    _check_settings(run, json.loads(newest.read_text()).get("run"), "an unfinished", "resume it")
     return newest.parent
 
 
@@ -255,7 +255,7 @@ def _finished(run: GRPORun, curriculum: StageCurriculum) -> GRPOResult | None:
     if not (out / RESULT).is_file():
         return None
     summary = json.loads((out / RESULT).read_text())
-    _check_settings(run, summary["settings"], "a finished", "get its result")
+    _check_settings(run, summary.get("settings"), "a finished", "get its result")
     checkpoint = out / "checkpoint"
     curriculum.load_state_dict(json.loads((checkpoint / "curriculum.json").read_text()))
     steps = json.loads((out / HISTORY).read_text())
@@ -272,7 +272,7 @@ def _finished(run: GRPORun, curriculum: StageCurriculum) -> GRPOResult | None:
     )
 
 
-def _check_settings(run: GRPORun, then: Mapping[str, Any], kind: str, aim: str) -> None:
+def _check_settings(run: GRPORun, then: Any, kind: str, aim: str) -> None:
     """Refuse a folder that holds a run with other settings.
 
     Args:
@@ -282,12 +282,10 @@ def _check_settings(run: GRPORun, then: Mapping[str, Any], kind: str, aim: str) 
         aim: what the same settings would do.
     """
     now = json.loads(json.dumps(asdict(run)))
-    different = [n for n in now if then.get(n) != now[n] and n not in RESUMABLE_CHANGES]
-    if different:
-        name = different[0]
+    if different := different_settings(then, now, RESUMABLE_CHANGES):
         raise ValueError(
-            f"{run.out} holds {kind} run with {name}={then.get(name)!r}, not {now[name]!r}: give "
-            f"its settings to {aim}, or another --out, or delete {run.out}"
+            f"{run.out} holds {kind} run with {different}: give its settings to {aim}, or another "
+            f"--out, or delete {run.out}"
         )
 
 

@@ -28,7 +28,12 @@ from agents.compact import (
 from agents.mllm import EMBEDDED, MLLMPolicy
 from agents.report import now_and_then
 from agents.tracking import wandb_run
-from agents.trainer_settings import common_settings, set_gradient_accumulation, this_process
+from agents.trainer_settings import (
+    common_settings,
+    different_settings,
+    set_gradient_accumulation,
+    this_process,
+)
 from dig_env import instruction
 from scenes.files import write_folder_whole, write_whole
 
@@ -189,7 +194,7 @@ def _begin(run: AlignRun, process: PartialState) -> Path | None:
     """
     path = Path(run.out, "run.json")
     now = json.loads(json.dumps(asdict(run)))
-    if path.is_file() and (different := _different(path, now)):
+    if path.is_file() and (different := different_settings(_read(path), now, FREE)):
         raise ValueError(
             f"{run.out} holds a run with {different}: give its settings to go on with it, or "
             "another --out"
@@ -202,22 +207,6 @@ def _begin(run: AlignRun, process: PartialState) -> Path | None:
     states = Path(run.out, TRAINER).glob("checkpoint-*/trainer_state.json")
     whole = [state.parent for state in states if isinstance(_read(state), dict)]
     return max(whole, key=lambda folder: int(folder.name.rpartition("-")[2]), default=None)
-
-
-def _different(path: Path, now: dict[str, Any]) -> str:
-    """What the settings in a file have otherwise, setting by setting; "" if nothing."""
-    then = _read(path)
-    if not isinstance(then, dict):
-        return f"settings that cannot be read ({path})"
-    return ", ".join(
-        f"{name}={then[name]!r}, not {now[name]!r}"
-        if name in then and name in now
-        else f"no {name}, as one of another version"
-        if name in now
-        else f"{name}={then[name]!r}, which this version does not know"
-        for name in (*now, *(then.keys() - now.keys()))
-        if name not in FREE and (name not in then or name not in now or then[name] != now[name])
-    )
 
 
 def _read(path: Path) -> Any:
