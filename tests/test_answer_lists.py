@@ -4,34 +4,12 @@ import json
 import string
 
 import pytest
+from answer_reading import BOTH_UNIT, BOX, BOX_UNIT, OTHER, OTHER_UNIT, SIZE, boxes_of, refusal
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dig_env import score
 from dig_env.answers import parse_boxes
-
-BOX = "[[120, 300, 210, 400]]"
-BOX_UNIT = [[0.12, 0.3, 0.21, 0.4]]
-OTHER = "[[500, 500, 600, 600]]"
-OTHER_UNIT = [[0.5, 0.5, 0.6, 0.6]]
-BOTH_UNIT = BOX_UNIT + OTHER_UNIT
-SIZE = (320, 240)
-
-
-def boxes_of(text: str, **frame) -> list:
-    parsed = parse_boxes(text, **frame)
-    assert parsed.ok, parsed.error
-    return parsed.boxes.tolist()
-
-
-def refusal(text: str, **frame) -> str:
-    """Return the error of an answer that must be refused, and refused whole."""
-    parsed = parse_boxes(text, **frame)
-    assert not parsed.ok and not parsed.empty
-    assert parsed.boxes.shape == (0, 4)
-    assert parsed.error
-    return parsed.error
-
 
 # Several lists
 

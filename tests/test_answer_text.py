@@ -4,32 +4,12 @@ import time
 
 import numpy as np
 import pytest
+from answer_reading import BOX, BOX_UNIT, OTHER, SIZE, boxes_of, refusal
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dig_env.answers import MAX_ANSWER_LENGTH, ParsedAnswer, answer_part, parse_boxes, read_boxes
 from dig_env.frames import COORDINATES
-
-BOX = "[[120, 300, 210, 400]]"
-BOX_UNIT = [[0.12, 0.3, 0.21, 0.4]]
-OTHER = "[[500, 500, 600, 600]]"
-SIZE = (320, 240)
-
-
-def boxes_of(text: str, **frame) -> list:
-    parsed = parse_boxes(text, **frame)
-    assert parsed.ok, parsed.error
-    return parsed.boxes.tolist()
-
-
-def refusal(text: str, **frame) -> str:
-    """Return the error of an answer that must be refused, and refused whole."""
-    parsed = parse_boxes(text, **frame)
-    assert not parsed.ok and not parsed.empty
-    assert parsed.boxes.shape == (0, 4)
-    assert parsed.error
-    return parsed.error
-
 
 # Thoughts and tags
 

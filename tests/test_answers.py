@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from answer_reading import BOX, BOX_UNIT, SIZE, boxes_of, refusal
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
@@ -12,26 +13,6 @@ from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import (
 
 from dig_env.answers import format_boxes, parse_boxes, read_boxes
 from dig_env.frames import COORDINATES, resized_size
-
-BOX = "[[120, 300, 210, 400]]"
-BOX_UNIT = [[0.12, 0.3, 0.21, 0.4]]
-SIZE = (320, 240)
-
-
-def boxes_of(text: str, **frame) -> list:
-    parsed = parse_boxes(text, **frame)
-    assert parsed.ok, parsed.error
-    return parsed.boxes.tolist()
-
-
-def refusal(text: str, **frame) -> str:
-    """Return the error of an answer that must be refused, and refused whole."""
-    parsed = parse_boxes(text, **frame)
-    assert not parsed.ok
-    assert parsed.boxes.shape == (0, 4)
-    assert parsed.error
-    return parsed.error
-
 
 # Forms that are understood
 

@@ -2,23 +2,11 @@
 
 import numpy as np
 import pytest
+from answer_reading import BOX, BOX_UNIT, refusal
 
 from dig_env import REWARDS, score
 from dig_env.answers import parse_boxes, read_boxes
 from dig_env.spaces import AnswerText
-
-BOX = "[[120, 300, 210, 400]]"
-BOX_UNIT = [[0.12, 0.3, 0.21, 0.4]]
-
-
-def refusal(text: str, **frame) -> str:
-    """Return the error of an answer that must be refused, and refused whole."""
-    parsed = parse_boxes(text, **frame)
-    assert not parsed.ok and not parsed.empty
-    assert parsed.boxes.shape == (0, 4)
-    assert parsed.error
-    return parsed.error
-
 
 # Nothing differs
 
