@@ -22,26 +22,23 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import itertools
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterable
-from dataclasses import asdict, replace
+from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate.utils import gather_object
 from datasets import IterableDataset
 from peft import LoraConfig, get_peft_model
 from transformers import PrinterCallback, ProgressCallback
 from trl import GRPOTrainer
 
-from agents.episodes import Episode, mean_metrics
-from agents.evaluation import pair_seeds, play
 from agents.grpo_report import RESULT, write_run
 from agents.grpo_trainer import FilteringGRPOTrainer, pairs_per_batch, trl_config
+from agents.held_out import Results
 from agents.mllm import EMBEDDED, MLLMPolicy
 from agents.monitor import PROGRESS, GRPOResult, Monitor, Step
 from agents.report import now_and_then
@@ -51,8 +48,8 @@ from agents.thinking import set_thinking
 from agents.tracking import wandb_run
 from agents.trainer_settings import different_settings, this_process
 from dig_env import Curriculum, StageCurriculum
-from dig_env.pairs import FreshPairs, PairSource, StoredPairs, stages_of
-from scenes import Pair, PairDataset, RenderSettings
+from dig_env.pairs import FreshPairs, PairSource, StoredPairs
+from scenes import RenderSettings
 from scenes.files import write_folder_whole, write_whole
 from scenes.machine import default_workers
 
@@ -102,7 +99,7 @@ def train_grpo(
         return finished if process.is_main_process else None
     policy = _load_policy(run)
     with contextlib.closing(_source(run)) as source:
-        results = _Results(run, policy, source, curriculum)
+        results = Results(run, policy, source, curriculum)
         trainer, monitor = _trainer(run, policy, source, curriculum, results, on_step)
         if checkpoint is not None:
             monitor.load(checkpoint, lambda: trainer._load_rng_state(str(checkpoint)))
@@ -131,61 +128,6 @@ def train_grpo(
     return result
 
 
-class _Results:
-    """What a run has so far, and the evaluations that add to it.
-
-    Each process has an equal share of the held-out pairs; all of them play at the same time.
-    """
-
-    def __init__(
-        self,
-        run: GRPORun,
-        policy: MLLMPolicy,
-        source: PairSource,
-        curriculum: StageCurriculum,
-    ) -> None:
-        self._run, self._policy = run, policy
-        self._source, self._curriculum = source, curriculum
-        self._test = held_out_pairs(run, source, "test")
-        self._validation = held_out_pairs(run, source, "validation") if run.eval_every else {}
-        self._start = GRPOResult(run, Path(run.out, "checkpoint"), before={}, sampled={})
-
-    def play_before(self) -> None:
-        """Let the starting policy answer the test pairs."""
-        before = play_held_out(self._policy, self._test, self._run)
-        sampled = play_sampled(self._policy, self._test, self._run)
-        self._start = replace(self._start, before=before, sampled={"before": sampled})
-
-    def validate(self) -> dict[str, float]:
-        """The mean F1 of the validation pairs by stage."""
-        played = play_held_out(self._policy, self._validation, self._run)
-        return {stage: mean_metrics(episodes)["f1"] for stage, episodes in played.items()}
-
-    def play_after(self, steps: list[Step]) -> GRPOResult:
-        """Let the trained policy answer the test pairs."""
-        after = play_held_out(self._policy, self._test, self._run)
-        sampled = {"after": play_sampled(self._policy, self._test, self._run)}
-        return replace(
-            self._so_far(steps),
-            after=after,
-            sampled=self._start.sampled | sampled,
-            finished=True,
-        )
-
-    def write_report(self, steps: list[Step]) -> None:
-        """Report what there is."""
-        if this_process().is_main_process:
-            write_run(self._so_far(steps))
-
-    def _so_far(self, steps: list[Step]) -> GRPOResult:
-        return replace(
-            self._start,
-            steps=steps,
-            promotions=self._curriculum.history,
-            renderer_versions=self._source.versions,
-        )
-
-
 def _checked(curriculum: StageCurriculum | None, run: GRPORun) -> StageCurriculum:
     """The curriculum that was given or else that of the run, if the run evaluates its stages."""
     if curriculum is None:
@@ -204,7 +146,7 @@ def _trainer(
     policy: MLLMPolicy,
     source: PairSource,
     curriculum: StageCurriculum,
-    results: _Results,
+    results: Results,
     on_step: Callable[[Step], None] | None,
 ) -> tuple[GRPOTrainer, Monitor]:
     """TRL's trainer on a stream of pairs, and what watches it."""
@@ -287,54 +229,6 @@ def _check_settings(run: GRPORun, then: Any, kind: str, aim: str) -> None:
             f"{run.out} holds {kind} run with {different}: give its settings to {aim}, or another "
             f"--out, or delete {run.out}"
         )
-
-
-def held_out_pairs(run: GRPORun, source: PairSource, split: str) -> dict[str, list[Pair]]:
-    """This process's share of ``run.eval_pairs`` pairs of each stage: fresh, or the dataset's."""
-    process = this_process()
-    pairs = {}
-    for stage in run.stages if run.eval_pairs else ():
-        seeds: Iterable[int] = pair_seeds(0, split)
-        if run.dataset is not None:
-            seeds = PairDataset(run.dataset).pair_seeds(stage, split)
-        share = (process.process_index, run.eval_pairs, process.num_processes)
-        wanted = itertools.islice(seeds, *share)
-        asked = [source.submit(seed, stages_of(source)[stage]) for seed in wanted]
-        pairs[stage] = [future.result() for future in asked]
-    return pairs
-
-
-def play_held_out(
-    policy: MLLMPolicy, held_out: dict[str, list[Pair]], run: GRPORun
-) -> dict[str, list[Episode]]:
-    """The episodes of each stage, scored by the very reward that the run trains on.
-
-    All processes call it with their shares of the pairs, and get the episodes of all.
-    """
-    process = this_process()
-    episodes = {}
-    for stage, pairs in held_out.items():
-        played = play(policy, pairs, config=run.reward)
-        places = itertools.count(process.process_index, process.num_processes)
-        everywhere = gather_object(list(zip(places, played, strict=False)))
-        episodes[stage] = [episode for _, episode in sorted(everywhere, key=lambda dealt: dealt[0])]
-    return episodes
-
-
-def play_sampled(
-    policy: MLLMPolicy, held_out: dict[str, list[Pair]], run: GRPORun
-) -> dict[str, list[Episode]]:
-    """The episodes of each stage at the rollouts' temperature, with random numbers of their own."""
-    sampling = MLLMPolicy(
-        policy.model,
-        policy.processor,
-        max_new_tokens=policy.max_new_tokens,
-        temperature=run.temperature,
-        batch_size=policy.batch_size,
-    )
-    with torch.random.fork_rng():
-        torch.manual_seed(run.seed)
-        return play_held_out(sampling, held_out, run)
 
 
 def _load_policy(run: GRPORun) -> MLLMPolicy:

@@ -122,8 +122,7 @@ with open(f"{out}/{rank}.json", "w") as file:
     ("processes", "pairs", "kind", "arguments"),
     [
         (2, 3, "Curriculum", {"promote_at": 0.01, "window": 4}),
-        (2, 1, "RandomCurriculum", {"seed": 1}),
-        (3, 3, "RandomCurriculum", {"seed": 1}),
+        (3, 1, "RandomCurriculum", {"seed": 1}),
     ],
 )
 def test_groups_that_lie_on_two_processes_are_compared_and_left_out_as_wholes(
@@ -203,11 +202,11 @@ train_grpo(GRPORun(**json.loads(sys.argv[2])), lambda step: print("step", step.s
 """
 
 
-@pytest.mark.parametrize(
-    "lora", [None, {"r": 4, "lora_dropout": 0.1, "target_modules": ["q_proj"]}]
-)
-def test_two_processes_that_were_killed_resume_to_the_same_run(lora, stored, tmp_path):
-    """After a change of stage; with an adapter and its dropout, too. Bit for bit."""
+def test_two_processes_that_were_killed_resume_to_the_same_run(stored, tmp_path):
+    """An adapter with dropout, after a change of stage. Bit for bit.
+
+    benchmarks/grpo_processes.py does it for all weights, and in 1 and 3 processes.
+    """
     model = save_qwen3_vl(tmp_path / "model")
     script = tmp_path / "train.py"
     script.write_text(TRAIN)
@@ -218,7 +217,7 @@ def test_two_processes_that_were_killed_resume_to_the_same_run(lora, stored, tmp
             "out": str(out),
             "model": str(model),
             "dataset": stored,
-            "lora": lora,
+            "lora": {"r": 4, "lora_dropout": 0.1, "target_modules": ["q_proj"]},
             "pairs_per_step": 3,
             "rollouts": 4,
             "steps": 5,

@@ -8,7 +8,7 @@ from conftest import SMALL
 from trl import GRPOConfig
 
 from agents import GRPORun, train_grpo
-from agents.grpo_trainer import FIXED, OWNED
+from agents.grpo_trainer import FIXED, OWNED, trl_config
 from scenes import render_dataset
 
 STEPS_OF = {"steps": 2, "save_every": 0}
@@ -32,9 +32,9 @@ WORKS = {
             "neftune_noise_alpha": None,
             "label_smoothing_factor": 0.1,
             "torch_empty_cache_steps": 1,
+            "optim_target_modules": ["q_proj"],
         },
     ),
-    "galore's layers": (STEPS_OF, {"optim_target_modules": ["q_proj"]}),
     "parts": (
         STEPS_OF,
         {
@@ -228,8 +228,14 @@ def test_it_works(name, stored, tmp_path):
     json.loads((tmp_path / "run/result.json").read_text())
 
 
-@pytest.mark.parametrize("name", [*OWNED, *FIXED, *REFUSED_BY_TRL, "no_such_setting"])
-def test_it_is_refused_by_name(name, stored, tmp_path):
-    run = run_with(tmp_path, stored, {name: REFUSED_BY_TRL.get(name, 1)})
+@pytest.mark.parametrize("name", [*OWNED, *FIXED, "no_such_setting"])
+def test_it_is_refused_by_name(name, tmp_path):
+    with pytest.raises(ValueError, match=name):
+        trl_config(GRPORun(out=str(tmp_path), trl={name: 1}), processes=1)
+
+
+@pytest.mark.parametrize("name", REFUSED_BY_TRL)
+def test_trl_refuses_it_by_name(name, stored, tmp_path):
+    run = run_with(tmp_path, stored, {name: REFUSED_BY_TRL[name]})
     with pytest.raises(ValueError, match="continuous_batching" if "paged" in name else name):
         train_grpo(run)
