@@ -70,7 +70,7 @@ def test_workers_start_and_are_replaced_beside_more_than_1024_open_files(open_fi
 
 def test_too_few_files_are_not_taken_for_a_missing_blender(open_files, expected):
     with Renderer(TINY) as renderer:
-        open_files(max(map(int, os.listdir("/proc/self/fd"))) + 2)
+        open_files(max(map(int, os.listdir("/proc/self/fd"))) + 6)
         others = []
         with pytest.raises(OSError, match="Too many open files"):
             while True:

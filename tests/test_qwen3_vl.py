@@ -27,10 +27,11 @@ SHORT_RUN = {
     "height": 48,
     "workers": 1,
     "pairs_per_step": 2,
-    "rollouts": 2,
+    "rollouts": 4,
     "steps": 2,
     "minutes": None,
-    "max_completion_length": 8,
+    "temperature": 1.0,
+    "max_completion_length": 1,  # the length of an answer
     "eval_pairs": 1,
 }
 
