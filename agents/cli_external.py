@@ -18,6 +18,7 @@ def eval_external(
     policy: str = "tiny",
     split: str = "test",
     unchanged: bool = False,
+    size: tuple[int, int] = (480, 320),
     images: Path | None = None,
     limit: int | None = None,
     reward: str = "full",
@@ -36,6 +37,7 @@ def eval_external(
             --base-url the model's name at that endpoint.
         split: of clevr-change: train, val or test.
         unchanged: of clevr-change: play the distractors too, in which nothing differs.
+        size: of clevr-change: width and height in pixels of the images that the boxes are for.
         images: of coco: the folder that its file names begin at; by default the file's own.
         limit: play only the first so many pairs.
         reward: name of the reward: full, paper, dense, strict, format, iou or f1.
@@ -51,7 +53,7 @@ def eval_external(
     from agents.external import evaluate_external, read_clevr_change, read_coco_pairs
 
     if format == "clevr-change":
-        pairs = read_clevr_change(data, split, unchanged=unchanged)
+        pairs = read_clevr_change(data, split, unchanged=unchanged, size=size)
     else:
         pairs = read_coco_pairs(data, images)
     pairs = pairs[:limit]

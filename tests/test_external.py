@@ -308,7 +308,13 @@ def test_the_command_prints_json_and_writes_it_with_a_report(clevr, tmp_path, ca
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         eval_external(
-            "clevr-change", clevr, policy="oracle", limit=3, out=out, output=Output(json=True)
+            "clevr-change",
+            clevr,
+            policy="oracle",
+            size=(128, 96),
+            limit=3,
+            out=out,
+            output=Output(json=True),
         )
     result = json.loads(out.read_text())
     assert result["format"] == result["f1"] == result["count_accuracy"] == 1.0

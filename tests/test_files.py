@@ -65,10 +65,11 @@ def content(path):
 
 def traced(write, place, *inject):
     """Write in a process under strace; its exit status, and the names of the calls it made."""
-    go, start = os.pipe()
+    (ready, begun), (go, start) = os.pipe(), os.pipe()
     pid = os.fork()
     if pid == 0:
         try:
+            os.write(begun, b"!")  # what is done in a forked child is over: it is not counted
             os.read(go, 1)
             write(place)
             os._exit(0)
@@ -76,6 +77,7 @@ def traced(write, place, *inject):
             os._exit(3)
         finally:
             os._exit(4)
+    os.read(ready, 1)
     log = place.parent / "log"
     options = ["-e", f"trace={','.join(CALLS)}", *(o for what in inject for o in ("-e", what))]
     strace = subprocess.Popen(
@@ -85,7 +87,8 @@ def traced(write, place, *inject):
     os.write(start, b"!")
     _, status = os.waitpid(pid, 0)
     strace.communicate()
-    os.close(go), os.close(start)
+    for end in (ready, begun, go, start):
+        os.close(end)
     return os.waitstatus_to_exitcode(status), re.findall(r"^(\w+)\(", log.read_text(), re.MULTILINE)
 
 

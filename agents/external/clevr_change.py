@@ -110,7 +110,7 @@ def _visible_boxes(what: str, label: Any, image: Path, annotated: tuple[int, int
         raise ValueError(
             f"{image} is {size[0]}x{size[1]}, and CLEVR-Change's boxes are for "
             f"{annotated[0]}x{annotated[1]}, another shape: give the release's images, or the size "
-            "that the boxes are for (read_clevr_change(..., size=))"
+            "that the boxes are for (size=(W, H), or --size)"
         )
     scale = (size[0] / annotated[0], size[1] / annotated[1]) * 2
     boxes = []
