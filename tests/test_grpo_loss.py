@@ -19,7 +19,7 @@ VARIANTS = {
     for line in PAGE.read_text().splitlines()
     if line.count("|") == 3 and "`{" in line
 }
-VARIANTS = {name: trl for name, trl in VARIANTS.items() if "beta" not in trl} | {
+VARIANTS |= {
     "GRPO": {"loss_type": "grpo"},
     "BNPO": {"loss_type": "bnpo"},
     "CISPO": {"loss_type": "cispo", "epsilon_high": 5.0},
