@@ -37,7 +37,12 @@ from transformers import PrinterCallback, ProgressCallback
 from trl import GRPOTrainer
 
 from agents.grpo_report import RESULT, write_run
-from agents.grpo_trainer import FilteringGRPOTrainer, pairs_per_batch, trl_config
+from agents.grpo_trainer import (
+    CHECKPOINTS,
+    FilteringGRPOTrainer,
+    pairs_per_batch,
+    trl_config,
+)
 from agents.held_out import Results
 from agents.mllm import EMBEDDED, MLLMPolicy
 from agents.monitor import PROGRESS, GRPOResult, Monitor, Step
@@ -52,9 +57,6 @@ from dig_env.pairs import FreshPairs, PairSource, StoredPairs
 from scenes import RenderSettings
 from scenes.files import write_folder_whole, write_whole
 from scenes.machine import default_workers
-
-CHECKPOINTS = "trainer"
-"""Folder of the trainer's own checkpoints, within ``GRPORun.out``."""
 
 HISTORY = "history.json"
 

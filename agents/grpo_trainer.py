@@ -12,6 +12,9 @@ from agents.rollouts import GroupReward
 from agents.settings import GRPORun
 from agents.trainer_settings import common_settings, set_gradient_accumulation
 
+CHECKPOINTS = "trainer"
+"""Folder of the trainer's own checkpoints, within ``GRPORun.out``."""
+
 OWNED = {
     "output_dir": "out",
     "num_generations": "rollouts",
@@ -92,7 +95,7 @@ def trl_config(run: GRPORun, processes: int) -> GRPOConfig:
     """
     _check_fields(run.trl)
     settings: dict[str, Any] = common_settings(run.save_every, run.wandb) | {
-        "output_dir": str(Path(run.out, "trainer")),
+        "output_dir": str(Path(run.out, CHECKPOINTS)),
         "per_device_train_batch_size": run.pairs_per_step * run.rollouts // processes,
         "num_generations": run.rollouts,
         "max_completion_length": run.max_completion_length,
