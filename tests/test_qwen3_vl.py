@@ -347,7 +347,10 @@ def test_evaluation_draws_exactly_as_rollouts_do(opinionated, observations, tmp_
     rollouts = next(config for config in used if config["do_sample"])
     for path in (opinionated, result.checkpoint):
         sampling = MLLMPolicy.from_pretrained(
-            path, device="cpu", max_new_tokens=8, temperature=run.temperature
+            path,
+            device="cpu",
+            max_new_tokens=run.max_completion_length,
+            temperature=run.temperature,
         )
         sampling.act(observations)
         # Whether to compile decides no token.
