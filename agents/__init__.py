@@ -12,25 +12,25 @@ from typing import Any
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 _HOMES = {
-    "AlignBlind": "agents.align.policies",
-    "AlignMLLMPolicy": "agents.align.mllm",
-    "AlignOracle": "agents.align.policies",
-    "ApiPolicy": "agents.api_policy",
-    "Episode": "agents.evaluation",
-    "GRPOResult": "agents.monitor",
-    "GRPORun": "agents.settings",
-    "MLLMPolicy": "agents.mllm",
-    "OraclePolicy": "agents.policies",
-    "PixelDiffPolicy": "agents.policies",
-    "Policy": "agents.policies",
-    "RandomPolicy": "agents.policies",
-    "Report": "agents.evaluation",
-    "align_metrics": "agents.align.evaluation",
-    "evaluate": "agents.evaluation",
-    "evaluate_align": "agents.align.evaluation",
-    "evaluate_stored": "agents.evaluation",
-    "load_tiny": "agents.mllm",
-    "train_grpo": "agents.grpo",
+    "AlignBlind": "dig_env.agents.policies.align",
+    "AlignMLLMPolicy": "dig_env.agents.policies.align_mllm",
+    "AlignOracle": "dig_env.agents.policies.align",
+    "ApiPolicy": "dig_env.agents.policies.endpoint",
+    "Episode": "dig_env.agents.evaluation.pairs",
+    "GRPOResult": "dig_env.agents.training.monitor",
+    "GRPORun": "dig_env.agents.training.settings",
+    "MLLMPolicy": "dig_env.agents.policies.mllm",
+    "OraclePolicy": "dig_env.agents.policies.policy",
+    "PixelDiffPolicy": "dig_env.agents.policies.policy",
+    "Policy": "dig_env.agents.policies.policy",
+    "RandomPolicy": "dig_env.agents.policies.policy",
+    "Report": "dig_env.agents.evaluation.pairs",
+    "align_metrics": "dig_env.agents.evaluation.align",
+    "evaluate": "dig_env.agents.evaluation.pairs",
+    "evaluate_align": "dig_env.agents.evaluation.align",
+    "evaluate_stored": "dig_env.agents.evaluation.pairs",
+    "load_tiny": "dig_env.agents.policies.mllm",
+    "train_grpo": "dig_env.agents.training.grpo",
 }
 
 __all__ = sorted(_HOMES)
@@ -38,5 +38,5 @@ __all__ = sorted(_HOMES)
 
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
-        raise AttributeError(f"module 'agents' has no attribute {name!r}")
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(importlib.import_module(_HOMES[name]), name)

@@ -18,14 +18,14 @@ import numpy as np
 import tyro
 from PIL import Image
 
-from agents.align.chat import right_answers
-from agents.align.evaluation import align_metrics, evaluate_align
-from agents.align.policies import AlignBlind, AlignOracle
-from agents.report import write_results
+from dig_env.agents.evaluation.align import align_metrics, evaluate_align
+from dig_env.agents.policies.align import AlignBlind, AlignOracle
+from dig_env.agents.policies.align_chat import right_answers
+from dig_env.agents.reporting.report import write_results
 from dig_env.align import TASKS, AlignSettings, pose
 from dig_env.align.drawing import draw_question
-from scenes import PairDataset, RenderSettings, available_cores, render_dataset, views
-from scenes.files import write_whole
+from dig_env.scenes import PairDataset, RenderSettings, available_cores, render_dataset, views
+from dig_env.scenes.files import write_whole
 
 COLUMNS = 5
 LEFT_OUT = ("confidence", "by", "episodes")

@@ -13,20 +13,20 @@ from typing import Any
 
 import tyro
 
-from agents.calibration.axes import AXES
-from agents.calibration.card import (
+from dig_env.agents.evaluation.calibration.axes import AXES
+from dig_env.agents.evaluation.calibration.card import (
     CalibrationSettings,
     answer_all,
     looking_policies,
     table_rows,
     write_card,
 )
-from agents.calibration.page import filled
-from agents.evaluation import held_out_pairs
-from agents.plots import dots_figure
-from agents.report import Section, write_report
-from scenes import STAGES, Renderer, RenderSettings, available_cores
-from scenes.files import write_whole
+from dig_env.agents.evaluation.pairs import held_out_pairs
+from dig_env.agents.reporting.calibration import filled
+from dig_env.agents.reporting.plots import dots_figure
+from dig_env.agents.reporting.report import Section, write_report
+from dig_env.scenes import STAGES, Renderer, RenderSettings, available_cores
+from dig_env.scenes.files import write_whole
 
 
 def main(

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 import tyro
 
-from agents.report import write_results
-from scenes import (
+from dig_env.agents.reporting.report import write_results
+from dig_env.scenes import (
     Certificate,
     PairDataset,
     RenderSettings,
@@ -24,7 +24,7 @@ from scenes import (
     available_cores,
     render_dataset,
 )
-from scenes.dataset import CHECKS
+from dig_env.scenes.dataset import CHECKS
 
 
 def main(

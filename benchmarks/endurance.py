@@ -20,9 +20,9 @@ import numpy as np
 import psutil
 import tyro
 
-import scenes.renderer as renderer_module
-from agents.report import write_results
-from scenes import STAGES, Pair, Renderer, RenderSettings, available_cores, plan_pair
+import dig_env.scenes.render.renderer as renderer_module
+from dig_env.agents.reporting.report import write_results
+from dig_env.scenes import STAGES, Pair, Renderer, RenderSettings, available_cores, plan_pair
 
 app = tyro.extras.SubcommandApp()
 BLOWS = (signal.SIGKILL, signal.SIGSTOP, signal.SIGSEGV)

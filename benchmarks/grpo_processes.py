@@ -30,9 +30,9 @@ sys.path.insert(0, str(ROOT / "tests"))  # the small Qwen3-VL is the tests'
 
 from qwen3_vl import register, save_qwen3_vl  # noqa: E402
 
-from agents import GRPORun, train_grpo  # noqa: E402
-from agents.report import machine, write_results  # noqa: E402
-from scenes import PAPER_STAGES, RenderSettings, render_dataset  # noqa: E402
+from dig_env.agents import GRPORun, train_grpo  # noqa: E402
+from dig_env.agents.reporting.report import machine, write_results  # noqa: E402
+from dig_env.scenes import PAPER_STAGES, RenderSettings, render_dataset  # noqa: E402
 
 ADAPTER = {"r": 4, "lora_dropout": 0.1, "target_modules": ["q_proj", "v_proj"]}
 

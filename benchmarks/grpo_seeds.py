@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 import tyro
 
-from agents import GRPORun, train_grpo
-from agents.report import write_results
+from dig_env.agents import GRPORun, train_grpo
+from dig_env.agents.reporting.report import write_results
 
 
 def main(

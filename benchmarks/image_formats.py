@@ -16,8 +16,8 @@ import numpy as np
 import tyro
 from PIL import Image
 
-from agents.report import write_results
-from scenes import STAGES, Renderer, RenderSettings, available_cores, plan_pair
+from dig_env.agents.reporting.report import write_results
+from dig_env.scenes import STAGES, Renderer, RenderSettings, available_cores, plan_pair
 
 FORMATS: dict[str, dict[str, Any]] = {
     "PNG, level 1": {"format": "PNG", "compress_level": 1},

@@ -23,13 +23,13 @@ from typing import Any
 import numpy as np
 import tyro
 
-from agents.report import write_results
-from scenes import QUALITIES, STAGES, PairPlan, RenderSettings, available_cores, plan_pair
-from scenes.color import to_srgb8
-from scenes.files import write_whole
-from scenes.film import Darkroom
-from scenes.imaging import photograph
-from scenes.process import Shot, WorkerProcess
+from dig_env.agents.reporting.report import write_results
+from dig_env.scenes import QUALITIES, STAGES, PairPlan, RenderSettings, available_cores, plan_pair
+from dig_env.scenes.color import to_srgb8
+from dig_env.scenes.files import write_whole
+from dig_env.scenes.render.film import Darkroom
+from dig_env.scenes.render.imaging import photograph
+from dig_env.scenes.render.process import Shot, WorkerProcess
 
 SETTINGS = RenderSettings(device="cpu")
 REFERENCE = {"samples": 1024}

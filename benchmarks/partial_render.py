@@ -22,13 +22,13 @@ from image_quality import psnr
 from PIL import Image
 from scipy import ndimage
 
-import scenes.imaging as imaging
-from agents.report import write_results
-from scenes import PAPER_STAGES, STAGES, RenderSettings, available_cores, plan_pair
-from scenes.files import write_whole
-from scenes.film import Darkroom
-from scenes.influence import influence_mask
-from scenes.process import WorkerProcess
+import dig_env.scenes.render.imaging as imaging
+from dig_env.agents.reporting.report import write_results
+from dig_env.scenes import PAPER_STAGES, STAGES, RenderSettings, available_cores, plan_pair
+from dig_env.scenes.files import write_whole
+from dig_env.scenes.render.film import Darkroom
+from dig_env.scenes.render.influence import influence_mask
+from dig_env.scenes.render.process import WorkerProcess
 
 TIMEOUT_S = 600.0
 

@@ -20,9 +20,9 @@ from peft import LoraConfig, get_peft_model
 from transformers import Qwen3VLConfig, Qwen3VLForConditionalGeneration
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import smart_resize
 
-from agents.report import write_results
-from agents.run_file import read_run
-from agents.settings import GRPORun
+from dig_env.agents.reporting.report import write_results
+from dig_env.agents.training.run_file import read_run
+from dig_env.agents.training.settings import GRPORun
 
 RUNS = Path("examples/qwen3_vl")
 PATCH, MERGE = 16, 2

@@ -28,8 +28,8 @@ import pyoidn
 import tyro
 
 import dig_env  # noqa: F401 - registers the environments
-from agents.report import write_results
-from scenes import (
+from dig_env.agents.reporting.report import write_results
+from dig_env.scenes import (
     STAGES,
     PairPlan,
     Renderer,
@@ -38,10 +38,10 @@ from scenes import (
     plan_pair,
     render_dataset,
 )
-from scenes.film import Darkroom, Exposure
-from scenes.imaging import photograph_fully
-from scenes.labels import label_pair
-from scenes.process import Shot, WorkerProcess
+from dig_env.scenes.measure.labels import label_pair
+from dig_env.scenes.render.film import Darkroom, Exposure
+from dig_env.scenes.render.imaging import photograph_fully
+from dig_env.scenes.render.process import Shot, WorkerProcess
 
 LARGE = RenderSettings(320, 240, "standard", "cpu")
 SMALL = RenderSettings(128, 96, "draft", "cpu")
@@ -168,7 +168,7 @@ import os, sys, json
 os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:int(sys.argv[2])])
 sys.path.insert(0, sys.argv[3])
 from rendering import pairs_per_second
-from scenes import RenderSettings
+from dig_env.scenes import RenderSettings
 settings = RenderSettings(**json.loads(sys.argv[1]))
 print(pairs_per_second(settings, int(sys.argv[2]), int(sys.argv[4])))
 """

@@ -20,13 +20,20 @@ import numpy as np
 import tyro
 from worlds import FAMILIES
 
-from agents.report import write_results
-from scenes import STAGES, Difficulty, DifficultyError, RenderSettings, available_cores, plan_pair
-from scenes.film import Darkroom, Exposure, Window
-from scenes.imaging import TILE_PX, photograph, photograph_fully
-from scenes.influence import influence_mask
-from scenes.plan import PairPlan
-from scenes.process import WorkerProcess
+from dig_env.agents.reporting.report import write_results
+from dig_env.scenes import (
+    STAGES,
+    Difficulty,
+    DifficultyError,
+    RenderSettings,
+    available_cores,
+    plan_pair,
+)
+from dig_env.scenes.plans.plan import PairPlan
+from dig_env.scenes.render.film import Darkroom, Exposure, Window
+from dig_env.scenes.render.imaging import TILE_PX, photograph, photograph_fully
+from dig_env.scenes.render.influence import influence_mask
+from dig_env.scenes.render.process import WorkerProcess
 
 SETTINGS = (
     RenderSettings(64, 48, "draft", "cpu"),

@@ -20,10 +20,10 @@ import tyro
 from scipy.optimize import linear_sum_assignment
 from transformers.loss.loss_for_object_detection import generalized_box_iou
 
-from agents.report import write_results
 from dig_env import REWARDS, format_boxes, score
+from dig_env.agents.reporting.report import write_results
 from dig_env.redteam import ATTACKS, random_truths
-from scenes import available_cores
+from dig_env.scenes import available_cores
 
 FRAGMENTS = (
     *(

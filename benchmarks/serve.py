@@ -22,13 +22,13 @@ import numpy as np
 import psutil
 import tyro
 
-from agents.report import write_results
-from dig_env.remote import TOKEN_VARIABLE
-from scenes import RenderSettings, available_cores, render_dataset
+from dig_env.agents.reporting.report import write_results
+from dig_env.envs.remote import TOKEN_VARIABLE
+from dig_env.scenes import RenderSettings, available_cores, render_dataset
 
 ANSWER = "[[0, 0, 500, 500], [500, 500, 1000, 1000]]"
 LIVE = {"width": 64, "height": 48, "quality": "draft"}
-SERVE = "from agents.cli import main; main()"
+SERVE = "from dig_env.agents.cli.main import main; main()"
 
 
 def main(

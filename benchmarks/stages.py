@@ -16,8 +16,8 @@ import numpy as np
 import psutil
 import tyro
 
-from agents.report import write_results
-from scenes import (
+from dig_env.agents.reporting.report import write_results
+from dig_env.scenes import (
     STAGES,
     Difficulty,
     PairPlan,

@@ -21,9 +21,9 @@ import numpy as np
 import psutil
 import tyro
 
-from agents.report import write_results
 from dig_env import NumericVectorView, NumericView
-from scenes import RenderSettings, available_cores, render_dataset
+from dig_env.agents.reporting.report import write_results
+from dig_env.scenes import RenderSettings, available_cores, render_dataset
 
 MODES = ("sync", "async", "vector_entry_point")
 PPO_MODES = ("DummyVecEnv", "SB3Vector")
@@ -112,7 +112,7 @@ def _timed_in_numbers(
     """The same of environments as Stable-Baselines3's PPO plays them."""
     from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv  # here: it imports torch
 
-    from agents.adapters.sb3 import SB3Vector
+    from dig_env.agents.integrations.sb3 import SB3Vector
 
     begun = time.perf_counter()
     if mode == "SB3Vector":

@@ -24,9 +24,9 @@ import tyro
 from image_quality import psnr
 from PIL import Image, ImageDraw
 
-import scenes.imaging as imaging
-from agents.report import write_results
-from scenes import (
+import dig_env.scenes.render.imaging as imaging
+from dig_env.agents.reporting.report import write_results
+from dig_env.scenes import (
     PAPER_CHANGES,
     Difficulty,
     Pair,
@@ -34,11 +34,11 @@ from scenes import (
     available_cores,
     plan_pair,
 )
-from scenes.files import write_whole
-from scenes.film import Darkroom
-from scenes.influence import influence_mask
-from scenes.labels import label_pair
-from scenes.process import WorkerProcess
+from dig_env.scenes.files import write_whole
+from dig_env.scenes.measure.labels import label_pair
+from dig_env.scenes.render.film import Darkroom
+from dig_env.scenes.render.influence import influence_mask
+from dig_env.scenes.render.process import WorkerProcess
 
 FAMILIES = {
     "clevr": Difficulty(differences=(1, 4)),

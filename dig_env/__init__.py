@@ -5,20 +5,20 @@ Importing this package registers the environments, so that ``gym.make("DiG-v0")`
 
 import gymnasium as gym
 
-from dig_env.adaptive import AdaptiveDifficulty, LearningProgress, PrioritizedStageReplay
 from dig_env.answers import ParsedAnswer, format_boxes, parse_boxes
-from dig_env.curricula import RandomCurriculum, ScheduledCurriculum
-from dig_env.curriculum import Curriculum, StageCurriculum
+from dig_env.curricula.adaptive import AdaptiveDifficulty, LearningProgress, PrioritizedStageReplay
+from dig_env.curricula.schedules import RandomCurriculum, ScheduledCurriculum
+from dig_env.curricula.threshold import Curriculum, StageCurriculum
 from dig_env.drawing import draw_pair
-from dig_env.env import DiGEnv
+from dig_env.envs.dig import DiGEnv
 from dig_env.frames import COORDINATES, resized_size
-from dig_env.numeric import NumericVectorView, NumericView
 from dig_env.observation import instruction, observe
-from dig_env.recording import PairStatistics, RecordPairs
 from dig_env.reward import PARTS, Score, score, score_batch
 from dig_env.reward_config import REWARDS, RewardConfig, RewardLike, resolve_reward
-from dig_env.wrappers import CurriculumWrapper, VectorCurriculumWrapper
-from scenes.version import __version__
+from dig_env.scenes.version import __version__
+from dig_env.wrappers.curriculum import CurriculumWrapper, VectorCurriculumWrapper
+from dig_env.wrappers.numeric import NumericVectorView, NumericView
+from dig_env.wrappers.recording import PairStatistics, RecordPairs
 
 __all__ = [
     "COORDINATES",
@@ -62,11 +62,11 @@ for _id, _stage in {
 }.items():
     gym.register(
         _id,
-        entry_point="dig_env.env:DiGEnv",
-        vector_entry_point="dig_env.vector:DiGVectorEnv",
+        entry_point="dig_env.envs.dig:DiGEnv",
+        vector_entry_point="dig_env.envs.vector:DiGVectorEnv",
         kwargs={"stage": _stage},
     )
 
-gym.register("DiG-Remote-v0", entry_point="dig_env.remote:DiGRemoteEnv")
-gym.register("DiG-Zoom-v0", entry_point="dig_env.zoom:DiGZoomEnv")
-gym.register("DiG-Align-v0", entry_point="dig_env.align.env:DiGAlignEnv")
+gym.register("DiG-Remote-v0", entry_point="dig_env.envs.remote:DiGRemoteEnv")
+gym.register("DiG-Zoom-v0", entry_point="dig_env.envs.zoom:DiGZoomEnv")
+gym.register("DiG-Align-v0", entry_point="dig_env.envs.align:DiGAlignEnv")

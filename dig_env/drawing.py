@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from PIL import Image, ImageDraw
 
-from scenes import Pair
+from dig_env.scenes import Pair
 
 TRUE_COLOR = (0, 160, 60)
 ANSWERED_COLOR = (230, 30, 60)

@@ -7,7 +7,7 @@ from typing import Any
 
 from PIL import Image
 
-from scenes.whole import whole
+from dig_env.scenes.integers import whole
 
 COORDINATES = ("norm1000", "unit", "pixel", "resized_pixel")
 """Frames of an answer's numbers.

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from dig_env.frames import frame_size
-from scenes import Difficulty, Pair
+from dig_env.scenes import Difficulty, Pair
 
 _PIXELS = "pixels, the image being {width:.0f} wide and {height:.0f} high"
 _FRAMES = {

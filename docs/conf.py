@@ -4,7 +4,7 @@ import re
 
 import gymnasium as gym
 
-from scenes.version import __version__
+from dig_env.scenes.version import __version__
 
 project = "dig-env"
 author = "the dig-env authors"

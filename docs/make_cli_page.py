@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 from unittest import mock
 
-from agents.cli import GROUPS, command_name, main
+from dig_env import GROUPS, command_name, main
 
 PAGE = Path(__file__).parent / "cli.md"
 
@@ -54,7 +54,7 @@ the network, and its main plot as a PNG of the same name beside it: curves and c
 parts of the reward, the worst and the best pairs, settings, versions and seeds. A run under way
 writes it after ten seconds, then once a minute, and when it is stopped.
 
-`train`, `align` and `python -m agents.compact.warmup` write it to `OUT/report.html`; `eval`,
+`train`, `align` and `python examples/warmup/warmup.py` write it to `OUT/report.html`; `eval`,
 `eval-align`, `eval-external` and `bench` beside the JSON file of `--out`, with the ending .html.
 
 ## Completion

@@ -1,4 +1,4 @@
-"""Render the sheet of docs/difficulty.md: a pair for each axis of ``scenes.Difficulty``.
+"""Render the sheet of docs/difficulty.md: a pair for each axis of ``dig_env.scenes.Difficulty``.
 
     python docs/make_difficulty_picture.py
 
@@ -14,7 +14,7 @@ import tyro
 from PIL import Image, ImageDraw, ImageFont
 
 from dig_env.drawing import TRUE_COLOR
-from scenes import STAGES, Difficulty, Pair, Renderer, RenderSettings, plan_pair
+from dig_env.scenes import STAGES, Difficulty, Pair, Renderer, RenderSettings, plan_pair
 
 SIZE = RenderSettings(256, 192, "standard", "cpu")
 SHOWN: dict[str, tuple[int, Difficulty]] = {

@@ -49,16 +49,16 @@ PAGES = (
     Page(
         "dig",
         "dig_single",
-        "True boxes are green, answered ones red. The policy is `agents.PixelDiffPolicy`, which "
-        "subtracts the images. After its answer, A flashes up in the place of B.",
+        "True boxes are green, answered ones red. The policy is `dig_env.agents.PixelDiffPolicy`, "
+        "which subtracts the images. After its answer, A flashes up in the place of B.",
         "[reward](../reward.md), [rendering](../rendering.md), [datasets](../datasets.md), "
         "[training](../training.md)",
     ),
     Page(
         "dig_zoom",
         "dig_zoom",
-        "The boxes of `agents.PixelDiffPolicy` are looked at in both images, then answered. Blue "
-        "is what the zoom shows.",
+        "The boxes of `dig_env.agents.PixelDiffPolicy` are looked at in both images, then "
+        "answered. Blue is what the zoom shows.",
         "[looking closer](../zoom.md)",
         env_id="DiG-Zoom-v0",
     ),

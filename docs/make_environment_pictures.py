@@ -2,8 +2,8 @@
 
 python docs/make_environment_pictures.py
 
-Green boxes are true, red ones are the answer of ``agents.PixelDiffPolicy``, which subtracts the
-images. The pairs are of the test split, chosen to show every change and every way to fail.
+Green boxes are true, red ones are the answer of ``dig_env.agents.PixelDiffPolicy``, which subtracts
+the images. The pairs are of the test split, chosen to show every change and every way to fail.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ import gymnasium as gym
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from agents import PixelDiffPolicy
-from agents.align.chat import right_answers
 from dig_env import NumericView
+from dig_env.agents import PixelDiffPolicy
+from dig_env.agents.policies.align_chat import right_answers
 from dig_env.align import TASKS
 from dig_env.drawing import ANSWERED_COLOR, GUTTER_PX, TRUE_COLOR
 

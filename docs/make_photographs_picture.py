@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from dig_env.drawing import draw_pair
-from scenes import PHOTO_STAGES, Album, Difficulty, photo_pair
+from dig_env.scenes import PHOTO_STAGES, Album, Difficulty, photo_pair
 
 FOLDER = Path(__file__).parent
 SIZE = (320, 240)

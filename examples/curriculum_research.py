@@ -32,10 +32,6 @@ from stable_baselines3 import PPO
 from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.vec_env import DummyVecEnv
 
-from agents.adapters.sb3 import LearningCurve, PairsInMemory, SB3Policy, SpatialMoments
-from agents.evaluation import evaluate_stored
-from agents.intervals import runs_interval
-from agents.report import machine
 from dig_env import (
     AdaptiveDifficulty,
     Curriculum,
@@ -47,14 +43,18 @@ from dig_env import (
     ScheduledCurriculum,
     StageCurriculum,
 )
-from scenes import (
+from dig_env.agents.evaluation.intervals import runs_interval
+from dig_env.agents.evaluation.pairs import evaluate_stored
+from dig_env.agents.integrations.sb3 import LearningCurve, PairsInMemory, SB3Policy, SpatialMoments
+from dig_env.agents.reporting.report import machine
+from dig_env.scenes import (
     PAPER_STAGES,
     Pair,
     PairDataset,
     RenderSettings,
     render_dataset,
 )
-from scenes.files import write_whole
+from dig_env.scenes.files import write_whole
 
 REFERENCE = "mixed only"
 

@@ -5,9 +5,9 @@ python examples/custom_curriculum.py
 
 import gymnasium as gym
 
-from agents import PixelDiffPolicy
 from dig_env import CurriculumWrapper
-from dig_env.curriculum import CountedStages
+from dig_env.agents import PixelDiffPolicy
+from dig_env.curricula.threshold import CountedStages
 
 
 class Ladder(CountedStages):

@@ -6,8 +6,8 @@ python examples/custom_policy.py
 from collections.abc import Sequence
 from typing import Any
 
-from agents import PixelDiffPolicy, RandomPolicy, evaluate
-from scenes import RenderSettings
+from dig_env.agents import PixelDiffPolicy, RandomPolicy, evaluate
+from dig_env.scenes import RenderSettings
 
 
 class CenterPolicy:

@@ -6,9 +6,9 @@ python examples/evaluate_api_model.py http://localhost:8000/v1 Qwen/Qwen3-VL-4B-
 
 import sys
 
-from agents.api_policy import ApiPolicy
-from agents.evaluation import evaluate
-from scenes import RenderSettings
+from dig_env.agents.evaluation.pairs import evaluate
+from dig_env.agents.policies.endpoint import ApiPolicy
+from dig_env.scenes import RenderSettings
 
 base_url, model = sys.argv[1:]
 policy = ApiPolicy(base_url, model, max_tokens=8192, concurrency=4)

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
-from agents.export import ExportSettings, export_dataset
-from scenes import PAPER_STAGES, RenderSettings, render_dataset
+from dig_env.agents.data.export import ExportSettings, export_dataset
+from dig_env.scenes import PAPER_STAGES, RenderSettings, render_dataset
 
 settings = RenderSettings(width=128, height=96, quality="draft")
 for split in ("train", "validation"):

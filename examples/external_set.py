@@ -6,10 +6,10 @@ python examples/external_set.py
 import tempfile
 from pathlib import Path
 
-from agents import PixelDiffPolicy
-from agents.export import export_dataset
-from agents.external import evaluate_external, read_coco_pairs
-from scenes import RenderSettings, render_dataset
+from dig_env.agents import PixelDiffPolicy
+from dig_env.agents.data.export import export_dataset
+from dig_env.agents.evaluation.external import evaluate_external, read_coco_pairs
+from dig_env.scenes import RenderSettings, render_dataset
 
 with tempfile.TemporaryDirectory() as folder:
     dataset, coco = Path(folder, "pairs"), Path(folder, "coco")

@@ -7,8 +7,8 @@ import gymnasium as gym
 from PIL import Image
 
 import dig_env  # noqa: F401 - registers DiG-Zoom-v0
-from agents import PixelDiffPolicy
 from dig_env import parse_boxes
+from dig_env.agents import PixelDiffPolicy
 
 env = gym.make(
     "DiG-Zoom-v0", stage="dual", turns=4, turn_cost=0.02, width=320, height=240, zoom="render"

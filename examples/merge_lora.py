@@ -9,7 +9,7 @@ from pathlib import Path
 from peft import PeftConfig, PeftModel
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
-from scenes.files import write_folder_whole
+from dig_env.scenes.files import write_folder_whole
 
 
 def merge_lora(adapter: str | Path, out: str | Path) -> None:

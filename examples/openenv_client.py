@@ -1,15 +1,15 @@
 """Play DiG over the network: three sessions at once on one OpenEnv server.
 
 pip install openenv
-python -m agents.adapters.openenv --stage dual        # in another terminal
+python -m dig_env.agents.integrations.openenv --stage dual        # in another terminal
 python examples/openenv_client.py http://127.0.0.1:8000
 """
 
 import asyncio
 import sys
 
-from agents import PixelDiffPolicy
-from agents.adapters.openenv import DiGAction, DiGClient
+from dig_env.agents import PixelDiffPolicy
+from dig_env.agents.integrations.openenv import DiGAction, DiGClient
 
 policy = PixelDiffPolicy()
 

@@ -15,8 +15,8 @@ from scipy import ndimage
 from skimage import data
 
 import dig_env  # noqa: F401, registers the environments
-from agents import PixelDiffPolicy
-from scenes import Album, RenderSettings, render_dataset
+from dig_env.agents import PixelDiffPolicy
+from dig_env.scenes import Album, RenderSettings, render_dataset
 
 
 def ellipse(x: float, y: float, x_radius: float, y_radius: float) -> list[float]:

@@ -8,10 +8,10 @@ A few updates, to show how it fits together; sb3_ppo.py trains until it finds th
 import gymnasium as gym
 from stable_baselines3 import PPO
 
-from agents import evaluate_stored
-from agents.adapters.sb3 import SB3Policy, SB3Vector
 from dig_env import NumericVectorView
-from scenes import RenderSettings, render_dataset
+from dig_env.agents import evaluate_stored
+from dig_env.agents.integrations.sb3 import SB3Policy, SB3Vector
+from dig_env.scenes import RenderSettings, render_dataset
 
 settings = RenderSettings(width=128, height=96, quality="draft")
 render_dataset("runs/sb3", {"single": 50}, "train", settings)

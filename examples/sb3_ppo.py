@@ -34,8 +34,11 @@ import tyro
 from stable_baselines3 import PPO
 from stable_baselines3.common.logger import KVWriter, Logger, make_output_format
 
-from agents import PixelDiffPolicy
-from agents.adapters.sb3 import (
+from dig_env import NumericVectorView
+from dig_env.agents import PixelDiffPolicy
+from dig_env.agents.evaluation.intervals import CONFIDENCE, mean_intervals
+from dig_env.agents.evaluation.pairs import evaluate_stored
+from dig_env.agents.integrations.sb3 import (
     LearningCurve,
     PairsInMemory,
     SB3Policy,
@@ -43,12 +46,9 @@ from agents.adapters.sb3 import (
     SpatialMoments,
     WandbWriter,
 )
-from agents.evaluation import evaluate_stored
-from agents.intervals import CONFIDENCE, mean_intervals
-from agents.report import machine
-from dig_env import NumericVectorView
-from scenes import Pair, PairDataset, RenderSettings, render_dataset
-from scenes.files import write_whole
+from dig_env.agents.reporting.report import machine
+from dig_env.scenes import Pair, PairDataset, RenderSettings, render_dataset
+from dig_env.scenes.files import write_whole
 
 METRICS = ("f1", "iou", "reward")
 

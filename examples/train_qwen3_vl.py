@@ -10,9 +10,9 @@ import sys
 
 import tyro
 
-from agents import train_grpo
-from agents.run_file import read_run
-from agents.settings import GRPORun
+from dig_env.agents import train_grpo
+from dig_env.agents.training.run_file import read_run
+from dig_env.agents.training.settings import GRPORun
 
 
 def main(arguments: list[str]) -> None:

@@ -9,10 +9,10 @@ The embedded policy on sixteen pairs that are rendered first; a real run is the 
 from datasets import load_dataset
 from trl import GRPOConfig, GRPOTrainer
 
-from agents import load_tiny
-from agents.adapters.trl import reward_function, reward_parts
-from agents.export import export_dataset
-from scenes import RenderSettings, render_dataset
+from dig_env.agents import load_tiny
+from dig_env.agents.data.export import export_dataset
+from dig_env.agents.integrations.trl import reward_function, reward_parts
+from dig_env.scenes import RenderSettings, render_dataset
 
 render_dataset("runs/pairs", {"single": 16}, settings=RenderSettings(128, 96, "draft"))
 export_dataset("runs/pairs", "runs/pairs-trl", "trl")

@@ -5,8 +5,8 @@ python examples/verl_reward.py
 A real run is the run.sh that "dig-env export --format verl" writes (docs/trainers.md).
 """
 
-from agents.adapters.verl import compute_score
 from dig_env import format_boxes
+from dig_env.agents.integrations.verl import compute_score
 
 truth = format_boxes([[0.12, 0.3, 0.21, 0.4], [0.7, 0.1, 0.8, 0.25]], exact=True)
 for response in (

@@ -3,9 +3,8 @@
 Knows nothing of tasks, rewards or learning. ``bpy`` is imported in the render workers only.
 """
 
-from scenes.dataset import PairDataset, audit_dataset, render_dataset
-from scenes.difficulty import Difficulty, DifficultyError
-from scenes.families import (
+from dig_env.scenes.dataset import PairDataset, audit_dataset, render_dataset
+from dig_env.scenes.families import (
     Family,
     FamilyError,
     Region,
@@ -13,22 +12,20 @@ from scenes.families import (
     object_family,
     register_family,
 )
-from scenes.machine import available_cores
-from scenes.pair import Certificate, Difference, Pair
-from scenes.photos.album import Album
-from scenes.photos.make import photo_pair
-from scenes.photos.plan import PHOTO_STAGES, PhotoChange, PhotoObject, PhotoPlan
-from scenes.photos.planner import plan_photo_pair
-from scenes.plan import Change, Nuisance, PairPlan, SceneObject
-from scenes.planner import plan_pair
-from scenes.process import BlenderNotFoundError, RenderError
-from scenes.renderer import Renderer
-from scenes.scenery import Camera, Light, Scenery, Sky, Slab
-from scenes.settings import QUALITIES, RenderSettings
-from scenes.splits import SEEDS_PER_SPLIT, SPLITS, pair_seed_range
-from scenes.stages import PAPER_STAGES, STAGES, register_stage, resolve_stage
-from scenes.view import SeenObject, View, view_of, views
-from scenes.vocabulary import (
+from dig_env.scenes.machine import available_cores
+from dig_env.scenes.measure.pair import Certificate, Difference, Pair
+from dig_env.scenes.measure.view import SeenObject, View, view_of, views
+from dig_env.scenes.photos.album import Album
+from dig_env.scenes.photos.make import photo_pair
+from dig_env.scenes.photos.plan import PHOTO_STAGES, PhotoChange, PhotoObject, PhotoPlan
+from dig_env.scenes.photos.planner import plan_photo_pair
+from dig_env.scenes.plans.difficulty import Difficulty, DifficultyError
+from dig_env.scenes.plans.plan import Change, Nuisance, PairPlan, SceneObject
+from dig_env.scenes.plans.planner import plan_pair
+from dig_env.scenes.plans.scenery import Camera, Light, Scenery, Sky, Slab
+from dig_env.scenes.plans.splits import SEEDS_PER_SPLIT, SPLITS, pair_seed_range
+from dig_env.scenes.plans.stages import PAPER_STAGES, STAGES, register_stage, resolve_stage
+from dig_env.scenes.plans.vocabulary import (
     CHANGES,
     COLORS,
     MATERIALS,
@@ -37,6 +34,9 @@ from scenes.vocabulary import (
     SHAPES,
     SIZES,
 )
+from dig_env.scenes.render.process import BlenderNotFoundError, RenderError
+from dig_env.scenes.render.renderer import Renderer
+from dig_env.scenes.render.settings import QUALITIES, RenderSettings
 
 __all__ = [
     "CHANGES",

@@ -9,11 +9,19 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import pytest
 from filelock import FileLock
 
-from agents.evaluation import pair_seeds
-from scenes import PAPER_STAGES, STAGES, Pair, Renderer, RenderSettings, available_cores, plan_pair
-from scenes.files import write_whole
-from scenes.film import Darkroom
-from scenes.process import WorkerProcess
+from dig_env.agents.evaluation.pairs import pair_seeds
+from dig_env.scenes import (
+    PAPER_STAGES,
+    STAGES,
+    Pair,
+    Renderer,
+    RenderSettings,
+    available_cores,
+    plan_pair,
+)
+from dig_env.scenes.files import write_whole
+from dig_env.scenes.render.film import Darkroom
+from dig_env.scenes.render.process import WorkerProcess
 
 # A window that no screen shows: render_mode="human" runs everywhere.
 os.environ.setdefault("SDL_VIDEODRIVER", "dummy")

@@ -20,8 +20,8 @@ from accelerate.utils.launch import prepare_multi_gpu_env
 from qwen3_vl import register
 from test_qwen3_vl_runs import miniature
 
-from agents import train_grpo
-from agents.run_file import read_run
+from dig_env.agents import train_grpo
+from dig_env.agents.training.run_file import read_run
 
 RUNS = Path("examples/qwen3_vl")
 

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from scenes import PairPlan, View, view_of
-from scenes.occlusion import silhouette
+from dig_env.scenes import PairPlan, View, view_of
+from dig_env.scenes.measure.occlusion import silhouette
 
 SIZE = (128, 96)
 

@@ -10,16 +10,16 @@ from answers_corpus import CORPUS, answers_about
 from conftest import SMALL
 from PIL import Image
 
-from agents import evaluate, evaluate_stored
-from agents.adapters import easyr1, read_truth, score_responses, trl, verl
-from agents.adapters.trl_zoom import zoom_reward
-from agents.export import ExportSettings
-from agents.external import ExternalPair
-from agents.external.evaluation import evaluate_external
-from agents.settings import GRPORun
 from dig_env import REWARDS, format_boxes, resolve_reward, score, score_batch
+from dig_env.agents import evaluate, evaluate_stored
+from dig_env.agents.data.export import ExportSettings
+from dig_env.agents.evaluation.external import ExternalPair
+from dig_env.agents.evaluation.external.evaluation import evaluate_external
+from dig_env.agents.integrations import easyr1, read_truth, score_responses, trl, verl
+from dig_env.agents.integrations.trl_zoom import zoom_reward
+from dig_env.agents.training.settings import GRPORun
 from dig_env.redteam import red_team
-from scenes import PairDataset, render_dataset
+from dig_env.scenes import PairDataset, render_dataset
 
 OPTIONS = [
     {},

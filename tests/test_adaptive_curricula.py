@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dig_env.adaptive import AdaptiveDifficulty, LearningProgress, PrioritizedStageReplay
-from dig_env.curriculum import Curriculum, StageCurriculum
+from dig_env.curricula.adaptive import AdaptiveDifficulty, LearningProgress, PrioritizedStageReplay
+from dig_env.curricula.threshold import Curriculum, StageCurriculum
 
 STAGES = ("single", "dual", "mixed")
 KINDS = pytest.mark.parametrize(

@@ -15,10 +15,17 @@ from qwen3_vl import build_model, build_processor, register
 from trl import SFTConfig, SFTTrainer
 from trl.chat_template_utils import qwen3_vl_chat_template
 
-from agents import cli
-from agents.align.data import AlignData, write_align_data
+from dig_env.agents import cli
+from dig_env.agents.data.instructions.dataset import AlignData, write_align_data
 from dig_env.align import TASKS, AlignSettings
-from scenes import Difficulty, PairDataset, RenderSettings, pair_seed_range, render_dataset, views
+from dig_env.scenes import (
+    Difficulty,
+    PairDataset,
+    RenderSettings,
+    pair_seed_range,
+    render_dataset,
+    views,
+)
 
 SETTINGS = AlignSettings("unit", crop_px=32)
 TINY = RenderSettings(64, 48, "draft", "cpu")

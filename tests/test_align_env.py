@@ -11,14 +11,14 @@ from gymnasium.utils.env_checker import check_env
 from qwen3_vl import build_model, build_processor
 
 import dig_env  # noqa: F401  (registers the environments)
-from agents.align.chat import chat, messages_of
-from agents.align.evaluation import align_metrics, evaluate_align
-from agents.align.mllm import AlignMLLMPolicy
-from agents.align.policies import AlignBlind, AlignOracle
-from agents.dialogue import Dialogue
+from dig_env.agents.evaluation.align import align_metrics, evaluate_align
+from dig_env.agents.policies.align import AlignBlind, AlignOracle
+from dig_env.agents.policies.align_chat import chat, messages_of
+from dig_env.agents.policies.align_mllm import AlignMLLMPolicy
+from dig_env.agents.policies.dialogue import Dialogue
 from dig_env.align import TASKS, AlignSettings
-from dig_env.align.env import MAX_PAIRS, observe_turn
-from scenes import PairDataset, render_dataset
+from dig_env.envs.align import MAX_PAIRS, observe_turn
+from dig_env.scenes import PairDataset, render_dataset
 
 CROP = {"crop_px": 32}
 

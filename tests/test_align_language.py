@@ -21,7 +21,7 @@ from dig_env.align.expressions import (
 )
 from dig_env.align.relations import DIRECTIONS, SAME, holds
 from dig_env.align.words import ATTRIBUTES, SYNONYMS, attribute_share, noun_phrase, read_attributes
-from scenes import STAGES, Difficulty, SceneObject, SeenObject, View, plan_pair
+from dig_env.scenes import STAGES, Difficulty, SceneObject, SeenObject, View, plan_pair
 
 CROWDED = Difficulty(objects=(6, 9))
 seeds = st.integers(0, 2**40)

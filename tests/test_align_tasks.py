@@ -18,7 +18,7 @@ from dig_env.align.relations import holds
 from dig_env.align.tasks_scene import KINDS
 from dig_env.align.words import ATTRIBUTES, read_attributes, values_in
 from dig_env.boxes import iou_and_giou
-from scenes import STAGES, Difficulty, plan_pair, view_of
+from dig_env.scenes import STAGES, Difficulty, plan_pair, view_of
 
 SETTINGS = AlignSettings("unit", crop_px=32)
 SEEDS = range(80)

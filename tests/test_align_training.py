@@ -17,17 +17,17 @@ from conftest import SMALL
 from PIL import Image
 from transformers import CLIPVisionConfig, Dinov2Config
 
-from agents import cli
-from agents.align.conversations import Conversations
-from agents.align.data import AlignData, write_align_data
-from agents.align.stages import STAGES, AlignRun
-from agents.align.training import _begin, train_align
-from agents.compact import PARTS, build_model, with_words_of
-from agents.mllm import EMBEDDED, MLLMPolicy
-from agents.trainer_settings import this_process
 from dig_env import format_boxes, instruction
+from dig_env.agents import cli
+from dig_env.agents.data.instructions.dataset import AlignData, write_align_data
+from dig_env.agents.models import PARTS, build_model, with_words_of
+from dig_env.agents.policies.mllm import EMBEDDED, MLLMPolicy
+from dig_env.agents.training.align import _begin, train_align
+from dig_env.agents.training.align_stages import STAGES, AlignRun
+from dig_env.agents.training.conversations import Conversations
+from dig_env.agents.training.trainer_settings import this_process
 from dig_env.align import TASKS, AlignSettings
-from scenes import PairDataset, render_dataset
+from dig_env.scenes import PairDataset, render_dataset
 
 
 @pytest.fixture(scope="module")
@@ -230,7 +230,7 @@ def test_two_processes_under_accelerate_learn_what_one_does(data, assembled, tmp
     enough = {"questions": 44, "turns": 1}  # for a loss to be noted, which is every ten steps
     alone = train_align(run(data, tmp_path / "one", model=str(assembled), **enough))
     command = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes=2"]
-    command += ["--main_process_port=0", "-m", "agents.cli", "align", "--stage=1b"]
+    command += ["--main_process_port=0", "-m", "dig_env.agents.cli.main", "align", "--stage=1b"]
     command += ["--preset=tiny", f"--data={data}", f"--model={assembled}", "--save-every=0"]
     command += ["--questions=44", "--batch-size=4", "--turns=1", f"--out={tmp_path / 'two'}"]
     root = Path(__file__).parent.parent

@@ -17,12 +17,12 @@ import pytest
 from conftest import SMALL
 from PIL import Image
 
-import agents.api_policy
-from agents import PixelDiffPolicy
-from agents.api_policy import ApiError, ApiPolicy, Usage
-from agents.episodes import mean_metrics
-from agents.evaluation import play
+import dig_env.agents.policies.endpoint
 from dig_env import observe, parse_boxes
+from dig_env.agents import PixelDiffPolicy
+from dig_env.agents.evaluation.episodes import mean_metrics
+from dig_env.agents.evaluation.pairs import play
+from dig_env.agents.policies.endpoint import ApiError, ApiPolicy, Usage
 
 ROOT = Path(__file__).parent.parent
 
@@ -130,7 +130,7 @@ def observation(pairs):
 @pytest.fixture(autouse=True)
 def short_waits(monkeypatch):
     """Backoff as it is, but never longer than 50 ms."""
-    monkeypatch.setattr(agents.api_policy, "MAX_WAIT_S", 0.05)
+    monkeypatch.setattr(dig_env.agents.policies.endpoint, "MAX_WAIT_S", 0.05)
 
 
 def ask(observation, body, **settings):
@@ -247,9 +247,9 @@ def test_what_may_pass_is_tried_again(observation, failure):
 
 
 def test_waits_double_or_last_as_long_as_the_endpoint_asks(observation, monkeypatch):
-    monkeypatch.setattr(agents.api_policy, "MAX_WAIT_S", 60.0)
+    monkeypatch.setattr(dig_env.agents.policies.endpoint, "MAX_WAIT_S", 60.0)
     waits = []
-    monkeypatch.setattr(agents.api_policy.time, "sleep", waits.append)
+    monkeypatch.setattr(dig_env.agents.policies.endpoint.time, "sleep", waits.append)
     busy, later = (500, {}, {}), (429, {"Retry-After": "17"}, {})
     with serving(in_turn(busy, busy, busy, later, (200, {}, completion("[]")))) as server:
         ApiPolicy(server.url, "looker").act([observation])
@@ -388,7 +388,7 @@ def test_eval_asks_an_endpoint_and_tells_what_it_took(tmp_path):
     out, page = tmp_path / "result.json", tmp_path / "result.html"
     with serving(subtract) as server:
         command = [
-            *(sys.executable, "-c", "from agents.cli import main; main()", "eval"),
+            *(sys.executable, "-c", "from dig_env.agents.cli.main import main; main()", "eval"),
             *("--policy", "looker", "--base-url", server.url, "--api-key-env", "LOOKER_KEY"),
             *("--stage", "mixed", "--episodes", "4", "--quality", SMALL.quality),
             *("--price", "1", "2", "--request", '{"seed": 7}'),

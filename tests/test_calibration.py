@@ -11,9 +11,10 @@ from conftest import SMALL
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agents import PixelDiffPolicy
-from agents.calibration.axes import AXES
-from agents.calibration.card import (
+from dig_env import REWARDS, parse_boxes, score, score_batch
+from dig_env.agents import PixelDiffPolicy
+from dig_env.agents.evaluation.calibration.axes import AXES
+from dig_env.agents.evaluation.calibration.card import (
     CalibrationSettings,
     answer_all,
     calibrate,
@@ -24,13 +25,18 @@ from agents.calibration.card import (
     table_rows,
     write_card,
 )
-from agents.calibration.page import TABLES, filled, plot, write_card_report, write_page
-from agents.calibration.yardsticks import JITTER_IOUS, RANKS, answers_of, jittered, yardsticks
-from agents.evaluation import held_out_pairs
-from agents.person import append_answers
-from agents.plots import figure_png
-from dig_env import REWARDS, parse_boxes, score, score_batch
-from scenes import PAPER_STAGES
+from dig_env.agents.evaluation.calibration.reference_answers import (
+    JITTER_IOUS,
+    RANKS,
+    answers_of,
+    jittered,
+    yardsticks,
+)
+from dig_env.agents.evaluation.pairs import held_out_pairs
+from dig_env.agents.evaluation.person import append_answers
+from dig_env.agents.reporting.calibration import TABLES, filled, plot, write_card_report, write_page
+from dig_env.agents.reporting.plots import figure_png
+from dig_env.scenes import PAPER_STAGES
 
 DOCS = Path(__file__).parent.parent / "docs"
 FEW = CalibrationSettings(pairs=40, resamples=200)

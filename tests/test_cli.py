@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-import agents.doctor
-from agents import cli
-from scenes import RenderError
+import dig_env.agents.cli.checks
+from dig_env.agents import cli
+from dig_env.scenes import RenderError
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -20,7 +20,7 @@ DOCS = ROOT / "docs"
 
 def dig_env(*arguments, **environment):
     return subprocess.run(
-        [sys.executable, "-c", "from agents.cli import main; main()", *arguments],
+        [sys.executable, "-c", "from dig_env.agents.cli.main import main; main()", *arguments],
         capture_output=True,
         text=True,
         env=os.environ | environment,
@@ -159,8 +159,8 @@ def test_doctor_names_the_debian_package_of_a_missing_library(monkeypatch):
     class Ldd:
         stdout = "\tlibXrender.so.1 => not found\n\tlibc.so.6 => /lib/libc.so.6\n"
 
-    monkeypatch.setattr(agents.doctor.subprocess, "run", lambda *_, **__: Ldd)
-    finding = agents.doctor._system_libraries()
+    monkeypatch.setattr(dig_env.agents.cli.checks.subprocess, "run", lambda *_, **__: Ldd)
+    finding = dig_env.agents.cli.checks._system_libraries()
     assert not finding.ok
     assert "libXrender.so.1" in finding.detail and "apt-get install libxrender1" in finding.remedy
 

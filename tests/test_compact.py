@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from batches import to_float
 from transformers import (
     AutoModelForCausalLM,
     AutoModelForImageTextToText,
@@ -11,12 +12,11 @@ from transformers import (
     GenerationConfig,
 )
 
-from agents.compact import CompactConfig, PairEncoderConfig, build_model
-from agents.compact.batches import to_float
-from agents.compact.modeling import first_occurrences
-from agents.compact.tokenization import IMAGE_TOKEN, OBJECT_TOKEN
-from agents.mllm import MLLMPolicy, load_tiny, pair_messages
 from dig_env import instruction, parse_boxes
+from dig_env.agents.models import CompactConfig, PairEncoderConfig, build_model
+from dig_env.agents.models.modeling import first_occurrences
+from dig_env.agents.models.tokenization import IMAGE_TOKEN, OBJECT_TOKEN
+from dig_env.agents.policies.mllm import MLLMPolicy, load_tiny, pair_messages
 
 WORDS = ["Where", "is", "it", "the", "cube"]
 IMAGE, CROP = {"type": "image"}, {"type": "image", "object": True}

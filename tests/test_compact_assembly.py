@@ -21,14 +21,14 @@ from transformers import (
     Qwen2ForCausalLM,
 )
 
-from agents.compact import (
+from dig_env.agents.models import (
     CompactConfig,
     CompactForConditionalGeneration,
     assemble,
     build_model,
     train_only,
 )
-from agents.compact.assembly import PARTS
+from dig_env.agents.models.assembly import PARTS
 
 CLIP_COLOURS = {"image_mean": [0.48, 0.46, 0.41], "image_std": [0.27, 0.26, 0.28]}
 DINO_COLOURS = {"image_mean": [0.485, 0.456, 0.406], "image_std": [0.229, 0.224, 0.225]}

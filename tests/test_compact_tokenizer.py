@@ -6,11 +6,11 @@ import json
 import numpy as np
 import pytest
 import torch
+from batches import AnswerTokens
 
-from agents.compact import build_tokenizer
-from agents.compact.batches import AnswerTokens
-from agents.compact.tokenization import MARKS
 from dig_env import format_boxes, instruction
+from dig_env.agents.models import build_tokenizer
+from dig_env.agents.models.tokenization import MARKS
 
 WORDS = [
     "Where",

@@ -7,8 +7,8 @@ from datasets import Dataset, load_from_disk
 from PIL import Image
 from trl import GRPOConfig, GRPOTrainer, SFTConfig, SFTTrainer
 
-from agents.compact import build_model
 from dig_env import instruction
+from dig_env.agents.models import build_model
 
 IMAGE, CROP = {"type": "image"}, {"type": "image", "object": True}
 

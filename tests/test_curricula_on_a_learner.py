@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dig_env.adaptive import AdaptiveDifficulty, LearningProgress, PrioritizedStageReplay
-from dig_env.curricula import RandomCurriculum
-from dig_env.curriculum import Curriculum, StageCurriculum
+from dig_env.curricula.adaptive import AdaptiveDifficulty, LearningProgress, PrioritizedStageReplay
+from dig_env.curricula.schedules import RandomCurriculum
+from dig_env.curricula.threshold import Curriculum, StageCurriculum
 
 STAGES = ("single", "dual", "mixed")
 KINDS = pytest.mark.parametrize(

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dig_env.curricula import RandomCurriculum, ScheduledCurriculum
-from dig_env.curriculum import Curriculum, StageCurriculum
+from dig_env.curricula.schedules import RandomCurriculum, ScheduledCurriculum
+from dig_env.curricula.threshold import Curriculum, StageCurriculum
 
 
 def trace(curriculum: Curriculum, rewards: list[float]) -> list[str]:

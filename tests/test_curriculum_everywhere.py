@@ -12,9 +12,7 @@ from stable_baselines3 import PPO
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import DummyVecEnv
 
-import agents.grpo
-from agents import GRPORun, train_grpo
-from agents.adapters.sb3 import SB3Vector
+import dig_env.agents.training.grpo
 from dig_env import (
     CurriculumWrapper,
     NumericVectorView,
@@ -22,7 +20,9 @@ from dig_env import (
     PrioritizedStageReplay,
     VectorCurriculumWrapper,
 )
-from scenes import PAPER_STAGES, RenderSettings, render_dataset
+from dig_env.agents import GRPORun, train_grpo
+from dig_env.agents.integrations.sb3 import SB3Vector
+from dig_env.scenes import PAPER_STAGES, RenderSettings, render_dataset
 
 ANSWER = "[[300, 300, 700, 700]]"
 ENVS = 2
@@ -132,7 +132,7 @@ def in_a_step_of_grpo(folder, curriculum, out):
     """TRL's trainer and the embedded policy; a pair with its group of answers is an episode."""
     played = []
 
-    class Recorded(agents.grpo.GroupReward):
+    class Recorded(dig_env.agents.training.grpo.GroupReward):
         def __call__(self, stage, pair_seed, **columns):
             played.extend(zip(stage[::ROLLOUTS], pair_seed[::ROLLOUTS], strict=True))
             return super().__call__(stage=stage, pair_seed=pair_seed, **columns)
@@ -148,7 +148,7 @@ def in_a_step_of_grpo(folder, curriculum, out):
         seed=SEED,
     )
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(agents.grpo, "GroupReward", Recorded)
+        patch.setattr(dig_env.agents.training.grpo, "GroupReward", Recorded)
         train_grpo(run, curriculum=curriculum)
     return [played]
 

@@ -25,8 +25,8 @@ import pytest
 from PIL import Image
 
 import dig_env  # noqa: F401 - registers DiG-v0
-from agents.cli_render import render
-from scenes import (
+from dig_env.agents.cli.render import render
+from dig_env.scenes import (
     PAPER_STAGES,
     SPLITS,
     STAGES,
@@ -39,9 +39,9 @@ from scenes import (
     plan_pair,
     render_dataset,
 )
-from scenes.dataset.folder import refresh
-from scenes.dataset.manifest import MANIFEST, Manifest, stage_seeds
-from scenes.dataset.rows import (
+from dig_env.scenes.dataset.folder import refresh
+from dig_env.scenes.dataset.manifest import MANIFEST, Manifest, stage_seeds
+from dig_env.scenes.dataset.rows import (
     decode,
     encode,
     pixels_sha256,
@@ -50,7 +50,7 @@ from scenes.dataset.rows import (
     read_rows,
     to_parquet,
 )
-from scenes.files import _beside, locked
+from dig_env.scenes.files import _beside, locked
 
 TINY = RenderSettings(width=64, height=48, quality="draft", device="cpu")
 COUNTS = {"single": 8, "mixed": 5}
@@ -217,7 +217,7 @@ def test_a_row_holds_pictures_of_its_own_formats_alone(folder, kind):
 
 def test_scenes_and_its_datasets_need_neither_the_game_nor_a_learner():
     program = (
-        "import sys, scenes.dataset\n"
+        "import sys, dig_env.scenes.dataset\n"
         "heavy = {'gymnasium', 'torch', 'datasets', 'pandas', 'bpy', 'dig_env', 'agents'}\n"
         "assert not heavy & set(sys.modules), heavy & set(sys.modules)\n"
     )
@@ -231,7 +231,7 @@ def test_scenes_and_its_datasets_need_neither_the_game_nor_a_learner():
 MAIN = """
 import resource
 import signal
-from agents.cli import main
+from dig_env.agents.cli.main import main
 
 signal.signal(signal.SIGINT, signal.default_int_handler)
 main()
@@ -272,7 +272,7 @@ def test_a_killed_run_goes_on_as_if_nothing_had_been(twelve, tmp_path):
 KILL_AT_RENAME = """
 import os, signal, sys
 from pathlib import Path
-from scenes import RenderSettings, render_dataset
+from dig_env.scenes import RenderSettings, render_dataset
 rename, renames = os.replace, 0
 def replace(source, target):
     global renames
@@ -387,7 +387,9 @@ def test_a_missing_file_is_rendered_anew(folder, copy):
 
 def test_temporary_files_of_ended_runs_go_and_those_of_living_ones_stay(copy):
     path = copy / "data" / "train-single-00000.parquet"
-    code = f"import pathlib, scenes.files as f; print(f._beside(pathlib.Path({str(path)!r})))"
+    code = (
+        f"import pathlib, dig_env.scenes.files as f; print(f._beside(pathlib.Path({str(path)!r})))"
+    )
     ended = Path(subprocess.check_output([sys.executable, "-c", code], text=True).strip())
     living = _beside(path)
     for temporary in (ended, living):

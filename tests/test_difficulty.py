@@ -10,13 +10,13 @@ from hypothesis import given, reject, settings
 from hypothesis import strategies as st
 
 import dig_env
-from agents import PixelDiffPolicy
-from agents.breakdown import metrics_by_count, recall_by_axis
-from agents.evaluation import play
 from dig_env import REWARDS, Curriculum, CurriculumWrapper, score
+from dig_env.agents import PixelDiffPolicy
+from dig_env.agents.evaluation.breakdown import metrics_by_count, recall_by_axis
+from dig_env.agents.evaluation.pairs import play
 from dig_env.drawing import GUTTER_PX, TRUE_COLOR
 from dig_env.redteam import red_team
-from scenes import (
+from dig_env.scenes import (
     COLORS,
     PAPER_STAGES,
     SIZES,
@@ -32,12 +32,12 @@ from scenes import (
     plan_pair,
     render_dataset,
 )
-from scenes.color import lab_to_srgb8, srgb8_to_lab
-from scenes.dataset.manifest import stage_seeds
-from scenes.dataset.rows import pixels_sha256
-from scenes.labels import mask_bounds
-from scenes.nuisance import compressed, exposed, noisy
-from scenes.occlusion import hidden_share
+from dig_env.scenes.color import lab_to_srgb8, srgb8_to_lab
+from dig_env.scenes.dataset.manifest import stage_seeds
+from dig_env.scenes.dataset.rows import pixels_sha256
+from dig_env.scenes.measure.labels import mask_bounds
+from dig_env.scenes.measure.occlusion import hidden_share
+from dig_env.scenes.render.nuisance import compressed, exposed, noisy
 
 SMALL = RenderSettings(96, 72, "draft", "cpu")
 SMALL_ENV = {"width": 96, "height": 72, "quality": "draft", "device": "cpu"}

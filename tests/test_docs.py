@@ -22,9 +22,9 @@ from sybil import Sybil
 from sybil.evaluators.python import PythonEvaluator
 from sybil.parsers.markdown import CodeBlockParser
 
-from agents import cli
-from scenes import PAPER_STAGES, RenderSettings, render_dataset
-from scenes.dataset import PRESETS
+from dig_env.agents import cli
+from dig_env.scenes import PAPER_STAGES, RenderSettings, render_dataset
+from dig_env.scenes.dataset import PRESETS
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted(

@@ -11,8 +11,8 @@ from PIL import Image
 from qwen3_vl import save_qwen3_vl
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
-from agents.mllm import pair_messages
 from dig_env import format_boxes
+from dig_env.agents.policies.mllm import pair_messages
 
 ROOT = Path(__file__).parent.parent
 TRUTH = [0.125, 0.25, 0.5, 0.75]

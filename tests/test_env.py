@@ -16,7 +16,7 @@ from gymnasium.utils.env_checker import check_env
 
 import dig_env
 from dig_env.align.questions import write_answer
-from scenes import PAPER_STAGES, DifficultyError, pair_seed_range
+from dig_env.scenes import PAPER_STAGES, DifficultyError, pair_seed_range
 
 IDS = ("DiG-v0", "DiG-Single-v0", "DiG-Dual-v0", "DiG-Mixed-v0")
 

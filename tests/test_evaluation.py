@@ -13,16 +13,16 @@ import scipy.stats
 from conftest import SMALL
 from PIL import Image
 
-from agents import OraclePolicy, PixelDiffPolicy, evaluate
-from agents.breakdown import AXES, metrics_by_count, recall_by_axis
-from agents.episodes import METRICS, mean_metrics, metric_values
-from agents.evaluation import Report, evaluate_stored, play
-from agents.evaluation_report import write_evaluation
-from agents.intervals import mean_intervals, ratio_intervals
-from agents.report import worst_and_best
 from dig_env import format_boxes
-from scenes import CHANGES, PAPER_CHANGES, STAGES, Change, PairDataset, render_dataset
-from scenes.occlusion import hidden_share, silhouette
+from dig_env.agents import OraclePolicy, PixelDiffPolicy, evaluate
+from dig_env.agents.evaluation.breakdown import AXES, metrics_by_count, recall_by_axis
+from dig_env.agents.evaluation.episodes import METRICS, mean_metrics, metric_values
+from dig_env.agents.evaluation.intervals import mean_intervals, ratio_intervals
+from dig_env.agents.evaluation.pairs import Report, evaluate_stored, play
+from dig_env.agents.reporting.evaluation import write_evaluation
+from dig_env.agents.reporting.report import worst_and_best
+from dig_env.scenes import CHANGES, PAPER_CHANGES, STAGES, Change, PairDataset, render_dataset
+from dig_env.scenes.measure.occlusion import hidden_share, silhouette
 
 
 class Answers:
@@ -256,7 +256,7 @@ def test_a_split_that_is_not_stored_is_named(folder):
 def test_the_command_line_plays_stored_pairs_and_writes_json_and_a_report(folder, tmp_path):
     out, page = tmp_path / "result.json", tmp_path / "result.html"
     command = [
-        *(sys.executable, "-c", "from agents.cli import main; main()", "eval"),
+        *(sys.executable, "-c", "from dig_env.agents.cli.main import main; main()", "eval"),
         *("--policy", "oracle", "--coordinates", "pixel", "--stage", "dual"),
         *("--dataset", str(folder), "--out", str(out)),
     ]

@@ -18,13 +18,13 @@ from pycocotools.coco import COCO
 from qwen3_vl import save_qwen3_vl
 from trl import GRPOConfig, GRPOTrainer
 
-from agents import load_tiny
-from agents.adapters import read_truth
-from agents.adapters.trl import reward_function, reward_parts
-from agents.cli_export import export
-from agents.export import FORMATS, ExportSettings, export_dataset
 from dig_env import format_boxes, instruction, parse_boxes, resolve_reward, score
-from scenes import CHANGES, PairDataset, render_dataset
+from dig_env.agents import load_tiny
+from dig_env.agents.cli.export import export
+from dig_env.agents.data.export import FORMATS, ExportSettings, export_dataset
+from dig_env.agents.integrations import read_truth
+from dig_env.agents.integrations.trl import reward_function, reward_parts
+from dig_env.scenes import CHANGES, PairDataset, render_dataset
 
 ROOT = Path(__file__).parent.parent
 TRAINERS = ("trl", "easyr1", "verl")
@@ -185,7 +185,7 @@ def test_a_run_from_another_model_opens_answers_as_that_does(
     python = tmp_path / "python3"
     python.write_text(
         "#!/usr/bin/env bash\n"
-        f'if [[ $2 == agents.thinking ]]; then exec {sys.executable} "$@"; fi\n'
+        f'if [[ $2 == dig_env.agents.policies.thinking ]]; then exec {sys.executable} "$@"; fi\n'
         f'printf "%s\\n" "$@" >> {tmp_path}/words; exit 1\n'
     )
     python.chmod(0o755)

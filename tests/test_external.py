@@ -12,14 +12,14 @@ from conftest import SMALL
 from PIL import Image
 from pycocotools.coco import COCO
 
-from agents import OraclePolicy, PixelDiffPolicy
-from agents.cli_external import eval_external
-from agents.cli_output import Output
-from agents.evaluation import play
-from agents.export import export_dataset
-from agents.external import evaluate_external, read_clevr_change, read_coco_pairs
 from dig_env import RewardConfig
-from scenes import PairDataset, render_dataset
+from dig_env.agents import OraclePolicy, PixelDiffPolicy
+from dig_env.agents.cli.external import eval_external
+from dig_env.agents.cli.output import Output
+from dig_env.agents.data.export import export_dataset
+from dig_env.agents.evaluation.external import evaluate_external, read_clevr_change, read_coco_pairs
+from dig_env.agents.evaluation.pairs import play
+from dig_env.scenes import PairDataset, render_dataset
 
 REAL = Path(__file__).parent / "real"
 SIZE = (128, 96)

@@ -17,8 +17,8 @@ import time
 
 import pytest
 
-import scenes.files
-from scenes.files import locked, remove_abandoned, write_folder_whole, write_whole
+import dig_env.scenes.files
+from dig_env.scenes.files import locked, remove_abandoned, write_folder_whole, write_whole
 
 CALLS = (
     *("openat", "write", "close", "fsync", "rename", "renameat2"),
@@ -164,7 +164,7 @@ def test_where_names_cannot_be_exchanged_the_next_call_puts_the_old_folder_back(
 
 def test_a_limit_on_the_size_of_files_is_named_as_such(tmp_path):
     code = (
-        "import resource, pathlib, scenes.files as f\n"
+        "import resource, pathlib, dig_env.scenes.files as f\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
         f"f.write_whole(pathlib.Path({str(tmp_path / 'it')!r}), b'x' * 10_000)"
     )
@@ -248,7 +248,9 @@ def test_those_of_another_machine_stay_for_a_day(half, tmp_path, monkeypatch):
     path, process = half
     process.kill()
     process.join()
-    monkeypatch.setattr(scenes.files.platform, "node", lambda: "another-" + socket.gethostname())
+    monkeypatch.setattr(
+        dig_env.scenes.files.platform, "node", lambda: "another-" + socket.gethostname()
+    )
     remove_abandoned(tmp_path)
     assert path.exists()
     yesterday = time.time() - 25 * 3600
@@ -287,14 +289,14 @@ def test_whoever_waits_long_is_told_and_the_lock_of_the_dead_is_free(tmp_path, m
     holder = in_other_process(hold, tmp_path)
     while not (tmp_path / "held").exists():
         time.sleep(0.01)
-    monkeypatch.setattr(scenes.files, "NOTICE_S", 0.1)
+    monkeypatch.setattr(dig_env.scenes.files, "NOTICE_S", 0.1)
     noticed = []
 
     def notice(message, *_, **__):
         noticed.append(message)
         holder.kill()
 
-    monkeypatch.setattr(scenes.files.warnings, "warn", notice)
+    monkeypatch.setattr(dig_env.scenes.files.warnings, "warn", notice)
     with locked(tmp_path):
         holder.join()
     assert re.search(r"\.lock.*another\s+machine.*delete that file", noticed[0])

@@ -12,12 +12,12 @@ from conftest import SMALL
 from PIL import Image
 from wandb_lines import wandb_lines
 
-from agents import GRPORun, MLLMPolicy, train_grpo
-from agents.grpo import latest_checkpoint
-from agents.grpo_report import summarize
-from agents.mllm import EMBEDDED
 from dig_env import Curriculum, RandomCurriculum
-from scenes import PAPER_STAGES, PairDataset, render_dataset
+from dig_env.agents import GRPORun, MLLMPolicy, train_grpo
+from dig_env.agents.policies.mllm import EMBEDDED
+from dig_env.agents.training.grpo import latest_checkpoint
+from dig_env.agents.training.grpo_report import summarize
+from dig_env.scenes import PAPER_STAGES, PairDataset, render_dataset
 
 SHORT = {
     "pairs_per_step": 4,
@@ -241,7 +241,7 @@ def test_a_run_that_was_stopped_after_its_last_step_takes_no_other(
         def kill(*arguments):
             raise Killed
 
-        patch.setattr("agents.grpo._trained", kill)
+        patch.setattr("dig_env.agents.training.grpo._trained", kill)
         train_grpo(broken)
     assert latest_checkpoint(broken).name == "checkpoint-2"
     resumed = train_grpo(broken)

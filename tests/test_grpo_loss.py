@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from agents import GRPORun, train_grpo
-from agents.grpo_trainer import FilteringGRPOTrainer
 from dig_env import REWARDS
-from scenes import PAPER_STAGES, RenderSettings, render_dataset
+from dig_env.agents import GRPORun, train_grpo
+from dig_env.agents.training.grpo_trainer import FilteringGRPOTrainer
+from dig_env.scenes import PAPER_STAGES, RenderSettings, render_dataset
 
 PAIRS, ROLLOUTS, LONGEST = 6, 4, 24
 BETA = 0.05

@@ -17,10 +17,10 @@ from conftest import SMALL
 from qwen3_vl import save_qwen3_vl
 from wandb_lines import wandb_lines
 
-from agents import load_tiny
-from agents.episodes import mean_metrics
-from agents.evaluation import play
-from scenes import PAPER_STAGES, PairDataset, render_dataset
+from dig_env.agents import load_tiny
+from dig_env.agents.evaluation.episodes import mean_metrics
+from dig_env.agents.evaluation.pairs import play
+from dig_env.scenes import PAPER_STAGES, PairDataset, render_dataset
 
 ROOT = Path(__file__).parent.parent
 ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
@@ -93,8 +93,8 @@ import json, sys
 import torch
 from accelerate import PartialState
 import dig_env
-from agents import GRPORun, train_grpo
-from agents.grpo_trainer import FilteringGRPOTrainer
+from dig_env.agents import GRPORun, train_grpo
+from dig_env.agents.training.grpo_trainer import FilteringGRPOTrainer
 
 batches, inner = [], FilteringGRPOTrainer._generate_and_score_completions
 def recorded(self, inputs):
@@ -165,16 +165,16 @@ def test_groups_that_lie_on_two_processes_are_compared_and_left_out_as_wholes(
 
 OTHER_CLOCKS = """
 import os, sys, time
-import agents.monitor
-from agents import train_grpo
-from agents.run_file import read_run
+import dig_env.agents.training.monitor
+from dig_env.agents import train_grpo
+from dig_env.agents.training.run_file import read_run
 
 class Clock:  # the second process's runs a thousand times as fast
     @staticmethod
     def monotonic():
         return time.monotonic() * (1000 if os.environ["RANK"] == "1" else 1)
 
-agents.monitor.time = Clock
+dig_env.agents.training.monitor.time = Clock
 train_grpo(read_run(sys.argv[1]))
 """
 
@@ -196,7 +196,7 @@ TRAIN = """
 import json, sys
 sys.path.insert(0, sys.argv[1])
 from qwen3_vl import register
-from agents import GRPORun, train_grpo
+from dig_env.agents import GRPORun, train_grpo
 register()
 train_grpo(GRPORun(**json.loads(sys.argv[2])), lambda step: print("step", step.step, flush=True))
 """

@@ -7,9 +7,9 @@ import pytest
 from conftest import SMALL
 from trl import GRPOConfig
 
-from agents import GRPORun, train_grpo
-from agents.grpo_trainer import FIXED, OWNED, trl_config
-from scenes import render_dataset
+from dig_env.agents import GRPORun, train_grpo
+from dig_env.agents.training.grpo_trainer import FIXED, OWNED, trl_config
+from dig_env.scenes import render_dataset
 
 STEPS_OF = {"steps": 2, "save_every": 0}
 SAVED = {"steps": 2, "save_every": 1}

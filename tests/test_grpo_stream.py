@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from conftest import SMALL
 
-from agents import GRPORun
-from agents.rollouts import GroupReward, PairStream
 from dig_env import Curriculum, RandomCurriculum, RewardConfig, score
-from dig_env.pairs import FreshPairs, StoredPairs
-from scenes import render_dataset
+from dig_env.agents import GRPORun
+from dig_env.agents.training.rollouts import GroupReward, PairStream
+from dig_env.envs.pairs import FreshPairs, StoredPairs
+from dig_env.scenes import render_dataset
 
 RUN = GRPORun(pairs_per_step=4, rollouts=4, window=4, promote_at=0.01, workers=1)
 

@@ -29,9 +29,9 @@ from dig_env import (
     RecordPairs,
     VectorCurriculumWrapper,
 )
-from dig_env.server import make_app
-from dig_env.sessions import Sessions
-from scenes import RenderSettings, render_dataset
+from dig_env.scenes import RenderSettings, render_dataset
+from dig_env.serve.server import make_app
+from dig_env.serve.sessions import Sessions
 
 IDS = ("DiG-v0", "DiG-Single-v0", "DiG-Dual-v0", "DiG-Mixed-v0")
 MODES = ("sync", "async", "vector_entry_point")

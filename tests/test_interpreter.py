@@ -11,10 +11,10 @@ import psutil
 import pytest
 from conftest import SMALL
 
-import scenes.process as process_module
-from agents import blender_install, doctor
-from scenes import STAGES, BlenderNotFoundError, Renderer, RenderError, plan_pair
-from scenes.interpreter import VARIABLE, blender_program, installed_python
+import dig_env.scenes.render.process as process_module
+from dig_env.agents.cli import checks, install_blender
+from dig_env.scenes import STAGES, BlenderNotFoundError, Renderer, RenderError, plan_pair
+from dig_env.scenes.render.interpreter import VARIABLE, blender_program, installed_python
 
 ROOT = Path(__file__).parent.parent
 SITE_PACKAGES = Path(sysconfig.get_path("purelib"))
@@ -179,11 +179,11 @@ def test_a_worker_that_hangs_while_it_starts_is_followed_by_another(
 
 def test_doctor_looks_at_the_blender_of_the_workers(blender_python, monkeypatch):
     monkeypatch.setenv(VARIABLE, blender_python)
-    assert doctor._blender().ok
-    assert doctor._blender_binary(blender_python).startswith(str(Path(blender_python).parents[1]))
+    assert checks._blender().ok
+    assert checks._blender_binary(blender_python).startswith(str(Path(blender_python).parents[1]))
     monkeypatch.setenv(VARIABLE, "/nonexistent/blender")
-    assert not doctor._blender().ok
-    assert "dig-env install-blender" in doctor._blender().remedy
+    assert not checks._blender().ok
+    assert "dig-env install-blender" in checks._blender().remedy
 
 
 def test_a_killed_install_is_followed_by_a_whole_one(trainer_python, tmp_path):
@@ -201,7 +201,7 @@ def test_a_killed_install_is_followed_by_a_whole_one(trainer_python, tmp_path):
     }
 
     def dig_env(command):
-        code = "from agents.cli import main; main()"
+        code = "from dig_env.agents.cli.main import main; main()"
         return subprocess.run(
             [trainer_python, "-c", code, command],
             cwd=ROOT,
@@ -223,7 +223,7 @@ def test_a_killed_install_is_followed_by_a_whole_one(trainer_python, tmp_path):
 
 
 def test_without_uv_and_python_3_11_install_says_what_to_do(monkeypatch, tmp_path):
-    monkeypatch.setattr(blender_install.shutil, "which", lambda *_, **__: None)
-    monkeypatch.setattr(blender_install.sys, "version_info", (3, 13, 0))
+    monkeypatch.setattr(install_blender.shutil, "which", lambda *_, **__: None)
+    monkeypatch.setattr(install_blender.sys, "version_info", (3, 13, 0))
     with pytest.raises(BlenderNotFoundError, match="(?s)pip install uv.*python3.11"):
-        blender_install.make_interpreter(tmp_path / "blender" / "bin" / "python")
+        install_blender.make_interpreter(tmp_path / "blender" / "bin" / "python")

@@ -13,17 +13,17 @@ from conftest import SMALL
 from PIL import Image
 from test_api_policy import ROOT, completion, images_of, serving
 
-import agents.api_policy
-from agents import PixelDiffPolicy
-from agents.api_policy import MOST_IN_A_ROW, ApiError, ApiPolicy
-from agents.cli_align import eval_align
-from agents.cli_common import HeldOut
-from agents.cli_endpoint import Endpoint
-from agents.cli_eval import eval
-from agents.cli_external import eval_external
-from agents.kept_answers import KeptAnswers
-from agents.messages import said_and_thought
-from scenes import render_dataset
+import dig_env.agents.policies.endpoint
+from dig_env.agents import PixelDiffPolicy
+from dig_env.agents.cli.align import eval_align
+from dig_env.agents.cli.common import HeldOut
+from dig_env.agents.cli.endpoint import Endpoint
+from dig_env.agents.cli.eval import eval
+from dig_env.agents.cli.external import eval_external
+from dig_env.agents.policies.endpoint import MOST_IN_A_ROW, ApiError, ApiPolicy
+from dig_env.agents.policies.kept_answers import KeptAnswers
+from dig_env.agents.policies.messages import said_and_thought
+from dig_env.scenes import render_dataset
 
 PAIRS = 6
 COMMANDS = ("eval", "eval-external", "eval-align")
@@ -31,7 +31,7 @@ COMMANDS = ("eval", "eval-external", "eval-align")
 
 @pytest.fixture(autouse=True)
 def short_waits(monkeypatch):
-    monkeypatch.setattr(agents.api_policy, "MAX_WAIT_S", 0.01)
+    monkeypatch.setattr(dig_env.agents.policies.endpoint, "MAX_WAIT_S", 0.01)
 
 
 @pytest.fixture(scope="module")
@@ -129,7 +129,7 @@ def test_a_killed_evaluation_goes_on_where_it_was(foreign, tmp_path):
     with serving(answers_three) as server:
         words = ["--format", "coco", "--data", str(foreign), "--policy", "looker"]
         words += ["--base-url", server.url, "--concurrency", "1", "--out", str(out)]
-        command = [sys.executable, "-m", "agents.cli", "eval-external", *words]
+        command = [sys.executable, "-m", "dig_env.agents.cli.main", "eval-external", *words]
         environment = os.environ | {"PYTHONPATH": str(ROOT)}
         process = subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.DEVNULL)
         while len(server.requests) < 4:

@@ -8,8 +8,8 @@ import sys
 
 import pytest
 
-import scenes.machine
-from scenes.machine import (
+import dig_env.scenes.machine
+from dig_env.scenes.machine import (
     available_cores,
     available_memory,
     cores,
@@ -128,7 +128,7 @@ def test_memory_of_version_1(machine):
 
 
 def test_default_workers_fit_in_memory_and_in_the_quota(machine, monkeypatch):
-    monkeypatch.setattr(scenes.machine.psutil, "virtual_memory", lambda: Free(10**12))
+    monkeypatch.setattr(dig_env.scenes.machine.psutil, "virtual_memory", lambda: Free(10**12))
     root = machine(["0::/"], V2)
     assert default_workers(320, 240, root) == 64
     write(root, "/sys/fs/cgroup", cpu__max="800000 100000")
@@ -148,11 +148,11 @@ class Free:
 
 def test_a_real_group_with_a_quota():
     """The kernel's own files, where this process may make a group."""
-    own = next(scenes.machine._groups(scenes.machine.ROOT, "cpu"), None)
+    own = next(dig_env.scenes.machine._groups(dig_env.scenes.machine.ROOT, "cpu"), None)
     group = own and own / f"dig-env-test-{os.getpid()}"
     program = (
         "import sys; sys.stdin.readline()\n"
-        "from scenes.machine import available_cores, cpu_quota\n"
+        "from dig_env.scenes.machine import available_cores, cpu_quota\n"
         "print(available_cores(), cpu_quota())"
     )
     with contextlib.ExitStack() as undo:

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
 from dig_env.align import pose
-from scenes import (
+from dig_env.scenes import (
     Difficulty,
     DifficultyError,
     FamilyError,
@@ -29,9 +29,9 @@ from scenes import (
     plan_pair,
     views,
 )
-from scenes.blender.models import MODEL_SUFFIXES, ModelError, read_model
-from scenes.families.models import model_mesh
-from scenes.occlusion import silhouette
+from dig_env.scenes.families.mesh_files import MODEL_SUFFIXES, ModelError, read_model
+from dig_env.scenes.families.models import model_mesh
+from dig_env.scenes.measure.occlusion import silhouette
 
 REAL = Path(__file__).parent / "real" / "models"
 

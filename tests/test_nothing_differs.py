@@ -6,7 +6,7 @@ from answer_reading import BOX, BOX_UNIT, refusal
 
 from dig_env import REWARDS, score
 from dig_env.answers import parse_boxes, read_boxes
-from dig_env.spaces import AnswerText
+from dig_env.envs.spaces import AnswerText
 
 # Nothing differs
 

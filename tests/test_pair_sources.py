@@ -12,12 +12,12 @@ import pytest
 from conftest import SMALL, SMALL_ENV
 
 import dig_env
-from agents.align.evaluation import evaluate_align
-from agents.evaluation import pair_seeds
-from dig_env.env import DiGEnv
-from dig_env.pairs import FreshPairs, PairCache, SharedPairs, StoredPairs
-from dig_env.vector import DiGVectorEnv
-from scenes import (
+from dig_env.agents.evaluation.align import evaluate_align
+from dig_env.agents.evaluation.pairs import pair_seeds
+from dig_env.envs.dig import DiGEnv
+from dig_env.envs.pairs import FreshPairs, PairCache, SharedPairs, StoredPairs
+from dig_env.envs.vector import DiGVectorEnv
+from dig_env.scenes import (
     STAGES,
     DifficultyError,
     PairDataset,
@@ -102,7 +102,7 @@ def test_a_change_of_stage_discards_what_was_rendered_ahead():
 
 def test_a_pair_ahead_that_cannot_be_made_is_an_error_when_its_turn_comes(monkeypatch):
     env = gym.make("DiG-v0", **SMALL_ENV)
-    make_plan = dig_env.pairs.plan_pair
+    make_plan = dig_env.envs.pairs.plan_pair
 
     def plan_only_the_first(pair_seed, difficulty):
         if made:
@@ -111,7 +111,7 @@ def test_a_pair_ahead_that_cannot_be_made_is_an_error_when_its_turn_comes(monkey
         return make_plan(pair_seed, difficulty)
 
     made = []
-    monkeypatch.setattr(dig_env.pairs, "plan_pair", plan_only_the_first)
+    monkeypatch.setattr(dig_env.envs.pairs, "plan_pair", plan_only_the_first)
     env.reset(seed=1)
     with pytest.raises(DifficultyError, match="no room"):
         env.reset()

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-import scenes.imaging as imaging
-from scenes import (
+import dig_env.scenes.render.imaging as imaging
+from dig_env.scenes import (
     MATERIALS,
     PAPER_STAGES,
     SIZES,
@@ -20,10 +20,10 @@ from scenes import (
     family_named,
     plan_pair,
 )
-from scenes.film import Window
-from scenes.imaging import TILE_PX, covers, photograph, photograph_fully
-from scenes.influence import influence_mask, surface_hit
-from scenes.process import Shot, WorkerProcess
+from dig_env.scenes.render.film import Window
+from dig_env.scenes.render.imaging import TILE_PX, covers, photograph, photograph_fully
+from dig_env.scenes.render.influence import influence_mask, surface_hit
+from dig_env.scenes.render.process import Shot, WorkerProcess
 
 TIMEOUT_S = 60.0
 

@@ -10,8 +10,8 @@ import pytest
 from PIL import Image, ImageCms, ImageDraw
 from pycocotools.coco import COCO
 
-from scenes import PHOTO_STAGES, Album, photo_pair
-from scenes.photos.picture import read_picture
+from dig_env.scenes import PHOTO_STAGES, Album, photo_pair
+from dig_env.scenes.photos.picture import read_picture
 
 REAL = Path(__file__).parent / "real"
 BOX = (300, 80, 380, 170)

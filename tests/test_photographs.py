@@ -20,13 +20,13 @@ from scipy import ndimage
 from skimage import color, data, restoration
 
 import dig_env  # noqa: F401, registers the environments
-from agents import OraclePolicy, PixelDiffPolicy
-from agents.cli_render import render
-from agents.evaluation import evaluate_stored
-from agents.export import export_dataset
-from agents.external import read_coco_pairs
 from dig_env import PairStatistics
-from scenes import (
+from dig_env.agents import OraclePolicy, PixelDiffPolicy
+from dig_env.agents.cli.render import render
+from dig_env.agents.data.export import export_dataset
+from dig_env.agents.evaluation.external import read_coco_pairs
+from dig_env.agents.evaluation.pairs import evaluate_stored
+from dig_env.scenes import (
     PHOTO_CHANGES,
     PHOTO_STAGES,
     STAGES,
@@ -43,11 +43,11 @@ from scenes import (
     render_dataset,
     views,
 )
-from scenes.color import lab_to_linear, srgb8_to_lab, to_srgb8
-from scenes.photos import picture
-from scenes.photos.album import LARGEST, RIM_PX
-from scenes.photos.compose import FEATHER_PX
-from scenes.photos.inpaint import inpaint
+from dig_env.scenes.color import lab_to_linear, srgb8_to_lab, to_srgb8
+from dig_env.scenes.photos import picture
+from dig_env.scenes.photos.album import LARGEST, RIM_PX
+from dig_env.scenes.photos.compose import FEATHER_PX
+from dig_env.scenes.photos.inpaint import inpaint
 
 SIZE = (128, 96)
 SEEDS = range(12)
@@ -199,7 +199,7 @@ def test_a_pair_without_differences_is_one_photograph_twice(album):
 def test_the_same_seed_gives_the_same_pair_in_every_process(scenes_folder):
     program = """
 import hashlib, sys
-from scenes import PHOTO_STAGES, Album, photo_pair
+from dig_env.scenes import PHOTO_STAGES, Album, photo_pair
 album = Album(sys.argv[1], size=(128, 96))
 digest = hashlib.sha256()
 for seed in map(int, sys.argv[2:]):

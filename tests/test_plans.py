@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scenes import (
+from dig_env.scenes import (
     PAPER_CHANGES,
     SIZES,
     SPLITS,
@@ -101,7 +101,7 @@ def test_later_attempts_keep_k_so_that_it_stays_uniform(seed, attempt):
 
 def test_plans_do_not_depend_on_the_process_or_its_hash_seed():
     program = (
-        "from scenes import STAGES, plan_pair\n"
+        "from dig_env.scenes import STAGES, plan_pair\n"
         "print([plan_pair(s, STAGES['mixed']).to_json() for s in range(20)])"
     )
     outputs = {
@@ -119,7 +119,7 @@ def test_plans_do_not_depend_on_the_process_or_its_hash_seed():
 def test_planning_needs_neither_blender_nor_gymnasium_nor_torch():
     program = (
         "import sys, scenes\n"
-        "scenes.plan_pair(3, scenes.STAGES['dual'])\n"
+        "dig_env.scenes.plan_pair(3, dig_env.scenes.STAGES['dual'])\n"
         "print(sorted({'bpy', 'gymnasium', 'torch', 'dig_env', 'agents'} & set(sys.modules)))"
     )
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True)

@@ -22,13 +22,13 @@ from selenium.webdriver.common.actions.action_builder import ActionBuilder
 from selenium.webdriver.common.actions.pointer_input import PointerInput
 from selenium.webdriver.support.ui import Select, WebDriverWait
 
-from agents import PixelDiffPolicy
-from agents.evaluation import evaluate_stored, pair_seeds
-from agents.person import append_answers, read_answers
-from agents.web.inspector import inspector_app, open_collection
-from agents.web.server import bind, truth_of
 from dig_env import parse_boxes, score
-from scenes import STAGES, Difficulty, PairDataset, plan_pair, render_dataset
+from dig_env.agents import PixelDiffPolicy
+from dig_env.agents.evaluation.pairs import evaluate_stored, pair_seeds
+from dig_env.agents.evaluation.person import append_answers, read_answers
+from dig_env.agents.web.inspector import inspector_app, open_collection
+from dig_env.agents.web.server import bind, truth_of
+from dig_env.scenes import STAGES, Difficulty, PairDataset, plan_pair, render_dataset
 
 FLAGS = (
     *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
@@ -115,7 +115,7 @@ def game(tmp_path_factory):
     append_answers(out, [EARLIER])
     size = ("--width", SMALL.width, "--height", SMALL.height, "--quality", SMALL.quality)
     process = subprocess.Popen(
-        [sys.executable, "-uc", "from agents.cli import main; main()", "play"]
+        [sys.executable, "-uc", "from dig_env.agents.cli.main import main; main()", "play"]
         + [str(word) for word in (*size, "--out", out, "--port", 0)],
         stdout=subprocess.PIPE,
         text=True,

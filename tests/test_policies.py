@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 from conftest import SMALL, SMALL_ENV
 
-from agents import OraclePolicy, PixelDiffPolicy, RandomPolicy, evaluate
-from agents.evaluation import held_out_pairs, mean_metrics, play
-from agents.mllm import named_policy
-from scenes import PAPER_STAGES
+from dig_env.agents import OraclePolicy, PixelDiffPolicy, RandomPolicy, evaluate
+from dig_env.agents.evaluation.pairs import held_out_pairs, mean_metrics, play
+from dig_env.agents.policies.mllm import named_policy
+from dig_env.scenes import PAPER_STAGES
 
 
 @pytest.mark.parametrize("stage", PAPER_STAGES)

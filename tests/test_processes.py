@@ -16,9 +16,9 @@ import psutil
 import pytest
 import torch
 
-from dig_env.pairs import PairCache, StoredPairs
-from dig_env.vector import DiGVectorEnv
-from scenes import (
+from dig_env.envs.pairs import PairCache, StoredPairs
+from dig_env.envs.vector import DiGVectorEnv
+from dig_env.scenes import (
     STAGES,
     BlenderNotFoundError,
     Renderer,
@@ -146,7 +146,7 @@ def test_a_closed_renderer_is_closed_in_a_fork_too():
 def test_a_fork_that_ends_in_any_way_leaves_the_parents_workers_alone():
     program = (
         "import os, sys\n"
-        "from scenes import *\n"
+        "from dig_env.scenes import *\n"
         "renderer = Renderer(RenderSettings(64, 48, 'draft', 'cpu'))\n"
         "renderer.render(plan_pair(0, STAGES['single']))\n"
         "(worker,) = renderer._living\n"
@@ -305,7 +305,7 @@ INTERRUPTED = {
     "vector": f"gym.make_vec('DiG-v0', 2, {HUGE}).reset(seed=1)",
     "dataset": f"render_dataset(folder, {{'single': 4}}, settings=RenderSettings({HUGE}))",
     "evaluate": (
-        "from agents import PixelDiffPolicy, evaluate\n"
+        "from dig_env.agents import PixelDiffPolicy, evaluate\n"
         f"evaluate(PixelDiffPolicy(), episodes=4, settings=RenderSettings({HUGE}))"
     ),
 }
@@ -321,7 +321,7 @@ def test_ctrl_c_ends_a_script_at_once_and_its_workers_with_it(tmp_path, what, pr
     program = (
         "import gymnasium as gym\n"
         "import dig_env\n"
-        "from scenes import *\n"
+        "from dig_env.scenes import *\n"
         f"folder = {str(tmp_path / 'pairs')!r}\n"
         f"{INTERRUPTED[what]}"
     )

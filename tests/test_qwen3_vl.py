@@ -12,9 +12,9 @@ from PIL import Image
 from qwen3_vl import MERGE, PATCH, save_qwen3_vl
 from transformers import GenerationMixin
 
-from agents import GRPORun, MLLMPolicy, train_grpo
-from agents.mllm import pair_messages
 from dig_env import parse_boxes
+from dig_env.agents import GRPORun, MLLMPolicy, train_grpo
+from dig_env.agents.policies.mllm import pair_messages
 
 NEW_TOKENS = 12
 SIZES = ((64, 64), (64, 128))

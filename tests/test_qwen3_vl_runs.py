@@ -19,10 +19,10 @@ from transformers import AutoModelForImageTextToText, AutoProcessor
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 from trl import GRPOConfig
 
-from agents import MLLMPolicy, train_grpo
-from agents.mllm import pair_messages
-from agents.run_file import read_run
-from agents.thinking import set_thinking
+from dig_env.agents import MLLMPolicy, train_grpo
+from dig_env.agents.policies.mllm import pair_messages
+from dig_env.agents.policies.thinking import set_thinking
+from dig_env.agents.training.run_file import read_run
 
 FOLDER = Path("examples/qwen3_vl")
 FSDP = FOLDER / "fsdp.yaml"

@@ -13,9 +13,9 @@ from gymnasium import wrappers
 from PIL import Image
 
 from dig_env import NumericView, format_boxes
-from dig_env.recording import PairStatistics, RecordPairs
-from scenes import PairDataset, RenderSettings, render_dataset
-from scenes.occlusion import hidden_share
+from dig_env.scenes import PairDataset, RenderSettings, render_dataset
+from dig_env.scenes.measure.occlusion import hidden_share
+from dig_env.wrappers.recording import PairStatistics, RecordPairs
 
 TINY = RenderSettings(width=64, height=48, quality="draft", device="cpu")
 

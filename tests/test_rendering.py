@@ -19,8 +19,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-import scenes.renderer as renderer_module
-from scenes import (
+import dig_env.scenes.render.renderer as renderer_module
+from dig_env.scenes import (
     PAPER_STAGES,
     SIZES,
     STAGES,
@@ -32,8 +32,8 @@ from scenes import (
     RenderSettings,
     plan_pair,
 )
-from scenes.color import srgb8_to_lab
-from scenes.labels import label_pair, mask_bounds
+from dig_env.scenes.color import srgb8_to_lab
+from dig_env.scenes.measure.labels import label_pair, mask_bounds
 
 TINY = RenderSettings(width=64, height=48, quality="draft", device="cpu")
 
@@ -167,7 +167,7 @@ def test_far_from_every_difference_nothing_changes(pairs):
 
 DIGEST = """
 import hashlib, sys
-from scenes import PAPER_STAGES, STAGES, Renderer, RenderSettings, plan_pair
+from dig_env.scenes import PAPER_STAGES, STAGES, Renderer, RenderSettings, plan_pair
 settings = RenderSettings(width=64, height=48, quality="draft", device="cpu")
 digest = hashlib.sha256()
 with Renderer(settings, workers=int(sys.argv[1])) as renderer:
@@ -312,7 +312,7 @@ def test_a_worker_that_grows_is_replaced(monkeypatch):
 def test_no_worker_and_no_file_outlives_a_killed_parent(amid_a_render):
     program = (
         "import os, signal, time\n"
-        "from scenes import *\n"
+        "from dig_env.scenes import *\n"
         "renderer = Renderer(RenderSettings(512, 384, 'standard'))\n"
         "renderer.render(plan_pair(1, STAGES['single']))\n"
         "(worker,) = renderer._living\n"

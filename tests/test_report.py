@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from agents.plots import Panel, curves
-from agents.report import Section, now_and_then, write_report, write_results
-from agents.table import Table
+from dig_env.agents.reporting.plots import Panel, curves
+from dig_env.agents.reporting.report import Section, now_and_then, write_report, write_results
+from dig_env.agents.reporting.table import Table
 
 DOCS = Path(__file__).parent.parent / "docs"
 

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from warmup import Warmup
 
-from agents.compact.warmup import Warmup
-from agents.intervals import runs_interval
-from scenes import PAPER_STAGES, PairDataset
-from scenes.dataset.manifest import stage_seeds
+from dig_env.agents.evaluation.intervals import runs_interval
+from dig_env.scenes import PAPER_STAGES, PairDataset
+from dig_env.scenes.dataset.manifest import stage_seeds
 
 FOLDER = Path(__file__).parents[1] / "examples" / "reproduce"
 

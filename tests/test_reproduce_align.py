@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from dig_env.align import TASKS
-from scenes import PAPER_STAGES
+from dig_env.scenes import PAPER_STAGES
 
 FOLDER = Path(__file__).parents[1] / "examples" / "reproduce"
 
@@ -19,7 +19,7 @@ FOLDER = Path(__file__).parents[1] / "examples" / "reproduce"
 def scripts():
     sys.path.insert(0, str(FOLDER))
     align = importlib.import_module("align")
-    road = importlib.import_module("align_road")
+    road = importlib.import_module("align_pipeline")
     small = {name: leg._replace(rows=24, per_pair=12) for name, leg in road.LEGS.items()}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(road, "LEGS", small)
@@ -82,7 +82,7 @@ def test_the_road_takes_what_is_there_and_tells_what_each_leg_leaves(scripts, se
     road = scripts[1]
     there = {p: p.stat().st_mtime_ns for p in settings.runs.rglob("*.safetensors")}
     fields = {name: getattr(settings, name) for name in road.Road.__dataclass_fields__}
-    walked = replace(road.Road(**fields), out=settings.out.with_name("road.json"))
+    walked = replace(road.Road(**fields), out=settings.out.with_name("tiny_weights.json"))
     road.main(walked)
     assert {p: p.stat().st_mtime_ns for p in there} == there
     legs = json.loads(walked.out.read_text())["legs"]

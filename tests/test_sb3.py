@@ -1,4 +1,4 @@
-"""Stable-Baselines3: what agents.adapters.sb3 adds to it, and the example that trains with it."""
+"""Stable-Baselines3: what our adapter adds to it, and the example that trains with it."""
 
 import importlib
 import json
@@ -16,11 +16,11 @@ from stable_baselines3 import PPO
 from stable_baselines3.common.vec_env import DummyVecEnv, VecMonitor
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from agents import evaluate_stored
-from agents.adapters.sb3 import PairsInMemory, SB3Policy, SB3Vector, SpatialMoments
 from dig_env import NumericVectorView, NumericView
+from dig_env.agents import evaluate_stored
+from dig_env.agents.integrations.sb3 import PairsInMemory, SB3Policy, SB3Vector, SpatialMoments
+from dig_env.scenes import STAGES, PairDataset, available_cores
 from dig_env.testing import check_policy
-from scenes import STAGES, PairDataset, available_cores
 
 TINY = {
     "seeds": (0,),

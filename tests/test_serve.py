@@ -27,11 +27,11 @@ from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
 import dig_env
-from dig_env.pairs import FreshPairs, PairCache, SharedPairs, StoredPairs
-from dig_env.remote import RemoteError
-from dig_env.server import make_app
-from dig_env.sessions import Limits, Sessions
-from scenes import STAGES, RenderSettings, render_dataset
+from dig_env.envs.pairs import FreshPairs, PairCache, SharedPairs, StoredPairs
+from dig_env.envs.remote import RemoteError
+from dig_env.scenes import STAGES, RenderSettings, render_dataset
+from dig_env.serve.server import make_app
+from dig_env.serve.sessions import Limits, Sessions
 
 TINY = {"width": 64, "height": 48, "quality": "draft"}
 TOKEN = "a token of the tests"
@@ -69,7 +69,7 @@ def token(monkeypatch):
 def clock(monkeypatch):
     """The server's clock, which stands still but for ``clock[0] += seconds``."""
     now = [1000.0]
-    monkeypatch.setattr("dig_env.sessions.monotonic", lambda: now[0])
+    monkeypatch.setattr("dig_env.serve.sessions.monotonic", lambda: now[0])
     return now
 
 
@@ -264,7 +264,7 @@ def test_a_client_that_is_too_fast_is_told_when_to_come_again_and_does(folder, c
         waits.append(seconds)
         clock[0] += seconds
 
-    monkeypatch.setattr("dig_env.remote.sleep", wait)
+    monkeypatch.setattr("dig_env.envs.remote.sleep", wait)
     with serving(make_app(sessions, TOKEN)) as address:
         env = remote(address, dataset="pairs", render_mode="rgb_array")
         assert len(play(env, ["[]"] * 3)) == 12
@@ -443,7 +443,13 @@ def test_a_pair_that_takes_long_to_plan_holds_up_no_other(folder):
 def test_the_command_serves_this_machine_and_ends_when_interrupted(folder, tmp_path):
     secret = tmp_path / "token"
     secret.write_text("from a file\n")
-    command = [sys.executable, "-uc", "from agents.cli import main; main()", "serve", "--port=0"]
+    command = [
+        sys.executable,
+        "-uc",
+        "from dig_env.agents.cli.main import main; main()",
+        "serve",
+        "--port=0",
+    ]
     command += ["--token-file", str(secret), "--dataset", str(folder)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
         (address,) = re.findall(r"http://127\.0\.0\.1:\d+", server.stdout.readline())

@@ -12,7 +12,7 @@ import pytest
 from gymnasium.vector.utils import batch_space, create_shared_memory
 
 from dig_env.answers import MAX_ANSWER_LENGTH
-from dig_env.spaces import AnswerText
+from dig_env.envs.spaces import AnswerText
 
 ENVIRONMENTS = ("DiG-v0", "DiG-Zoom-v0", "DiG-Align-v0")
 
@@ -39,7 +39,7 @@ def test_samples_are_texts_that_are_read_whole():
 
 def test_samples_follow_from_the_seed_in_any_process():
     code = (
-        "from dig_env.spaces import AnswerText; import zlib; s = AnswerText(); s.seed(3);"
+        "from dig_env.envs.spaces import AnswerText; import zlib; s = AnswerText(); s.seed(3);"
         "print([zlib.crc32(s.sample().encode()) for _ in range(3)])"
     )
     printed = {

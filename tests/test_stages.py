@@ -10,14 +10,12 @@ import pytest
 from serving import serving
 
 import dig_env
-from agents import GRPORun, PixelDiffPolicy, evaluate
-from agents.evaluation import evaluate_stored
-from agents.grpo import train_grpo
-from agents.web.inspector import open_collection
-from dig_env.pairs import PairCache, SharedPairs, StoredPairs
-from dig_env.server import make_app
-from dig_env.sessions import Sessions
-from scenes import (
+from dig_env.agents import GRPORun, PixelDiffPolicy, evaluate
+from dig_env.agents.evaluation.pairs import evaluate_stored
+from dig_env.agents.training.grpo import train_grpo
+from dig_env.agents.web.inspector import open_collection
+from dig_env.envs.pairs import PairCache, SharedPairs, StoredPairs
+from dig_env.scenes import (
     STAGES,
     Difficulty,
     DifficultyError,
@@ -28,8 +26,10 @@ from scenes import (
     render_dataset,
     resolve_stage,
 )
-from scenes.dataset.card import dataset_card
-from scenes.dataset.manifest import stage_seeds
+from dig_env.scenes.dataset.card import dataset_card
+from dig_env.scenes.dataset.manifest import stage_seeds
+from dig_env.serve.server import make_app
+from dig_env.serve.sessions import Sessions
 
 TINY = RenderSettings(64, 48, "draft", "cpu")
 TINY_ENV = {"width": 64, "height": 48, "quality": "draft", "device": "cpu"}
@@ -206,12 +206,12 @@ def test_a_client_plays_a_stage_that_only_the_servers_dataset_knows(folder):
     sessions.close()
 
 
-CLI = "from agents.cli import main; main()"
+CLI = "from dig_env.agents.cli.main import main; main()"
 
 
 def test_the_command_line_takes_a_stage_of_a_module_and_of_a_dataset(folder, tmp_path):
     (tmp_path / "weather.py").write_text(
-        f"from scenes import register_stage\nregister_stage('misty', {FOGGY!r})\n"
+        f"from dig_env.scenes import register_stage\nregister_stage('misty', {FOGGY!r})\n"
     )
     small = ["--width=64", "--height=48", "--quality=draft"]
     made = ["render", "--stage=weather:misty", "--count=1", "--out=misty", "--device=cpu", *small]

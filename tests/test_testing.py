@@ -9,12 +9,12 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from agents import OraclePolicy, PixelDiffPolicy, RandomPolicy
-from agents.mllm import load_tiny
 from dig_env import COORDINATES, Curriculum, RandomCurriculum, ScheduledCurriculum, observe
-from dig_env.adaptive import AdaptiveDifficulty, LearningProgress, PrioritizedStageReplay
+from dig_env.agents import OraclePolicy, PixelDiffPolicy, RandomPolicy
+from dig_env.agents.policies.mllm import load_tiny
+from dig_env.curricula.adaptive import AdaptiveDifficulty, LearningProgress, PrioritizedStageReplay
+from dig_env.scenes import STAGES, plan_pair
 from dig_env.testing import check_curriculum, check_policy
-from scenes import STAGES, plan_pair
 
 
 @pytest.fixture(autouse=True)

@@ -13,10 +13,10 @@ from gymnasium.envs.registration import EnvSpec
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode
 
 import dig_env
-from dig_env.pairs import StoredPairs
-from dig_env.spaces import FixedTexts
-from dig_env.vector import DiGVectorEnv
-from scenes import RenderSettings, render_dataset
+from dig_env.envs.pairs import StoredPairs
+from dig_env.envs.spaces import FixedTexts
+from dig_env.envs.vector import DiGVectorEnv
+from dig_env.scenes import RenderSettings, render_dataset
 
 TINY = {"width": 64, "height": 48, "quality": "draft", "device": "cpu"}
 IDS = ("DiG-v0", "DiG-Single-v0", "DiG-Dual-v0", "DiG-Mixed-v0")

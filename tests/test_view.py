@@ -4,8 +4,8 @@ import numpy as np
 from conftest import SMALL
 from synthetic_views import SIZE, synthetic_view
 
-from scenes import STAGES, plan_pair, view_of, views
-from scenes.labels import mask_bounds
+from dig_env.scenes import STAGES, plan_pair, view_of, views
+from dig_env.scenes.measure.labels import mask_bounds
 
 
 def test_each_image_of_a_pair_has_its_own_objects(renderer):

@@ -3,17 +3,17 @@
 import numpy as np
 import pytest
 import torch
+from batches import augment
 from conftest import SMALL
+from publish import publish
+from stored_pairs import PairArrays, load_pairs
+from warmup import Trainer, Warmup, main
 
-from agents import MLLMPolicy, load_tiny
-from agents.compact.batches import augment
-from agents.compact.pairs import PairArrays, load_pairs
-from agents.compact.publish import publish
-from agents.compact.warmup import Trainer, Warmup, main
-from agents.evaluation import mean_metrics, play
-from agents.mllm import EMBEDDED, pair_messages
 from dig_env import instruction
-from scenes import PAPER_STAGES, STAGES, PairDataset, render_dataset
+from dig_env.agents import MLLMPolicy, load_tiny
+from dig_env.agents.evaluation.pairs import mean_metrics, play
+from dig_env.agents.policies.mllm import EMBEDDED, pair_messages
+from dig_env.scenes import PAPER_STAGES, STAGES, PairDataset, render_dataset
 
 
 @pytest.mark.parametrize(("stage", "least"), [("single", 0.9), ("dual", 0.8), ("mixed", 0.7)])

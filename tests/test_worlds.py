@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 import dig_env  # noqa: F401 - registers the environments
 from dig_env.align import TASKS, pose
 from dig_env.align.words import read_attributes
-from scenes import (
+from dig_env.scenes import (
     CHANGES,
     COLORS,
     MATERIALS,
@@ -43,11 +43,11 @@ from scenes import (
     render_dataset,
     views,
 )
-from scenes.blender.meshes import SHAPE_MESHES, shape_mesh
-from scenes.imaging import photograph, photograph_fully
-from scenes.occlusion import silhouette
-from scenes.process import Shot
-from scenes.vocabulary import PATTERNS, TURNS
+from dig_env.scenes.measure.occlusion import silhouette
+from dig_env.scenes.plans.vocabulary import PATTERNS, TURNS
+from dig_env.scenes.render.blender.meshes import SHAPE_MESHES, shape_mesh
+from dig_env.scenes.render.imaging import photograph, photograph_fully
+from dig_env.scenes.render.process import Shot
 
 FAMILIES = ("clevr", "tabletop", "shelf")
 RENDERED_CHANGES = (*PAPER_CHANGES, "move", "rotate", "texture")
@@ -289,9 +289,9 @@ def test_a_registered_family_is_planned_and_its_name_is_its_own():
 FRESH = """
 import sys
 import dig_env, gymnasium as gym
-from agents import PixelDiffPolicy
-from agents.evaluation import evaluate_stored
-from scenes import *
+from dig_env.agents import PixelDiffPolicy
+from dig_env.agents.evaluation.pairs import evaluate_stored
+from dig_env.scenes import *
 EVOLVED
 folder, text = sys.argv[1:]
 dataset = PairDataset(folder)
@@ -399,7 +399,7 @@ FLOOR = family_named("clevr").sceneries[0]
         ({"regions": (Region(1.0, -1.0, -1.0, 1.0),)}, "x_min <= x_max"),
         ({"regions": (Region(-1.0, -1.0, 1.0, 1.0, z=2.0),)}, "does not lie on a slab"),
         ({"regions": (Region(-59.9, -1.0, 1.0, 1.0),)}, "with 0.7 to its edges"),
-        ({"regions": ((-1, -1, 1, 1),)}, "give scenes.Region values"),
+        ({"regions": ((-1, -1, 1, 1),)}, "give dig_env.scenes.Region values"),
         ({"sceneries": (dataclasses.replace(FLOOR, glass_surfaces=2.5),)}, "glass_surfaces=2.5"),
         ({"sceneries": (dataclasses.replace(FLOOR, slabs=()),)}, "does not lie on a slab"),
         (
@@ -415,7 +415,7 @@ def test_a_family_that_could_not_be_built_is_refused_with_the_reason(edits, mess
 
 
 def test_only_a_family_can_be_registered():
-    with pytest.raises(FamilyError, match="is no scenes.Family"):
+    with pytest.raises(FamilyError, match="is no dig_env.scenes.Family"):
         register_family({"name": "pebbles"})
 
 

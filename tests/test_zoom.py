@@ -10,8 +10,8 @@ import pytest
 from gymnasium.utils.env_checker import check_env
 
 import dig_env
-from dig_env.zoom import MAX_FACTOR, Region, read_request, zoom_message
-from scenes import STAGES, Renderer, RenderSettings, plan_pair, render_dataset
+from dig_env.envs.zoom import MAX_FACTOR, Region, read_request, zoom_message
+from dig_env.scenes import STAGES, Renderer, RenderSettings, plan_pair, render_dataset
 
 WIDTH, HEIGHT = SIZE = 64, 48
 TINY = RenderSettings(WIDTH, HEIGHT, "draft", "cpu")

@@ -13,9 +13,9 @@ from trl import GRPOConfig, GRPOTrainer
 from trl.chat_template_utils import qwen3_vl_chat_template
 
 import dig_env
-from agents.adapters.trl_zoom import ZoomEnvironment, zoom_reward
-from agents.evaluation import pair_seeds
-from agents.zoom import (
+from dig_env.agents.evaluation.pairs import pair_seeds
+from dig_env.agents.integrations.trl_zoom import ZoomEnvironment, zoom_reward
+from dig_env.agents.policies.zoom import (
     Dialogue,
     ZoomMLLMPolicy,
     ZoomOraclePolicy,
@@ -23,7 +23,7 @@ from agents.zoom import (
     play_zoom,
     zoom_metrics,
 )
-from scenes import PairDataset, render_dataset
+from dig_env.scenes import PairDataset, render_dataset
 
 LIVE = {"width": 64, "height": 48, "quality": "draft", "device": "cpu", "split": "test"}
 

@@ -13,12 +13,12 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 
-from agents.pages import render_page
-from agents.web.server import make_app, outcome, truth_of
 from dig_env import resolve_reward, score
+from dig_env.agents.reporting.pages import render_page
+from dig_env.agents.web.server import make_app, outcome, truth_of
 from dig_env.drawing import png
-from dig_env.pairs import PairCache, pair_source
-from scenes import CHANGES, STAGES, Pair, PairDataset, resolve_stage
+from dig_env.envs.pairs import PairCache, pair_source
+from dig_env.scenes import CHANGES, STAGES, Pair, PairDataset, resolve_stage
 
 PAIRS_A_PAGE = 12
 PAIRS_KEPT = 64

@@ -18,14 +18,14 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
-from agents.evaluation import pair_seeds, scored_episode
-from agents.messages import png_url
-from agents.pages import render_page
-from agents.person import append_answers, read_answers
-from agents.web.server import Conflict, make_app, outcome
 from dig_env import DiGEnv, format_boxes, resolve_reward
+from dig_env.agents.evaluation.pairs import pair_seeds, scored_episode
+from dig_env.agents.evaluation.person import append_answers, read_answers
+from dig_env.agents.policies.messages import png_url
+from dig_env.agents.reporting.pages import render_page
+from dig_env.agents.web.server import Conflict, make_app, outcome
 from dig_env.drawing import png
-from scenes import STAGES, RenderSettings, resolve_stage
+from dig_env.scenes import STAGES, RenderSettings, resolve_stage
 
 SPLIT = "test"
 
@@ -33,8 +33,9 @@ SPLIT = "test"
 class Player:
     """A person's session, from any thread; answers are kept as they are given.
 
-    Each stage shows the pairs that ``agents.evaluate`` plays with the same seed and images, but
-    for those that the file of answers has already. The next one is rendered while the person looks.
+    Each stage shows the pairs that ``dig_env.agents.evaluate`` plays with the same seed and images,
+    but for those that the file of answers has already. The next one is rendered while the person
+    looks.
 
     Args:
         settings: of the images.
@@ -64,8 +65,8 @@ class Player:
             "stage", "pair_seed", "prompt", "image_a" and "image_b" (data URLs), and "summary".
 
         Raises:
-            scenes.DifficultyError: there is no such stage.
-            scenes.RenderError: Blender is missing or failed.
+            dig_env.scenes.DifficultyError: there is no such stage.
+            dig_env.scenes.RenderError: Blender is missing or failed.
         """
         resolve_stage(stage)
         with self._lock:
@@ -94,8 +95,8 @@ class Player:
             boxes: xyxy in the unit frame; none for "nothing differs".
 
         Returns:
-            What ``outcome`` says, what is kept (see ``agents.person`` and ``Episode.to_json``),
-            "warning" (why it could not be saved, or "") and "summary".
+            What ``outcome`` says, what is kept (see ``dig_env.agents.evaluation.person`` and
+            ``Episode.to_json``), "warning" (why it could not be saved, or "") and "summary".
 
         Raises:
             Conflict: this pair is not open.
@@ -154,7 +155,7 @@ def play_app(player: Player, stage: str) -> Starlette:
     """The page of a session, which begins with this stage.
 
     Raises:
-        scenes.DifficultyError: there is no such stage.
+        dig_env.scenes.DifficultyError: there is no such stage.
     """
     resolve_stage(stage)
 

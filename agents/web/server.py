@@ -16,7 +16,7 @@ from starlette.routing import BaseRoute, Mount
 from starlette.staticfiles import StaticFiles
 
 from dig_env import RewardConfig, Score
-from scenes import Pair, RenderError
+from dig_env.scenes import Pair, RenderError
 
 STATIC = Path(__file__).parent / "static"
 

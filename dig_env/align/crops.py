@@ -7,7 +7,7 @@ from PIL import Image
 
 from dig_env.align.settings import AlignSettings
 from dig_env.align.words import attributes_of
-from scenes import SeenObject, View
+from dig_env.scenes import SeenObject, View
 
 PADDING = 128
 """Grey level of what a crop shows beside and beyond the image."""

@@ -15,7 +15,7 @@ import numpy as np
 
 from dig_env.align.relations import holds
 from dig_env.align.words import ATTRIBUTES, Attributes, attributes_of, noun_phrase
-from scenes import SeenObject, View
+from dig_env.scenes import SeenObject, View
 
 SIDES: tuple[str, ...] = ("left", "right", "front", "behind")
 """Relations by which an expression refers to another object."""

@@ -7,7 +7,7 @@ refer to something.
 
 from __future__ import annotations
 
-from scenes import SeenObject
+from dig_env.scenes import SeenObject
 
 SIDE_MARGIN = 0.5
 """Left and right: the centres of the boxes must be this part of the wider box apart. At a half,

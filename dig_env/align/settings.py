@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dig_env.frames import COORDINATES
-from scenes.whole import whole
+from dig_env.scenes.integers import whole
 
 
 @dataclass(frozen=True)
@@ -26,8 +26,9 @@ class AlignSettings:
         min_area: least area of the box of an object that is asked about, as a fraction of the
             image: smaller ones are a blur when they are enlarged.
         max_area: greatest such area: a larger object needs no locating.
-        min_shown: least share of such an object that must show (``scenes.SeenObject.shown``):
-            less is a sliver behind another object, which words do not fit.
+        min_shown: least share of such an object that must show
+            (``dig_env.scenes.SeenObject.shown``): less is a sliver behind another object, which
+            words do not fit.
         max_option_iou: greatest IoU of the boxes of two crops to choose from, 0 to 1.
         options: greatest number of crops to choose from, 2 to 8; there are fewer, and at least
             2, where the image has fewer objects that are fit.

@@ -18,7 +18,7 @@ from dig_env.align.tasks_objects import (
 )
 from dig_env.align.tasks_scene import conversation, description, existence, relation
 from dig_env.align.words import values_in
-from scenes import View
+from dig_env.scenes import View
 
 Task = Callable[[View, np.random.Generator, AlignSettings], Question | None]
 """Asks about a view, or returns None where the view gives nothing to ask."""
@@ -46,7 +46,7 @@ def pose(
     """Ask about one of a pair's images, drawn at random; about the other where that gives nothing.
 
     Args:
-        images: what ``scenes.views`` sees of a pair.
+        images: what ``dig_env.scenes.views`` sees of a pair.
         task: a name in ``TASKS``.
         rng: decides everything that is drawn.
         settings: see there.

@@ -21,7 +21,7 @@ from dig_env.align.words import ATTRIBUTES, Attributes, attributes_of, values_in
 from dig_env.answers import format_boxes
 from dig_env.boxes import iou_and_giou
 from dig_env.observation import frame_words
-from scenes import SeenObject, View
+from dig_env.scenes import SeenObject, View
 
 LOCATE = (
     "Where is {it}?",

@@ -39,7 +39,7 @@ from dig_env.align.tasks_objects import (
 )
 from dig_env.align.words import ATTRIBUTES, attributes_of, noun_phrase, values_in
 from dig_env.observation import frame_words
-from scenes import SeenObject, View
+from dig_env.scenes import SeenObject, View
 
 IS_IT: dict[str, tuple[str, ...]] = {
     "left": ("Is {one} to the left of {other}?", "Is {one} left of {other}?"),

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 
-from scenes import COLORS, MATERIALS, SHAPES, SIZES, SceneObject, family_named
+from dig_env.scenes import COLORS, MATERIALS, SHAPES, SIZES, SceneObject, family_named
 
 ATTRIBUTES: dict[str, tuple[str, ...]] = {
     "size": tuple(SIZES),

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from gymnasium import logger
 
-from dig_env.curricula import RandomCurriculum
-from dig_env.curriculum import Curriculum, StageCurriculum
+from dig_env.curricula.schedules import RandomCurriculum
+from dig_env.curricula.threshold import Curriculum, StageCurriculum
 
 MEMBERS = ("stages", "mean", "history", "choose", "update", "state_dict", "load_state_dict")
 """What a ``StageCurriculum`` has; the first three are properties or attributes."""

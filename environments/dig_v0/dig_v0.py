@@ -1,5 +1,5 @@
 """What verifiers looks for under the id "DiG-v0": one taskset, one harness, one environment."""
 
-from agents.adapters.verifiers import DiGEnvironment, DiGHarness, DiGTaskset
+from dig_env.agents.integrations.verifiers import DiGEnvironment, DiGHarness, DiGTaskset
 
 __all__ = ["DiGEnvironment", "DiGHarness", "DiGTaskset"]

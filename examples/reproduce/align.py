@@ -5,7 +5,7 @@ hallucination.
 
 The questions of TinyGroundingGPT's Tables 4 and 5 (arXiv 2411.09691) and of DiG's transfer claim
 (arXiv 2512.12633), three seeds each, on held-out scenes. All arms begin at what the foundation of
-`align_road.py` left, and two arms that are compared see the same number of questions:
+`align_pipeline.py` left, and two arms that are compared see the same number of questions:
 
 1. multi-scale data (stage 2) or more of stage 1's: accuracy of text_to_box at an IoU of 0.5;
 2. after that, global data (stage 3) or more of stage 2's: existence as in POPE;
@@ -22,17 +22,17 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import align_road
+import align_pipeline
 import numpy as np
 import torch
 import tyro
-from align_road import Road
+from align_pipeline import Road
 
-from agents.intervals import CONFIDENCE, resampled_means
-from agents.report import machine
+from dig_env.agents.evaluation.intervals import CONFIDENCE, resampled_means
+from dig_env.agents.reporting.report import machine
 from dig_env.align import TASKS
-from scenes import PAPER_STAGES
-from scenes.files import write_whole
+from dig_env.scenes import PAPER_STAGES
+from dig_env.scenes.files import write_whole
 
 COMPARED = {
     "multi-scale data": ("2", "no_multi_scale"),
@@ -59,7 +59,7 @@ class AlignExperiment(Road):
 
 def main(settings: AlignExperiment) -> None:
     """Train and evaluate what is missing, compare, and write the table."""
-    align_road.write_data(settings)
+    align_pipeline.write_data(settings)
     # A process a run: what a run leaves in memory must not reach the next.
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(settings.processes, context, max_tasks_per_child=1) as pool:
@@ -99,15 +99,17 @@ def foundation(settings: AlignExperiment) -> Path:
     """What all arms begin at."""
     torch.set_num_threads(1)
     model = Path(settings.model)
-    for name in align_road.FOUNDATION:
-        model = align_road.train(settings, model, align_road.place(settings, name), leg=name)
+    for name in align_pipeline.FOUNDATION:
+        model = align_pipeline.train(
+            settings, model, align_pipeline.place(settings, name), leg=name
+        )
     return model
 
 
 def road_of(settings: AlignExperiment, seed: int) -> None:
     """Stages 2 and 3 and GRPO with one seed, each evaluated."""
     road = replace(settings, seed=seed)
-    for name, _ in align_road.walk(road, foundation(settings), ("2", "3", "grpo")):
+    for name, _ in align_pipeline.walk(road, foundation(settings), ("2", "3", "grpo")):
         print(f"seed {seed}: {name} is done", flush=True)
 
 
@@ -117,12 +119,12 @@ def arms_without(settings: AlignExperiment, seed: int) -> None:
     road = replace(settings, seed=seed)
     *_, second, third = settings.questions
     for arm, model, leg, questions in (
-        ("no_multi_scale", base, align_road.FOUNDATION[-1], second),
-        ("no_global", align_road.place(road, "2") / "checkpoint", "2", third),
+        ("no_multi_scale", base, align_pipeline.FOUNDATION[-1], second),
+        ("no_global", align_pipeline.place(road, "2") / "checkpoint", "2", third),
     ):
-        out = align_road.place(road, arm)
-        align_road.train(road, model, out, leg=leg, questions=questions)
-        align_road.evaluate(road, out)
+        out = align_pipeline.place(road, arm)
+        align_pipeline.train(road, model, out, leg=leg, questions=questions)
+        align_pipeline.evaluate(road, out)
         print(f"seed {seed}: {arm} is done", flush=True)
 
 
@@ -138,7 +140,7 @@ def evaluations(settings: AlignExperiment, arm: str, task: str) -> np.ndarray:
 
 
 def _evaluation(settings: AlignExperiment, arm: str, seed: int) -> dict[str, Any]:
-    path = align_road.evaluation_path(settings, settings.runs / f"seed{seed}" / arm)
+    path = align_pipeline.evaluation_path(settings, settings.runs / f"seed{seed}" / arm)
     return json.loads(path.read_text())
 
 

@@ -22,14 +22,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from agents import GRPORun, train_grpo
-from agents.episodes import Episode
-from agents.intervals import runs_interval
-from agents.report import machine
 from dig_env import REWARDS, Curriculum, RewardConfig, score
-from dig_env.curricula import RandomCurriculum, ScheduledCurriculum
-from scenes import PAPER_STAGES, RenderSettings, available_cores, render_dataset
-from scenes.files import write_whole
+from dig_env.agents import GRPORun, train_grpo
+from dig_env.agents.evaluation.episodes import Episode
+from dig_env.agents.evaluation.intervals import runs_interval
+from dig_env.agents.reporting.report import machine
+from dig_env.curricula.schedules import RandomCurriculum, ScheduledCurriculum
+from dig_env.scenes import PAPER_STAGES, RenderSettings, available_cores, render_dataset
+from dig_env.scenes.files import write_whole
 
 METRICS = ("f1", "reward", "iou", "format")
 

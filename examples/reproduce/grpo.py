@@ -16,8 +16,8 @@ import numpy as np
 import tyro
 from arms import Arm, Settings, compare, run_arms, write_results
 
-from agents.intervals import runs_interval
-from scenes import PAPER_CHANGES, PAPER_STAGES
+from dig_env.agents.evaluation.intervals import runs_interval
+from dig_env.scenes import PAPER_CHANGES, PAPER_STAGES
 
 
 @dataclass(frozen=True)

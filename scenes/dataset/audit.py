@@ -11,8 +11,8 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from scenes.dataset.checks import check_row
-from scenes.dataset.manifest import DATA, DataFile, Manifest
+from dig_env.scenes.dataset.checks import check_row
+from dig_env.scenes.dataset.manifest import DATA, DataFile, Manifest
 
 CHECKS = {
     "files": "size, checksum and rows are those of the manifest",

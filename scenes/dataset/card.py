@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from scenes.dataset.manifest import DATA, Manifest
-from scenes.difficulty import Difficulty
-from scenes.splits import SPLITS
-from scenes.stages import BUILT_IN_STAGES
+from dig_env.scenes.dataset.manifest import DATA, Manifest
+from dig_env.scenes.plans.difficulty import Difficulty
+from dig_env.scenes.plans.splits import SPLITS
+from dig_env.scenes.plans.stages import BUILT_IN_STAGES
 
 CARD = """\
 ---

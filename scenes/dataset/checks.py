@@ -8,15 +8,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from scenes.dataset.manifest import DataFile, Manifest
-from scenes.dataset.rows import decode, pixels_sha256
-from scenes.difficulty import Difficulty, DifficultyError
-from scenes.labels import label_again, label_pair, mask_bounds
-from scenes.pair import Box, Certificate, Difference, Pair
-from scenes.plan import PairPlan
-from scenes.planner import plan_pair
-from scenes.splits import pair_seed_range
-from scenes.version import __version__
+from dig_env.scenes.dataset.manifest import DataFile, Manifest
+from dig_env.scenes.dataset.rows import decode, pixels_sha256
+from dig_env.scenes.measure.labels import label_again, label_pair, mask_bounds
+from dig_env.scenes.measure.pair import Box, Certificate, Difference, Pair
+from dig_env.scenes.plans.difficulty import Difficulty, DifficultyError
+from dig_env.scenes.plans.plan import PairPlan
+from dig_env.scenes.plans.planner import plan_pair
+from dig_env.scenes.plans.splits import pair_seed_range
+from dig_env.scenes.version import __version__
 
 LEAST_IOU = 0.9
 

@@ -7,8 +7,8 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
-from scenes.dataset.card import dataset_card
-from scenes.dataset.manifest import (
+from dig_env.scenes.dataset.card import dataset_card
+from dig_env.scenes.dataset.manifest import (
     DATA,
     FORMAT_VERSION,
     MANIFEST,
@@ -17,9 +17,9 @@ from scenes.dataset.manifest import (
     parse_file_name,
     stage_seeds,
 )
-from scenes.dataset.rows import read_origin
-from scenes.difficulty import Difficulty
-from scenes.files import remove_abandoned, write_whole
+from dig_env.scenes.dataset.rows import read_origin
+from dig_env.scenes.files import remove_abandoned, write_whole
+from dig_env.scenes.plans.difficulty import Difficulty
 
 PIXEL_VERSIONS = (
     *("dig-env", "blender", "device", "processor", "libc", "pyoidn"),

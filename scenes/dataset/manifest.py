@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from scenes.difficulty import Difficulty
-from scenes.files import inside
-from scenes.settings import RenderSettings
-from scenes.splits import pair_seed_range
-from scenes.stages import BUILT_IN_STAGES
-from scenes.version import __version__
+from dig_env.scenes.files import inside
+from dig_env.scenes.plans.difficulty import Difficulty
+from dig_env.scenes.plans.splits import pair_seed_range
+from dig_env.scenes.plans.stages import BUILT_IN_STAGES
+from dig_env.scenes.render.settings import RenderSettings
+from dig_env.scenes.version import __version__
 
 FORMAT_VERSION = 1
 """Rises when the columns or the layout of the folder change."""

@@ -14,15 +14,15 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
-from scenes.dataset.folder import PIXEL_VERSIONS
-from scenes.dataset.manifest import library_versions
-from scenes.difficulty import Difficulty
-from scenes.machine import default_workers
-from scenes.pair import Pair
-from scenes.planner import plan_pair
-from scenes.process import RenderError
-from scenes.renderer import Renderer
-from scenes.settings import RenderSettings
+from dig_env.scenes.dataset.folder import PIXEL_VERSIONS
+from dig_env.scenes.dataset.manifest import library_versions
+from dig_env.scenes.machine import default_workers
+from dig_env.scenes.measure.pair import Pair
+from dig_env.scenes.plans.difficulty import Difficulty
+from dig_env.scenes.plans.planner import plan_pair
+from dig_env.scenes.render.process import RenderError
+from dig_env.scenes.render.renderer import Renderer
+from dig_env.scenes.render.settings import RenderSettings
 
 PAIRS_PER_TASK = 4
 """Few, since a worker that dies takes them along."""

@@ -7,12 +7,12 @@ import contextlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from scenes.dataset.manifest import DataFile, Manifest
-from scenes.dataset.rows import decode, read_changes, read_row
-from scenes.difficulty import Difficulty
-from scenes.pair import Pair
-from scenes.settings import RenderSettings
-from scenes.whole import whole
+from dig_env.scenes.dataset.manifest import DataFile, Manifest
+from dig_env.scenes.dataset.rows import decode, read_changes, read_row
+from dig_env.scenes.integers import whole
+from dig_env.scenes.measure.pair import Pair
+from dig_env.scenes.plans.difficulty import Difficulty
+from dig_env.scenes.render.settings import RenderSettings
 
 
 class PairDataset:

@@ -19,10 +19,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
-from scenes.pair import Box, Certificate, Difference, Pair
-from scenes.photos.plan import PhotoPlan
-from scenes.plan import PairPlan
-from scenes.settings import MAX_SIDE_PX
+from dig_env.scenes.measure.pair import Box, Certificate, Difference, Pair
+from dig_env.scenes.photos.plan import PhotoPlan
+from dig_env.scenes.plans.plan import PairPlan
+from dig_env.scenes.render.settings import MAX_SIDE_PX
 
 IMAGES = {"image_a": "WEBP", "ids_a": "PNG", "image_b": "WEBP", "ids_b": "PNG"}
 """The columns that hold pictures, in the order of their joint checksum, and their formats."""

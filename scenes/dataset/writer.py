@@ -10,8 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from scenes.dataset.folder import check_folder, check_made_with, open_folder, origin, refresh
-from scenes.dataset.manifest import (
+from dig_env.scenes.dataset.folder import (
+    check_folder,
+    check_made_with,
+    open_folder,
+    origin,
+    refresh,
+)
+from dig_env.scenes.dataset.manifest import (
     MANIFEST,
     SEEDS_PER_STAGE,
     Manifest,
@@ -19,21 +25,21 @@ from scenes.dataset.manifest import (
     library_versions,
     stage_seeds,
 )
-from scenes.dataset.on_ray import ray_pairs
-from scenes.dataset.rows import encode, read_rows, to_parquet
-from scenes.difficulty import Difficulty
-from scenes.files import locked, write_whole
-from scenes.machine import available_cores
-from scenes.pair import Pair
-from scenes.photos.album import Album
-from scenes.photos.make import photo_pair, photo_versions
-from scenes.photos.plan import PHOTO_STAGES
-from scenes.planner import plan_pair
-from scenes.renderer import Renderer
-from scenes.settings import RenderSettings
-from scenes.splits import pair_seed_range
-from scenes.stages import BUILT_IN_STAGES, STAGES, check_stage_name, resolve_stage
-from scenes.whole import whole
+from dig_env.scenes.dataset.on_ray import ray_pairs
+from dig_env.scenes.dataset.rows import encode, read_rows, to_parquet
+from dig_env.scenes.files import locked, write_whole
+from dig_env.scenes.integers import whole
+from dig_env.scenes.machine import available_cores
+from dig_env.scenes.measure.pair import Pair
+from dig_env.scenes.photos.album import Album
+from dig_env.scenes.photos.make import photo_pair, photo_versions
+from dig_env.scenes.photos.plan import PHOTO_STAGES
+from dig_env.scenes.plans.difficulty import Difficulty
+from dig_env.scenes.plans.planner import plan_pair
+from dig_env.scenes.plans.splits import pair_seed_range
+from dig_env.scenes.plans.stages import BUILT_IN_STAGES, STAGES, check_stage_name, resolve_stage
+from dig_env.scenes.render.renderer import Renderer
+from dig_env.scenes.render.settings import RenderSettings
 
 PRESETS: dict[str, dict[str, int]] = {"paper": {"single": 1600, "dual": 1600, "mixed": 1600}}
 """Counts by stage. "paper" has the size of DiG's corpus (arXiv 2512.12633)."""
@@ -190,8 +196,8 @@ def _stages(
     if unknown or not counts:
         raise ValueError(
             f"counts={dict(counts)!r}: give the number of pairs of one or more of the stages "
-            f"{', '.join(known)}; scenes.register_stage() and 'difficulties' take stages of your "
-            "own"
+            f"{', '.join(known)}; dig_env.scenes.register_stage() and 'difficulties' take "
+            "stages of your own"
         )
     return {name: known[name] for name in counts}
 

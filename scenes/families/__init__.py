@@ -1,7 +1,7 @@
 """Families: worlds of objects, each with its surroundings. Importing this registers them."""
 
-from scenes.families import clevr, shelf, tabletop  # noqa: F401 - they register themselves
-from scenes.families.family import (
+from dig_env.scenes.families import clevr, shelf, tabletop  # noqa: F401 - they register themselves
+from dig_env.scenes.families.family import (
     Family,
     FamilyError,
     family_named,
@@ -10,7 +10,7 @@ from scenes.families.family import (
     register_family,
     turn_deg,
 )
-from scenes.scenery import Region
+from dig_env.scenes.plans.scenery import Region
 
 __all__ = [
     "Family",

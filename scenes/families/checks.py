@@ -8,12 +8,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from scenes.families.models import model_files
-from scenes.scenery import Camera, Light, Region, Scenery
-from scenes.vocabulary import SHAPES, SIZES
+from dig_env.scenes.families.models import model_files
+from dig_env.scenes.plans.scenery import Camera, Light, Region, Scenery
+from dig_env.scenes.plans.vocabulary import SHAPES, SIZES
 
 if TYPE_CHECKING:
-    from scenes.families.family import Family
+    from dig_env.scenes.families.family import Family
 
 FARTHEST = 1e5
 """World units, and watts: beyond it Blender's single precision blurs what is near."""
@@ -30,7 +30,7 @@ def problem_of(family: Family) -> str:
         if not all(isinstance(value, kind) for value in values):
             return f"{field}={values!r}: give scenes.{kind.__name__} values"
     if not isinstance(family.camera, Camera):
-        return f"camera={family.camera!r}: give a scenes.Camera"
+        return f"camera={family.camera!r}: give a dig_env.scenes.Camera"
     for scenery in family.sceneries:
         surfaces = scenery.glass_surfaces
         if type(surfaces) is not int or not 0 <= surfaces <= 1024:  # Blender's bound

@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from scenes.blender.models import MODEL_SUFFIXES, ModelError
-from scenes.families.checks import problem_of
-from scenes.families.models import usable_models
-from scenes.scenery import Camera, Light, Region, Scenery, Vector
-from scenes.vocabulary import COLORS, MATERIALS, PATTERNS, SHAPES, SIZES, TURNS
+from dig_env.scenes.families.checks import problem_of
+from dig_env.scenes.families.mesh_files import MODEL_SUFFIXES, ModelError
+from dig_env.scenes.families.models import usable_models
+from dig_env.scenes.plans.scenery import Camera, Light, Region, Scenery, Vector
+from dig_env.scenes.plans.vocabulary import COLORS, MATERIALS, PATTERNS, SHAPES, SIZES, TURNS
 
 MOST_NAMED = 50
 """Files that one warning names."""
@@ -28,8 +28,8 @@ class Family:
 
     Attributes:
         name: what ``Difficulty.family`` says.
-        shapes: of ``scenes.SHAPES``, or names of files in its sceneries' ``models``.
-        materials, sizes, colors: words of ``scenes.MATERIALS``, ``SIZES`` and ``COLORS``.
+        shapes: of ``dig_env.scenes.SHAPES``, or names of files in its sceneries' ``models``.
+        materials, sizes, colors: words of ``dig_env.scenes.MATERIALS``, ``SIZES`` and ``COLORS``.
         regions: where objects stand; they must lie on slabs of every scenery, and farther apart in
             height than 1.4, which is the largest object's.
         sceneries: one is drawn for each pair.
@@ -149,7 +149,7 @@ def register_family(family: Family) -> Family:
         FamilyError: the name belongs to another one.
     """
     if not isinstance(family, Family):
-        raise FamilyError(f"{family!r} is no scenes.Family: give one")
+        raise FamilyError(f"{family!r} is no dig_env.scenes.Family: give one")
     if _FAMILIES.setdefault(family.name, family) != family:
         raise FamilyError(f"there is another family {family.name!r}: choose another name")
     return family
@@ -166,7 +166,7 @@ def family_named(name: str) -> Family:
     if not isinstance(name, str) or name not in _FAMILIES:
         raise FamilyError(
             f"unknown family {name!r}; there are {', '.join(_FAMILIES)}, the path of a folder of "
-            "models, and what you give to scenes.register_family()"
+            "models, and what you give to dig_env.scenes.register_family()"
         )
     return _FAMILIES[name]
 

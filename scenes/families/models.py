@@ -1,7 +1,7 @@
 """Other people's objects: a folder of models, whose file names are the words.
 
-Only geometry is read (``scenes/blender/models.py``). The objects get colours and materials of a
-family, so that every change has a name.
+Only geometry is read (``mesh_files.py``). The objects get colours and materials of a family, so
+that every change has a name.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ import os
 from collections import Counter
 from pathlib import Path
 
-from scenes.blender.meshes import Mesh
-from scenes.blender.models import MODEL_SUFFIXES, ModelError, read_model
-from scenes.vocabulary import SHAPES
+from dig_env.scenes.families.mesh_files import MODEL_SUFFIXES, ModelError, read_model
+from dig_env.scenes.plans.vocabulary import SHAPES
+from dig_env.scenes.render.blender.meshes import Mesh
 
 UNREAD_SUFFIXES = (
     ".3dm .3ds .3dxml .3mf .abc .blend .c4d .dae .dxf .fbx .iges .igs .lwo .ma .max .mb .skp .step "

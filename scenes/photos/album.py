@@ -12,10 +12,11 @@ import numpy as np
 from PIL import Image, ImageOps
 from scipy import ndimage
 
-from scenes.color import srgb8_to_lab
-from scenes.files import is_inside
-from scenes.labels import mask_bounds
-from scenes.photos.annotations import (
+from dig_env.scenes.color import srgb8_to_lab
+from dig_env.scenes.files import is_inside
+from dig_env.scenes.integers import whole
+from dig_env.scenes.measure.labels import mask_bounds
+from dig_env.scenes.photos.annotations import (
     Annotation,
     Faults,
     annotations_by_file,
@@ -24,8 +25,7 @@ from scenes.photos.annotations import (
     read_json,
     segmentation_fault,
 )
-from scenes.photos.picture import Geometry, geometry, read_picture, same_shape, upright
-from scenes.whole import whole
+from dig_env.scenes.photos.picture import Geometry, geometry, read_picture, same_shape, upright
 
 LARGEST = 0.25
 """What covers a larger part of the image is scenery, such as a table: it is never changed, and

@@ -6,10 +6,10 @@ import numpy as np
 from PIL import Image
 from scipy import ndimage
 
-from scenes.color import lab_to_linear, srgb8_to_lab, to_srgb8
-from scenes.photos.album import RIM_PX, Album, Photograph
-from scenes.photos.inpaint import inpaint
-from scenes.photos.plan import PhotoObject, PhotoPlan
+from dig_env.scenes.color import lab_to_linear, srgb8_to_lab, to_srgb8
+from dig_env.scenes.photos.album import RIM_PX, Album, Photograph
+from dig_env.scenes.photos.inpaint import inpaint
+from dig_env.scenes.photos.plan import PhotoObject, PhotoPlan
 
 FEATHER_PX = 2
 """An edit fades in over this many pixels, inside its mask."""

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import importlib.metadata
 
-from scenes.difficulty import Difficulty, DifficultyError
-from scenes.labels import label_pair
-from scenes.pair import Pair
-from scenes.photos.album import Album
-from scenes.photos.compose import compose
-from scenes.photos.planner import plan_photo_pair
+from dig_env.scenes.measure.labels import label_pair
+from dig_env.scenes.measure.pair import Pair
+from dig_env.scenes.photos.album import Album
+from dig_env.scenes.photos.compose import compose
+from dig_env.scenes.photos.planner import plan_photo_pair
+from dig_env.scenes.plans.difficulty import Difficulty, DifficultyError
 
 MAX_ATTEMPTS = 50
 """Plans of one seed's stream that may fail before it is an error."""

@@ -7,9 +7,9 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from scenes.difficulty import Difficulty
-from scenes.stages import PAPER_STAGES, STAGES
-from scenes.vocabulary import PHOTO_CHANGES
+from dig_env.scenes.plans.difficulty import Difficulty
+from dig_env.scenes.plans.stages import PAPER_STAGES, STAGES
+from dig_env.scenes.plans.vocabulary import PHOTO_CHANGES
 
 PHOTO_STAGES: dict[str, Difficulty] = {
     name: dataclasses.replace(STAGES[name], objects=(1, 255), changes=PHOTO_CHANGES)
@@ -79,7 +79,7 @@ class PhotoPlan:
     """A photograph in two versions that differ in ``changes`` and in nothing else.
 
     Attributes:
-        seed, attempt, difficulty: as in ``scenes.PairPlan``.
+        seed, attempt, difficulty: as in ``dig_env.scenes.PairPlan``.
         photo: file name of the photograph.
         objects: its objects that do not change and are large enough to count (``min_visible``).
         changes: one entry a changed object.

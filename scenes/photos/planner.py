@@ -9,14 +9,14 @@ import random
 import numpy as np
 from scipy import ndimage
 
-from scenes.difficulty import Difficulty, DifficultyError
-from scenes.photos.album import Album, Instance, Photograph
-from scenes.photos.compose import placed
-from scenes.photos.plan import PhotoChange, PhotoObject, PhotoPlan
-from scenes.placement import choice, uniform
-from scenes.planner import _integer, _shuffled
-from scenes.vocabulary import PHOTO_CHANGES
-from scenes.whole import whole
+from dig_env.scenes.integers import whole
+from dig_env.scenes.photos.album import Album, Instance, Photograph
+from dig_env.scenes.photos.compose import placed
+from dig_env.scenes.photos.plan import PhotoChange, PhotoObject, PhotoPlan
+from dig_env.scenes.plans.difficulty import Difficulty, DifficultyError
+from dig_env.scenes.plans.placement import choice, uniform
+from dig_env.scenes.plans.planner import _integer, _shuffled
+from dig_env.scenes.plans.vocabulary import PHOTO_CHANGES
 
 FIELDS = (
     *("differences", "objects", "changes", "min_visible", "min_contrast"),

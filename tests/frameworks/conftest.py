@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from scenes import RenderSettings, render_dataset
+from dig_env.scenes import RenderSettings, render_dataset
 
 MAIN_PYTHON = Path(__file__).parents[2] / ".venv/bin/python"
 

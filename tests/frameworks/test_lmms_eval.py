@@ -23,7 +23,7 @@ from lmms_eval.tasks import TaskManager
 from lmms_eval.tasks.pope.utils import pope_process_results
 
 from dig_env import format_boxes
-from scenes import PairDataset
+from dig_env.scenes import PairDataset
 
 ROOT = Path(__file__).parents[2]
 ANSWERS = ("Yes", "yes ", "Yes.", "Yes, there is.")

@@ -22,8 +22,8 @@ from serving import serving
 from websockets.sync.client import connect
 
 import dig_env  # noqa: F401 - registers DiG-v0
-from agents import PixelDiffPolicy
-from agents.adapters.openenv import (
+from dig_env.agents import PixelDiffPolicy
+from dig_env.agents.integrations.openenv import (
     DiGAction,
     DiGClient,
     ServerSettings,
@@ -165,7 +165,7 @@ def test_sessions_share_a_renderer_that_outlives_them():
 
 
 def test_the_server_listens_on_this_machine_only_and_ends_when_interrupted(dataset):
-    command = [sys.executable, "-u", "-m", "agents.adapters.openenv", "--port", "0"]
+    command = [sys.executable, "-u", "-m", "dig_env.agents.integrations.openenv", "--port", "0"]
     command += ["--dataset", str(dataset), "--stage", "mixed"]
     root = Path(__file__).parents[2]
     with subprocess.Popen(command, cwd=root, stderr=subprocess.PIPE, text=True) as server:

@@ -19,8 +19,8 @@ from syllabus.curricula import (
 )
 from syllabus.task_space import DiscreteTaskSpace
 
-from agents.adapters.syllabus import SyllabusCurriculum
 from dig_env import Curriculum
+from dig_env.agents.integrations.syllabus import SyllabusCurriculum
 
 STAGES = ["single", "dual", "mixed"]
 

@@ -23,7 +23,7 @@ vf = pytest.importorskip("verifiers.v1")
 from answers_corpus import CORPUS  # noqa: E402
 
 from dig_env import REWARDS, format_boxes, instruction, score  # noqa: E402
-from scenes import PairDataset  # noqa: E402
+from dig_env.scenes import PairDataset  # noqa: E402
 
 ROOT = Path(__file__).parents[2]
 PARTS = ("format", "f1", "iou", "precision", "recall")

@@ -24,9 +24,9 @@ from verl.trainer.ppo.utils import need_critic, need_reference_policy
 from verl.utils.config import omega_conf_to_dataclass, validate_config
 from verl.utils.dataset.rl_dataset import RLHFDataset, collate_fn
 
-from agents.export import ExportSettings, export_dataset
 from dig_env import PARTS, REWARDS, instruction, resolve_reward, score
-from scenes import PairDataset, RenderSettings, render_dataset
+from dig_env.agents.data.export import ExportSettings, export_dataset
+from dig_env.scenes import PairDataset, RenderSettings, render_dataset
 
 SMALL = RenderSettings(width=128, height=96, quality="draft", device="cpu")
 

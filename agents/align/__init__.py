@@ -1,1 +1,0 @@
-"""Who plays the alignment tasks: policies, evaluation, and instruction data to learn from."""

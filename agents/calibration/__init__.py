@@ -1,1 +1,0 @@
-"""The calibration card: known answers and simple policies against the reward."""

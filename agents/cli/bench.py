@@ -1,0 +1,102 @@
+"""``dig-env bench``: what the reward is worth, as tables."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+
+from dig_env import REWARDS
+from dig_env.agents.cli.common import result_file
+from dig_env.agents.cli.output import Output, Printed
+from dig_env.scenes.files import write_whole
+
+
+def bench(
+    card: Annotated[Literal["redteam", "calibration"], tyro.conf.Positional],
+    pairs: int = 200,
+    seed: int = 0,
+    out: Path | None = None,
+    page: Path | None = None,
+    person: Path | None = None,
+    output: Printed = Output(),
+) -> None:
+    """Measure the reward with tricks (redteam) or known policies (calibration).
+
+    Args:
+        card: which table.
+        pairs: true answers to play each trick against, or pairs of each difficulty.
+        seed: of truths, tricks and pairs.
+        out: JSON file for the results; their report, .html, and plot, .png, lie beside it. By
+            default runs/bench-CARD.json.
+        page: also bring the tables and the plot of this Markdown page up to date (calibration).
+        person: also score the answers of this file, which dig-env play kept (calibration).
+        output: what is printed.
+    """
+    out = result_file(out, "bench", card)
+    if card == "redteam":
+        _redteam(pairs, seed, out, output)
+    else:
+        _calibration(pairs, seed, person, out, page, output)
+
+
+def _calibration(
+    pairs: int, seed: int, person: Path | None, out: Path, page: Path | None, output: Output
+) -> None:
+    """Render, let every policy answer, and print the tables."""
+    from dig_env.agents.evaluation.calibration.card import (
+        CalibrationSettings,
+        calibrate,
+        write_card,
+    )
+    from dig_env.agents.reporting.calibration import TABLES, write_card_report, write_page
+
+    with output.progress("difficulties", every=1) as tell:
+        card = calibrate(
+            CalibrationSettings(
+                pairs=pairs, seed=seed, person=None if person is None else str(person)
+            ),
+            lambda name, done, total: tell(done, total, name),
+        )
+    report = out.with_suffix(".html")
+    write_card(card, out)
+    write_card_report(card, report)
+    for table in TABLES.values():
+        output.table(table(card))
+    files = {"results": out, "report": report}
+    if page is not None:
+        files |= {"plot": write_page(card, page), "page": page}
+    output.result(card, **files)
+
+
+def _redteam(pairs: int, seed: int, out: Path, output: Output) -> None:
+    """Print what each attack earns beside its honest answer; exit with 1 if one earns more."""
+    from dig_env.agents.reporting.redteam import redteam_table, write_redteam_report
+    from dig_env.redteam import random_truths, red_team
+
+    truths = list(random_truths(pairs, seed))
+    outcomes = {}
+    with output.counting("rewards", len(REWARDS)) as count:
+        for name, config in REWARDS.items():
+            outcomes[name] = red_team(config, truths, seed)
+            count()
+    wins = {name: sum(row.wins for row in rows) for name, rows in outcomes.items()}
+    won = ", ".join(f"{count} under {name}" for name, count in wins.items() if count)
+    results: dict[str, Any] = {
+        "command": f"dig-env bench redteam --pairs {pairs} --seed {seed}",
+        "outcomes": {
+            name: [dataclasses.asdict(row) for row in rows] for name, rows in outcomes.items()
+        },
+    }
+    verdict = f"attacks that outscored their honest answer: {won or 'none'}"
+    report = out.with_suffix(".html")
+    write_whole(out, json.dumps(results, indent=2).encode() + b"\n")
+    write_redteam_report(report, outcomes, verdict, {"command": results["command"], "seed": seed})
+    output.table(redteam_table(outcomes))
+    output.say(verdict)
+    output.result(results, results=out, report=report)
+    sys.exit(1 if won else 0)

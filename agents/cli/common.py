@@ -1,0 +1,119 @@
+"""Arguments that the evaluations share, and where their results lie."""
+
+from __future__ import annotations
+
+import importlib
+import re
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+
+from dig_env import COORDINATES
+from dig_env.scenes import RenderSettings
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Which pairs are played.
+
+    Attributes:
+        seed: of the draw of what is played, and of the resampling for the intervals.
+        split: train, validation or test.
+        dataset: play the pairs of this folder, which dig-env render wrote, not fresh ones.
+        width: image width in pixels; stored pairs have theirs.
+        height: image height in pixels; stored pairs have theirs.
+        quality: draft, standard or high; stored pairs have theirs.
+    """
+
+    seed: int = 0
+    split: str = "test"
+    dataset: Path | None = None
+    width: int = 128
+    height: int = 96
+    quality: str = "draft"
+
+    @property
+    def settings(self) -> RenderSettings:
+        """How fresh pairs are rendered."""
+        return RenderSettings(self.width, self.height, self.quality)
+
+    @property
+    def environment(self) -> dict[str, Any]:
+        """The same as arguments of an environment."""
+        if self.dataset is not None:
+            return {"dataset": str(self.dataset)}
+        return {"width": self.width, "height": self.height, "quality": self.quality}
+
+
+@dataclass(frozen=True)
+class Answers:
+    """How the policy answers.
+
+    Attributes:
+        coordinates: frame of the boxes: norm1000, unit, pixel or resized_pixel.
+        max_tokens: longest answer; by default 24 tokens of tiny, 256 of another local model and
+            4096 of an endpoint's. A Thinking model needs thousands.
+    """
+
+    coordinates: str = "norm1000"
+    max_tokens: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.coordinates not in COORDINATES:
+            raise ValueError(
+                f"--coordinates {self.coordinates}: give one of {', '.join(COORDINATES)}"
+            )
+
+
+def stage_of_module(text: str) -> str:
+    """The stage's name in "name" or "module:name"; the module, which registers it, is imported.
+
+    Raises:
+        ValueError: there is no such module.
+    """
+    module, _, name = text.rpartition(":")
+    if module:
+        sys.path.append("")  # a file of the current folder, as in "python -m"
+        try:
+            importlib.import_module(module)
+        except ModuleNotFoundError as error:
+            raise ValueError(f"{text}: cannot import {module} ({error})") from error
+    return name
+
+
+StageName = Annotated[
+    str,
+    tyro.constructors.PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="STAGE",
+        instance_from_str=lambda words: stage_of_module(words[0]),
+        is_instance=lambda value: isinstance(value, str),
+        str_from_instance=lambda name: [name],
+    ),
+]
+"""A stage on the command line."""
+
+HeldOutArgs = Annotated[HeldOut, tyro.conf.OmitArgPrefixes]
+AnswersArgs = Annotated[Answers, tyro.conf.OmitArgPrefixes]
+
+
+def result_file(out: Path | None, *names: str) -> Path:
+    """Where a result goes: ``out``, or a file in runs/ that is named after what ran.
+
+    Raises:
+        ValueError: ``out`` does not end in .json; its report beside it ends in .html.
+        FileNotFoundError: the folder of ``out`` is not there.
+    """
+    if out is None:
+        Path("runs").mkdir(exist_ok=True)
+        return Path("runs", "-".join(re.sub(r"[^\w.]+", "-", name) for name in names) + ".json")
+    if out.suffix != ".json":
+        raise ValueError(
+            f"--out {out}: give a name that ends in .json; the report is written beside it as .html"
+        )
+    if not out.absolute().parent.is_dir():
+        raise FileNotFoundError(f"there is no folder {out.absolute().parent}: make it first")
+    return out

@@ -1,0 +1,93 @@
+"""``dig-env install-blender``: a Python 3.11 with Blender, whatever Python runs the rest."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from dig_env.agents.cli.checks import check_rendering
+from dig_env.agents.cli.output import Output, Printed
+from dig_env.scenes import BlenderNotFoundError
+from dig_env.scenes.files import locked, write_folder_whole
+from dig_env.scenes.render.interpreter import VARIABLE, blender_program, installed_python
+
+PYTHON = "3.11"
+"""The one version that Blender 4.5 as a module is built for."""
+PACKAGES = ("bpy==4.5.*", "numpy<2")
+
+
+def install_blender(output: Printed = Output()) -> None:
+    """Make a Python with Blender for the render workers, in the user's cache folder.
+
+    Args:
+        output: what is printed.
+    """
+    python = installed_python()
+    folder = python.parent.parent
+    if python.exists():
+        output.note(f"there already; delete it to make it anew: {folder}")
+    else:
+        output.note("downloading about 0.4 GB, which takes some minutes ...")
+        make_interpreter(python)
+    first = blender_program()
+    os.environ[VARIABLE] = str(python)
+    finding = check_rendering()
+    if not finding.ok:
+        raise BlenderNotFoundError(f"{folder}: {finding.detail}")
+    output.say(finding.detail)
+    if first != str(python):
+        output.note(f"the workers go on to run in {first}; for this one, set {VARIABLE}={python}")
+    size_gb = sum(file.lstat().st_size for file in folder.rglob("*")) / 1e9
+    output.result({"gigabytes": round(size_gb, 1), "used": first == str(python)}, blender=folder)
+
+
+def make_interpreter(python: Path) -> None:
+    """Make a virtual environment whose Python is ``python`` and has bpy, whole or not at all.
+
+    Raises:
+        BlenderNotFoundError: it could not be made; the message says what to do.
+    """
+    folder = python.parent.parent
+
+    def fill(beside: Path) -> None:
+        for command in _commands(beside):
+            if subprocess.run(command, stdout=2).returncode != 0:
+                raise BlenderNotFoundError(
+                    f"'{shlex.join(command)}' failed; see above why, then run "
+                    f"'dig-env install-blender' again, or set {VARIABLE} to a Blender of your own"
+                )
+
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with locked(folder.parent):  # who comes second finds it made
+        if not python.exists():
+            write_folder_whole(folder, fill)
+
+
+def _commands(folder: Path) -> list[list[str]]:
+    """The commands that fill the folder; uv's if it is there, since uv can fetch the Python."""
+    python = str(folder / "bin" / "python")
+    # 'pip install uv' puts it beside this Python, which need not be on the PATH.
+    beside = os.path.dirname(sys.executable)
+    uv = shutil.which("uv", path=os.pathsep.join([beside, os.environ.get("PATH", os.defpath)]))
+    if uv is not None:
+        return [
+            [uv, "venv", "--python", PYTHON, str(folder)],
+            [uv, "pip", "install", "--python", python, *PACKAGES],
+        ]
+    is_ours = sys.version_info[:2] == (3, 11)
+    base = sys.executable if is_ours else shutil.which(f"python{PYTHON}")
+    if base is None:
+        raise BlenderNotFoundError(
+            f"neither uv nor python{PYTHON} is there to make a Python {PYTHON} with: "
+            f"run 'pip install uv', or install python{PYTHON}, and try again; or set {VARIABLE} "
+            "to a blender executable"
+        )
+    # -E: PYTHONPATH and the like were set for the Python that runs this.
+    return [
+        [base, "-E", "-m", "venv", str(folder)],
+        [python, "-E", "-m", "pip", "install", *PACKAGES],
+    ]

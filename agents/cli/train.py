@@ -1,0 +1,65 @@
+"""``dig-env train``: GRPO under the curriculum."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from pathlib import Path
+
+import tyro
+
+from dig_env.agents.cli.output import Output, Printed
+from dig_env.agents.training.settings import GRPORun
+from dig_env.scenes import Renderer, RenderSettings
+
+
+def train(
+    run: tyro.conf.OmitArgPrefixes[GRPORun], reward: str = "full", output: Printed = Output()
+) -> None:
+    """Train a policy with GRPO under the curriculum. The same command resumes a stopped run.
+
+    Args:
+        run: its settings.
+        reward: name of the reward to learn from: full, paper, dense, strict, format, iou or f1.
+        output: what is printed.
+    """
+    from transformers.utils.logging import disable_progress_bar
+
+    from dig_env.agents.training.grpo import train_grpo
+    from dig_env.agents.training.grpo_report import held_out_table, summarize
+    from dig_env.agents.training.monitor import Step
+    from dig_env.agents.training.trainer_settings import this_process
+
+    disable_progress_bar()  # loading and saving take a second; the run has a bar of its own
+    run = dataclasses.replace(run, reward=reward)
+    if os.environ.get("RANK", "0") != "0":  # the first of several processes reports
+        output = Output(quiet=True)
+    processes = this_process().num_processes
+    count = "1 process" if processes == 1 else f"{processes} processes"
+    size = f"{run.width}x{run.height} {run.quality}"
+    output.note(f"seed {run.seed}, {run.model} policy, {size}, {count}")
+    if run.dataset is None:
+        settings = RenderSettings(run.width, run.height, run.quality)
+        with Renderer(settings, run.workers or None) as renderer:  # starts nothing
+            output.note(str(renderer))
+    if run.eval_pairs:
+        output.note("rendering the held-out pairs and evaluating the starting policy ...")
+    with output.progress("steps", every=20) as tell:
+
+        def on_step(step: Step) -> None:
+            # The steps that the minutes allow, if they end before.
+            allowed = 60 * (run.minutes or 1e9) / step.elapsed_s * step.step
+            tell(step.step, max(step.step, min(run.steps, round(allowed))), str(step))
+
+        result = train_grpo(run, on_step)
+    if result is None:
+        return
+    out = Path(run.out)
+    files = {"checkpoint": result.checkpoint, "report": out / "report.html"}
+    files["result"] = out / "result.json"
+    if result.evaluated_after:
+        output.table(held_out_table(result))
+        files["pairs"] = out / "pairs.png"
+    for pairs, left, entered in result.promotions:
+        output.say(f"after {pairs} pairs the curriculum went from {left} to {entered}")
+    output.result(summarize(result), **files)

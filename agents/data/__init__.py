@@ -1,0 +1,1 @@
+"""Data for other trainers: exports, and instruction data for alignment."""

@@ -1,0 +1,144 @@
+"""TRL, EasyR1 and verl: rows in Parquet, the reward, and training that walks through the stages.
+
+The training settings are EasyR1's defaults, where the paper gives none; what a user is likely
+to change stands in the written config.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from string import Template
+from typing import Any
+
+import pyarrow as pa
+
+from dig_env import format_boxes
+from dig_env.agents.data.export.parquet import (
+    BOXES,
+    IMAGES,
+    INT,
+    MESSAGES,
+    STRING,
+    image_cells,
+    write_parquet,
+)
+from dig_env.agents.data.export.source import Source
+from dig_env.scenes import Pair
+
+TEMPLATES = Path(__file__).parent / "templates"
+PAIR_COLUMNS = {"stage": STRING, "pair_seed": INT}
+
+
+def write_trl(source: Source, folder: Path) -> None:
+    """``data/SPLIT-STAGE.parquet``: conversational prompts; and ``train.py``, a GRPO run."""
+
+    def row(pair: Pair, split: str, index: int) -> dict[str, Any]:
+        return {
+            "prompt": [{"role": "user", "content": source.prompt(pair)}],
+            "images": image_cells(pair),
+            "truth": pair.boxes_unit.tolist(),
+        }
+
+    columns = {"prompt": MESSAGES, "images": IMAGES, "truth": BOXES}
+    _write_rows(source, folder, columns, row)
+    _write_templates(source, folder, "trl", "train.py")
+
+
+def write_easyr1(source: Source, folder: Path) -> None:
+    """``data/SPLIT-STAGE.parquet``, ``reward.py``, ``config.yaml`` and ``run.sh``."""
+
+    def row(pair: Pair, split: str, index: int) -> dict[str, Any]:
+        return {
+            "problem": f"<image><image>{source.prompt(pair)}",
+            "answer": format_boxes(pair.boxes_unit, exact=True),
+            "images": image_cells(pair),
+        }
+
+    columns = {"problem": STRING, "answer": STRING, "images": IMAGES}
+    _write_rows(source, folder, columns, row)
+    _write_templates(source, folder, "easyr1", "reward.py", "config.yaml", "run.sh")
+
+
+def write_verl(source: Source, folder: Path) -> None:
+    """``data/SPLIT-STAGE.parquet``, ``reward.py``, ``config.yaml`` and ``run.sh``."""
+
+    def row(pair: Pair, split: str, index: int) -> dict[str, Any]:
+        return {
+            "data_source": "dig",
+            "prompt": [{"role": "user", "content": f"<image><image>{source.prompt(pair)}"}],
+            "images": image_cells(pair),
+            "ability": "differential grounding",
+            "reward_model": {
+                "style": "rule",
+                "ground_truth": format_boxes(pair.boxes_unit, exact=True),
+            },
+            "extra_info": {"split": split, "index": index},
+        }
+
+    columns = {
+        "data_source": STRING,
+        "prompt": MESSAGES,
+        "images": IMAGES,
+        "ability": STRING,
+        "reward_model": pa.struct([("style", STRING), ("ground_truth", STRING)]),
+        "extra_info": pa.struct([("split", STRING), ("index", INT)]),
+    }
+    _write_rows(source, folder, columns, row)
+    _write_templates(source, folder, "verl", "reward.py", "config.yaml", "run.sh")
+
+
+def _write_rows(
+    source: Source,
+    folder: Path,
+    columns: dict[str, pa.DataType],
+    row: Callable[[Pair, str, int], dict[str, Any]],
+) -> None:
+    """Write each split and stage to a file of its own; ``row`` gets pair, split and index."""
+    counts = source.counts()
+    if "train" not in counts:
+        raise ValueError(
+            f"{source.dataset.folder} has no training pairs, only {', '.join(counts)}: add some "
+            "with 'dig-env render --split train', or export it as coco or llava"
+        )
+    for split, stages in counts.items():
+        for stage in stages:
+
+            def rows(split: str = split, stage: str = stage) -> Iterator[dict[str, Any]]:
+                for index, pair in enumerate(source.pairs(split, stage)):
+                    own = {"stage": stage, "pair_seed": pair.plan.seed}
+                    yield row(pair, split, index) | own
+
+            path = folder / "data" / f"{split}-{stage}.parquet"
+            path.parent.mkdir(exist_ok=True)
+            write_parquet(path, columns | PAIR_COLUMNS, rows())
+
+
+def _write_templates(source: Source, folder: Path, name: str, *files: str) -> None:
+    counts = source.counts()
+    batch = _batch_size(min(counts["train"].values()))
+    values = {
+        "model": json.dumps(source.settings.model),  # JSON is YAML
+        "model_for_shell": shlex.quote(source.settings.model),
+        "stages": " ".join(counts["train"]),
+        "reward_kwargs": json.dumps(source.reward_options()),
+        "batch_size": batch,
+        "mini_batch_size": min(128, batch),
+        "validated": " ".join(counts.get("validation", {})),
+        # Enlarging small images leaves relative coordinates as they are, and pixels not.
+        "min_pixels": 262144 if source.settings.coordinates in ("norm1000", "unit") else "null",
+    }
+    for file in files:
+        text = (TEMPLATES / name / file).read_text()
+        path = folder / file
+        path.write_text(
+            Template(text).substitute(values) if file.endswith((".sh", ".yaml")) else text
+        )
+        path.chmod(0o755 if file.endswith(".sh") else 0o644)
+
+
+def _batch_size(pairs: int) -> int:
+    """Pairs a step: 512, or the power of two that the smallest stage can fill."""
+    return min(512, 1 << (pairs.bit_length() - 1))

@@ -1,0 +1,1 @@
+"""Evaluation: held-out pairs, alignment tasks, outside difference sets, the calibration card."""

@@ -1,0 +1,1 @@
+"""The calibration card: what the reward is worth to answers that are known."""

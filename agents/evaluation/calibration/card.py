@@ -1,0 +1,277 @@
+"""The calibration card: what the reward gives to answers of known worth, and where pixels mislead.
+
+Two things are measured on fixed test pairs, each with a confidence interval:
+
+- the yardsticks on the paper's stages and on further difficulties, under every reward preset: does
+  a better answer earn more?
+- policies that look at the images, on the same pairs; ``benchmarks/axes.py`` plays them along each
+  axis of difficulty.
+
+Answers are given once and scored under each preset; ``page.py`` shows the card.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import platform
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, fields
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dig_env import REWARDS, instruction, observe, score_batch
+from dig_env.agents.evaluation.calibration.axes import DIFFICULTIES
+from dig_env.agents.evaluation.calibration.reference_answers import (
+    PERSON,
+    RANKS,
+    Answerer,
+    answers_of,
+    yardsticks,
+)
+from dig_env.agents.evaluation.intervals import CONFIDENCE, mean_intervals
+from dig_env.agents.evaluation.pairs import held_out_pairs
+from dig_env.agents.evaluation.person import read_answers
+from dig_env.agents.policies.mllm import load_tiny
+from dig_env.agents.policies.policy import PixelDiffPolicy, Policy
+from dig_env.scenes import Pair, Renderer, RenderSettings, available_cores
+from dig_env.scenes.files import write_whole
+
+THRESHOLDS = (10, 15, 20, 25, 35, 50, 70, 100)
+"""What the pixel difference "at its best" may choose from, in 8-bit levels."""
+
+PARTS = ("f1", "iou", "precision", "recall", "format")
+
+Progress = Callable[[str, int, int], None]
+"""Told of each condition: its name, how many are done, and of how many."""
+
+
+@dataclass(frozen=True)
+class CalibrationSettings:
+    """What to calibrate on.
+
+    Attributes:
+        pairs: test pairs of each stage and difficulty, at least 2.
+        seed: of the draw of pairs, the random answers, the jitter and the resampling.
+        width, height: image size in pixels.
+        quality: draft, standard or high.
+        workers: Blender processes; None for one a core. The card does not depend on it.
+        resamples: of the pairs, for the confidence intervals.
+        person: file of answers that ``dig-env play`` kept, to be scored beside the policies'; None
+            for no such row.
+
+    Raises:
+        ValueError: too few pairs or resamples, or a negative seed.
+    """
+
+    pairs: int = 200
+    seed: int = 0
+    width: int = 128
+    height: int = 96
+    quality: str = "draft"
+    workers: int | None = None
+    resamples: int = 2000
+    person: str | None = None
+
+    def __post_init__(self) -> None:
+        for name, least in (("pairs", 2), ("seed", 0), ("resamples", 100)):
+            if getattr(self, name) < least:
+                raise ValueError(f"{name}={getattr(self, name)!r}: give {least} or more")
+
+    @property
+    def command(self) -> str:
+        """The command that makes the same card."""
+        words = ["dig-env bench calibration"]
+        for field in fields(self):
+            value = getattr(self, field.name)
+            unusual = value != field.default and field.name != "workers"
+            if unusual or field.name in ("pairs", "seed"):
+                words.append(f"--{field.name} {value}")
+        return " ".join(words)
+
+
+def calibrate(
+    settings: CalibrationSettings = CalibrationSettings(),
+    on_condition: Progress = lambda name, done, total: None,
+) -> dict[str, Any]:
+    """Render the pairs, let every policy answer them, score the answers.
+
+    The embedded policy takes part at 128x96 draft only, which is what it was trained on.
+
+    Returns:
+        The card as JSON values. "rows" holds an entry for each condition and policy; in it
+        "f1", "iou", "precision", "recall", "format" (of the preset "full") and each of "reward"
+        are [mean, low, high]. "order" says of each stage or difficulty and preset whether the
+        ranks of ``yardsticks.RANKS`` come out in order; see ``order_of``.
+    """
+    render = RenderSettings(settings.width, settings.height, settings.quality, "cpu")
+    rulers, lookers = yardsticks(settings.seed), looking_policies(render)
+    by_hand = [] if settings.person is None else person_answers(Path(settings.person), render)
+    total = len(DIFFICULTIES)
+    card: dict[str, Any] = {
+        "command": settings.command,
+        "machine": f"{available_cores()} cores, {platform.machine()}",
+        "settings": {k: v for k, v in asdict(settings).items() if k != "workers"},
+        "split": "test",
+        "confidence": CONFIDENCE,
+        "presets": {name: asdict(config) for name, config in REWARDS.items()},
+        "difficulties": {name: value.to_json() for name, value in DIFFICULTIES.items()},
+    }
+    rows: list[dict[str, Any]] = []
+    order: dict[str, Any] = {}
+    with Renderer(render, settings.workers) as renderer:
+        for done, (name, difficulty) in enumerate(DIFFICULTIES.items()):
+            on_condition(name, done, total)
+            pairs = list(held_out_pairs(renderer, difficulty, settings.pairs, settings.seed))
+            answered = answer_all(rulers | lookers, pairs)
+            order[name] = order_of(answered, settings)
+            rows += table_rows(name, answered | person_row(by_hand, name, pairs), settings)
+        card["versions"] = renderer.versions
+    on_condition("done", total, total)
+    return card | {"rows": rows, "order": order}
+
+
+def looking_policies(render: RenderSettings) -> dict[str, Answerer]:
+    """Those that look at the images; the embedded one only at what it was trained on."""
+    policies = {"pixel difference": answers_of(PixelDiffPolicy())}
+    if (render.width, render.height, render.quality) == (128, 96, "draft"):
+        policies["embedded policy"] = functools.partial(_as_it_was_trained, load_tiny())
+    return policies
+
+
+def _as_it_was_trained(policy: Policy, pairs: Sequence[Pair]) -> list[str]:
+    """Answers to the paper stages' prompt at every stage: the embedded policy knows no other, and a
+    sentence that it has never seen would decide its answer more than the images do."""
+    return policy.act([observe(pair) | {"prompt": instruction()} for pair in pairs])
+
+
+@dataclass(frozen=True, eq=False)
+class Answered:
+    """What one policy earned on n pairs.
+
+    Attributes:
+        rewards: (n,) totals by preset.
+        parts: (n,) values of the preset "full", by the names of ``PARTS``.
+        note: what else there is to say of it.
+    """
+
+    rewards: dict[str, np.ndarray]
+    parts: dict[str, np.ndarray]
+    note: str = ""
+
+
+def answer_all(answerers: dict[str, Answerer], pairs: Sequence[Pair]) -> dict[str, Answered]:
+    """Let each answer the pairs and score it, plus pixel difference at its best threshold.
+
+    The latter is the threshold of ``THRESHOLDS`` that earns most on these very pairs: more than
+    anyone who subtracts pixels could know, hence a bound on what thresholds can do.
+    """
+    result = {name: _scored(answer(pairs), pairs) for name, answer in answerers.items()}
+    tried = {
+        threshold: _scored(answers_of(PixelDiffPolicy(threshold))(pairs), pairs)
+        for threshold in THRESHOLDS
+    }
+    best = max(tried, key=lambda threshold: tried[threshold].rewards["full"].mean())
+    at_best = Answered(tried[best].rewards, tried[best].parts, f"threshold {best}")
+    return result | {"pixel difference at its best": at_best}
+
+
+def person_answers(path: Path, render: RenderSettings) -> list[dict[str, Any]]:
+    """The answers of a file that were given to the card's images.
+
+    Raises:
+        FileNotFoundError, ValueError: there is no such file, or no such answer in it.
+    """
+    answers = read_answers(path, render)
+    if not answers:
+        raise ValueError(
+            f"{path} has no answers to images of {render.width}x{render.height} {render.quality}, "
+            f"which the card has: give some with 'dig-env play --width {render.width} --height "
+            f"{render.height} --quality {render.quality} --out {path}'"
+        )
+    return answers
+
+
+def person_row(
+    answers: list[dict[str, Any]], stage: str, pairs: Sequence[Pair]
+) -> dict[str, Answered]:
+    """What a person earned on those of the pairs that were answered, as ``PERSON``.
+
+    Empty where fewer than 2 were: an interval needs more than one.
+    """
+    texts = {given["pair_seed"]: given["answer"] for given in answers if given["stage"] == stage}
+    played = [pair for pair in pairs if pair.plan.seed in texts]
+    if len(played) < 2:
+        return {}
+    earned = _scored([texts[pair.plan.seed] for pair in played], played)
+    return {PERSON: Answered(earned.rewards, earned.parts, f"on {len(played)} pairs")}
+
+
+def table_rows(
+    condition: str, answered: dict[str, Answered], settings: CalibrationSettings
+) -> Iterator[dict[str, Any]]:
+    """A row of means and intervals for each policy; see ``calibrate``."""
+    for policy, result in answered.items():
+        values = np.column_stack([*result.parts.values(), *result.rewards.values()])
+        numbers = _rounded(mean_intervals(values, settings.resamples, settings.seed))
+        row: dict[str, Any] = {"condition": condition, "policy": policy}
+        row |= {"note": result.note} if result.note else {}
+        row |= dict(zip(result.parts, numbers, strict=False))
+        rewards = dict(zip(result.rewards, numbers[len(result.parts) :], strict=True))
+        yield row | {"reward": rewards}
+
+
+def order_of(answered: dict[str, Answered], settings: CalibrationSettings) -> dict[str, Any]:
+    """Whether each rank of yardsticks earns at least what the one below it earns, by preset.
+
+    Returns:
+        For each preset: "holds", whether no mean is below one of the rank before; "gap", the
+        smallest such rise as [mean, low, high] over the pairs; and "between", which two.
+    """
+    order = {}
+    for preset in REWARDS:
+        links = [
+            (lower, upper) for below, above in pairwise(RANKS) for lower in below for upper in above
+        ]
+        rises = np.column_stack(
+            [answered[hi].rewards[preset] - answered[lo].rewards[preset] for lo, hi in links]
+        )
+        gaps = mean_intervals(rises, settings.resamples, settings.seed)
+        smallest = int(np.argmin(gaps[:, 0]))
+        order[preset] = {
+            "holds": bool(gaps[smallest, 0] >= -1e-9),  # the rounding of means of equal values
+            "gap": _rounded(gaps)[smallest],
+            "between": list(links[smallest]),
+        }
+    return order
+
+
+def write_card(card: dict[str, Any], path: Path) -> None:
+    """Write the card as JSON, one row of its table a line."""
+    lines = []
+    for key, value in card.items():
+        text = json.dumps(value)
+        if key == "rows":
+            text = "[\n  " + ",\n  ".join(map(json.dumps, value)) + "\n ]"
+        elif isinstance(value, dict):
+            entries = (f"{json.dumps(name)}: {json.dumps(entry)}" for name, entry in value.items())
+            text = "{\n  " + ",\n  ".join(entries) + "\n }"
+        lines.append(f" {json.dumps(key)}: {text}")
+    write_whole(path, ("{\n" + ",\n".join(lines) + "\n}\n").encode())
+
+
+def _scored(answers: list[str], pairs: Sequence[Pair]) -> Answered:
+    truths = [pair.boxes_unit for pair in pairs]
+    scores = {name: score_batch(answers, truths, config) for name, config in REWARDS.items()}
+    return Answered(
+        {name: np.array([score.total for score in of]) for name, of in scores.items()},
+        {part: np.array([getattr(score, part) for score in scores["full"]]) for part in PARTS},
+    )
+
+
+def _rounded(intervals: np.ndarray) -> list[list[float]]:
+    """To 4 decimals, so that two machines' sums agree."""
+    return [[round(float(number), 4) + 0.0 for number in row] for row in intervals]

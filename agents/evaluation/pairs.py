@@ -1,0 +1,268 @@
+"""Evaluate a policy on a fixed set of pairs: the same seed always means the same pairs."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dig_env import RewardConfig, RewardLike, observe, resolve_reward, score
+from dig_env.agents.evaluation.breakdown import (
+    metrics_by_count,
+    metrics_with_intervals,
+    recall_by_axis,
+)
+from dig_env.agents.evaluation.episodes import Episode, mean_metrics, metric_values
+from dig_env.agents.evaluation.intervals import CONFIDENCE
+from dig_env.agents.policies.policy import OnFailure, OraclePolicy, Policy, Unanswered, answers_to
+from dig_env.scenes import (
+    Difficulty,
+    Pair,
+    PairDataset,
+    Renderer,
+    RenderSettings,
+    pair_seed_range,
+    plan_pair,
+    resolve_stage,
+)
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a policy did on a set of pairs.
+
+    Attributes:
+        stage, split, seed: which pairs.
+        episodes: one entry a pair, in order.
+        source: where the pairs came from: "fresh", or the folder of a dataset.
+    """
+
+    stage: str
+    split: str
+    seed: int
+    episodes: tuple[Episode, ...]
+    source: str = "fresh"
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """Means over the episodes of each of ``METRICS``."""
+        return mean_metrics(self.episodes)
+
+    @property
+    def f1(self) -> float:
+        """Mean F1."""
+        return self.metrics["f1"]
+
+    @property
+    def reward(self) -> float:
+        """Mean total reward."""
+        return self.metrics["reward"]
+
+    def recall_by_change(self) -> dict[str, float]:
+        """The share of differences of each change type that were found."""
+        groups = recall_by_axis(self.episodes)["change"]
+        return {change: group["recall"][0] for change, group in groups.items()}
+
+    def to_json(self) -> dict[str, Any]:
+        """Which pairs, and the results as JSON values.
+
+        Returns:
+            "stage", "split", "seed", "source", "size" (of the images, width and height) and
+            "episodes" (their number); the mean of each of ``METRICS``; and with the
+            "confidence" intervals of a bootstrap over pairs "intervals", [mean, low, high] of
+            each metric, "recall_by" (see ``recall_by_axis``) and "by_differences" (see
+            ``metrics_by_count``).
+        """
+        height, width = self.episodes[0].pair.image_a.shape[:2]
+        intervals = metrics_with_intervals(metric_values(self.episodes), self.seed)
+        return {
+            "stage": self.stage,
+            "split": self.split,
+            "seed": self.seed,
+            "source": self.source,
+            "size": [width, height],
+            "episodes": len(self.episodes),
+            **self.metrics,
+            "confidence": CONFIDENCE,
+            "intervals": intervals,
+            "recall_by": recall_by_axis(self.episodes, self.seed),
+            "by_differences": metrics_by_count(self.episodes, self.seed),
+        }
+
+
+def evaluate(
+    policy: Policy,
+    *,
+    stage: str | Difficulty | dict[str, Any] = "single",
+    episodes: int = 200,
+    seed: int = 0,
+    split: str = "test",
+    settings: RenderSettings = RenderSettings(),
+    coordinates: str = "norm1000",
+    config: RewardLike = RewardConfig(),
+    workers: int = 1,
+    batch_size: int = 16,
+    on_episode: Callable[[Episode], None] | None = None,
+    on_failure: OnFailure | None = None,
+) -> Report:
+    """Play ``episodes`` pairs and score the answers.
+
+    The pairs are those of ``env.reset(seed=seed)`` followed by plain resets, in an environment
+    with the same stage, split and settings.
+
+    Args:
+        policy: answers batches of observations.
+        stage: what to play; see ``dig_env.scenes.resolve_stage``.
+        episodes: number of pairs, at least 1.
+        seed: of the draw of pairs.
+        split: "train", "validation" or "test".
+        settings: image size and quality.
+        coordinates: frame that the prompt asks for and answers are read in.
+        config: the reward's settings, or its name; see ``dig_env.resolve_reward``.
+        workers: Blender processes.
+        batch_size: observations a call of ``policy.act``.
+        on_episode: called after each episode, for progress.
+
+    Raises:
+        ValueError: ``episodes`` is not positive, or an unknown stage, split or reward.
+    """
+    with Renderer(settings, workers) as renderer:
+        return Report(
+            resolve_stage(stage)[0],
+            split,
+            seed,
+            tuple(
+                play(
+                    policy,
+                    held_out_pairs(renderer, stage, episodes, seed, split),
+                    coordinates=coordinates,
+                    config=config,
+                    batch_size=batch_size,
+                    on_episode=on_episode,
+                    on_failure=on_failure,
+                )
+            ),
+        )
+
+
+def evaluate_stored(
+    policy: Policy,
+    folder: str | Path,
+    *,
+    stage: str = "single",
+    episodes: int | None = None,
+    seed: int = 0,
+    split: str = "test",
+    coordinates: str = "norm1000",
+    config: RewardLike = RewardConfig(),
+    batch_size: int = 16,
+    on_episode: Callable[[Episode], None] | None = None,
+    on_failure: OnFailure | None = None,
+) -> Report:
+    """Play pairs of a dataset on disk; no Blender is needed.
+
+    Args:
+        policy: answers batches of observations.
+        folder: that ``dig-env render`` wrote.
+        stage: name of a stage that the folder has pairs of.
+        episodes: how many of its pairs, from the lowest pair seed on; None for all.
+        seed: of the resampling for the intervals.
+        split: "train", "validation" or "test".
+        coordinates, config, batch_size, on_episode, on_failure: as for ``evaluate``.
+
+    Raises:
+        FileNotFoundError, ValueError: no dataset there, or no such pairs, or fewer than asked for.
+    """
+    dataset = PairDataset(folder)
+    seeds = dataset.pair_seeds(stage, split)
+    if episodes is not None and not 1 <= episodes <= len(seeds):
+        raise ValueError(
+            f"episodes={episodes!r}: {folder} has {len(seeds)} pairs of {split}/{stage}; give 1 to "
+            f"{len(seeds)}, or none for all"
+        )
+    played = play(
+        policy,
+        (dataset.pair(pair_seed) for pair_seed in seeds[:episodes]),
+        coordinates=coordinates,
+        config=config,
+        batch_size=batch_size,
+        on_episode=on_episode,
+        on_failure=on_failure,
+    )
+    return Report(stage, split, seed, tuple(played), str(folder))
+
+
+def held_out_pairs(
+    renderer: Renderer,
+    stage: str | Difficulty | dict[str, Any],
+    episodes: int,
+    seed: int = 0,
+    split: str = "test",
+) -> Iterator[Pair]:
+    """The pairs that ``evaluate`` plays.
+
+    Raises:
+        ValueError: ``episodes`` is not positive, or an unknown stage or split.
+    """
+    if episodes < 1:
+        raise ValueError(f"episodes={episodes!r}: give 1 or more")
+    _, difficulty = resolve_stage(stage)
+    seeds = itertools.islice(pair_seeds(seed, split), episodes)
+    return renderer.imap(plan_pair(pair_seed, difficulty) for pair_seed in seeds)
+
+
+def pair_seeds(seed: int, split: str) -> Iterator[int]:
+    """The endless stream of pair seeds that an environment's generator draws from ``seed``."""
+    generator = np.random.default_rng(seed)
+    allowed = pair_seed_range(split)
+    while True:
+        yield int(generator.integers(allowed.start, allowed.stop))
+
+
+def play(
+    policy: Policy,
+    pairs: Iterable[Pair],
+    *,
+    coordinates: str = "norm1000",
+    config: RewardLike = RewardConfig(),
+    batch_size: int = 16,
+    on_episode: Callable[[Episode], None] | None = None,
+    on_failure: OnFailure | None = None,
+) -> list[Episode]:
+    """Let a policy answer pairs that are at hand, and score the answers; see ``evaluate``."""
+    config = resolve_reward(config)
+    episodes: list[Episode] = []
+    stream = iter(pairs)
+    while batch := list(itertools.islice(stream, batch_size)):
+        if isinstance(policy, OraclePolicy):
+            for pair in batch:
+                policy.reveal(pair)
+        seen = [observe(pair, coordinates) for pair in batch]
+        names = [str(pair.plan.seed) for pair in batch]
+        answers = answers_to(policy.act, seen, names, on_failure)
+        for pair, answer in zip(batch, answers, strict=True):
+            if answer is None:
+                continue
+            episodes.append(scored_episode(pair, answer, coordinates, config))
+            if on_episode is not None:
+                on_episode(episodes[-1])
+    if on_failure is not None and not episodes:
+        raise Unanswered("no pair got an answer")
+    return episodes
+
+
+def scored_episode(pair: Pair, answer: str, coordinates: str, config: RewardLike) -> Episode:
+    """What an answer to a pair earns and finds; ``coordinates`` is the frame that it is read in."""
+    config = resolve_reward(config)
+    height, width = pair.image_a.shape[:2]
+    result = score(answer, pair.boxes_unit, config, coordinates=coordinates, size=(width, height))
+    found = frozenset(
+        pair.differences[true].object_id
+        for _, true, iou in result.matches
+        if iou >= config.found_from
+    )
+    return Episode(pair, answer, result, found)

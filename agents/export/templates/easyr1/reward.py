@@ -1,5 +1,0 @@
-"""The reward, for EasyR1's worker.reward.reward_function. Its options stand in config.yaml."""
-
-from agents.adapters.easyr1 import REWARD_NAME, REWARD_TYPE, compute_score
-
-__all__ = ["REWARD_NAME", "REWARD_TYPE", "compute_score"]

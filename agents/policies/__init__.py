@@ -1,0 +1,1 @@
+"""Policies: the protocol, reference policies, vision-language models, endpoints."""

@@ -1,0 +1,163 @@
+"""What an evaluation on pairs leaves: its numbers as JSON, as tables and as a report."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from dig_env import Score, draw_pair
+from dig_env.agents.evaluation.breakdown import AXES
+from dig_env.agents.evaluation.episodes import METRICS, Episode
+from dig_env.agents.evaluation.external import ExternalPair, ExternalReport
+from dig_env.agents.evaluation.pairs import Report
+from dig_env.agents.reporting.plots import dots
+from dig_env.agents.reporting.report import Picture, Section, extremes, versions, write_report
+from dig_env.agents.reporting.table import Table, interval_cells
+from dig_env.drawing import draw_answer
+from dig_env.scenes.files import write_whole
+
+EXPLAINED = {
+    "reward": "total of dig_env.score",
+    "format": "share of answers that are a valid, non-empty list of boxes",
+    "f1": "harmonic mean of precision and recall",
+    "iou": "mean overlap of matched boxes",
+    "precision": "share of an answer's boxes that found a difference",
+    "recall": "share of a pair's differences that were found",
+    "count_accuracy": "share of answers with as many boxes as differences",
+}
+"""What each of ``METRICS`` means; all are means over the pairs."""
+_INTERVALS = "Intervals are 95 % of a bootstrap over the pairs."
+
+
+def write_evaluation(out: Path, report: Report, result: dict[str, Any]) -> None:
+    """Write ``result`` with all answers to the JSON file ``out``, and its report beside it.
+
+    Args:
+        out: a path that ends in .json; the report ends in .html, its plot in .png.
+        report: what was played.
+        result: ``report.to_json()`` and what else is to be told: "policy", "command",
+            "reward_name", "coordinates", and "usage" of an endpoint or None.
+    """
+    made_of = ("command", "split", "seed", "source", "reward_name", "coordinates", "usage")
+    where = "freshly rendered" if result["source"] == "fresh" else "stored"
+    _write(
+        out,
+        result | {"answers": [episode.to_json() for episode in report.episodes]},
+        f"{result['policy']} on {result['stage']}",
+        f"F1 {result['f1']:.3f} and reward {result['reward']:.3f} on {result['episodes']} "
+        f"{where} pairs of {'x'.join(map(str, result['size']))} pixels. {_INTERVALS}",
+        [
+            *_sections(result),
+            *extremes(report.episodes, lambda episode: episode.score.total, episode_picture),
+        ],
+        {name: result[name] for name in made_of if result[name] is not None},
+    )
+
+
+def write_external(out: Path, report: ExternalReport, result: dict[str, Any]) -> None:
+    """The like of ``write_evaluation`` for pairs of another origin."""
+    played = list(zip(report.pairs, report.answers, report.scores, strict=True))
+    _write(
+        out,
+        result,
+        f"{result['policy']} on {result['data']}",
+        f"F1 {result['f1']:.3f} and reward {result['reward']:.3f} on {result['pairs']} pairs. "
+        + _INTERVALS,
+        [*_sections(result), *extremes(played, lambda item: item[2].total, _external_picture)],
+        {name: result[name] for name in ("command", "data", "layout")},
+    )
+
+
+def result_tables(result: dict[str, Any]) -> list[Table]:
+    """The numbers of an evaluation's JSON."""
+    means = [
+        (name, *interval_cells(interval), EXPLAINED[name])
+        for name, interval in result["intervals"].items()
+    ]
+    tables = [Table(("mean over pairs", "", "95 % interval", ""), means)]
+    if "recall_by" not in result:
+        recalls = [(name, f"{recall:.3f}") for name, recall in result["recall_by_change"].items()]
+        return [*tables, Table(("change", "recall"), recalls)]
+    for axis, groups in result["recall_by"].items():
+        rows = [
+            (group, str(entry["differences"]), *interval_cells(entry["recall"]))
+            for group, entry in groups.items()
+        ]
+        header = (axis, "differences", "recall", "95 % interval")
+        tables.append(Table(header, rows, AXES[axis].meaning))
+    shown = ("f1", "iou", "precision", "recall", "count_accuracy")
+    rows = [
+        (count, str(entry["pairs"]), *(f"{entry[name][0]:.3f}" for name in shown))
+        for count, entry in result["by_differences"].items()
+    ]
+    return [*tables, Table(("differences", "pairs", *shown), rows, "By the differences in a pair.")]
+
+
+def episode_picture(episode: Episode) -> Picture:
+    """A pair with its boxes, and what the answer earned."""
+    pair = episode.pair
+    found = [
+        f"{diff.change} {'found' if diff.object_id in episode.found else 'missed'}"
+        for diff in pair.differences
+    ]
+    title = f"Pair {pair.plan.seed}"
+    image = draw_answer(pair, episode.score.answer.boxes)
+    return Picture(image, _caption(title, episode.score, found), episode.answer)
+
+
+def _external_picture(item: tuple[ExternalPair, str, Score]) -> Picture:
+    pair, answer, score = item
+    image = draw_pair(pair.image_a, pair.image_b, pair.boxes_unit, score.answer.boxes)
+    return Picture(image, _caption(f"Pair {pair.name}", score, pair.changes), answer)
+
+
+def _caption(title: str, score: Score, differences: Iterable[str]) -> str:
+    boxes = len(score.answer.boxes)
+    caption = (
+        f"{title}: reward {score.total:.3f}, F1 {score.f1:.3f}, IoU {score.iou:.3f}; "
+        f"{boxes} {'box' if boxes == 1 else 'boxes'}; {', '.join(differences) or 'no difference'}."
+    )
+    return f"{caption} The answer: {score.answer.error}." if score.answer.error else caption
+
+
+def _sections(result: dict[str, Any]) -> list[Section]:
+    """The plot, and the tables that it shows."""
+    means, *groups = result_tables(result)
+    text = "Recall is the share of the differences of each group that were found."
+    return [
+        Section("Results", figure=_figure(result), tables=[means]),
+        Section("Which differences were found", text, tables=groups),
+    ]
+
+
+def _figure(result: dict[str, Any]) -> Figure:
+    """The means, and the recall of each group of differences, with their intervals."""
+    groups = {
+        f"{axis}: {group}": entry["recall"]
+        for axis, of in result.get("recall_by", {}).items()
+        for group, entry in of.items()
+    } or {change: [recall] * 3 for change, recall in result.get("recall_by_change", {}).items()}
+    heights = [len(METRICS), max(1, len(groups))]
+    figure = Figure(figsize=(9, 1.6 + 0.24 * sum(heights)), layout="constrained")
+    means, recalls = figure.subplots(2, 1, height_ratios=heights, sharex=True)
+    dots(means, METRICS, {"mean": list(result["intervals"].values())})
+    dots(recalls, groups, {"recall": list(groups.values())})
+    means.set_title("Means over the pairs")
+    recalls.set_title("Recall: the share of the differences of each group that were found")
+    return figure
+
+
+def _write(
+    out: Path,
+    result: dict[str, Any],
+    title: str,
+    lead: str,
+    sections: list[Section],
+    made: dict[str, Any],
+) -> None:
+    write_whole(out, json.dumps(result, indent=1).encode() + b"\n")
+    write_report(out.with_suffix(".html"), title, lead, sections, made | {"versions": versions()})

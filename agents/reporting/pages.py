@@ -1,0 +1,24 @@
+"""How the HTML pages are filled in."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import jinja2
+
+
+def render_page(template: str, **values: Any) -> bytes:
+    """A page of ``agents/templates``, filled in; a value that it lacks raises."""
+    return _environment().get_template(template).render(**values).encode()
+
+
+@functools.cache  # which keeps the compiled templates
+def _environment() -> jinja2.Environment:
+    return jinja2.Environment(
+        loader=jinja2.PackageLoader("dig_env.agents.reporting"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )

@@ -1,0 +1,1 @@
+"""Training: GRPO on pairs, and the supervised stages of alignment."""

@@ -1,0 +1,60 @@
+"""Settings of a training run in a YAML file."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import yaml
+
+from dig_env.agents.training.settings import GRPORun
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML, in which 1e-6 is a number (in PyYAML it is a text, since it has no dot)."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"), "-+0123456789"
+)
+
+
+def read_run(path: str | Path) -> GRPORun:
+    """A run's settings from a YAML file: fields of ``GRPORun``, those left out at their defaults.
+
+    Args:
+        path: the file. ``stages`` is a list there, ``reward`` a name or a mapping; see
+            ``dig_env.resolve_reward``.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: not YAML, no mapping, an unknown setting, or one of the wrong kind.
+    """
+    try:
+        given = yaml.load(Path(path).read_text(), Loader=_Loader)
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path} is not YAML: {error}") from error
+    if not isinstance(given, dict):
+        raise ValueError(f"{path} holds {type(given).__name__}: give a mapping of settings")
+    names = [field.name for field in fields(GRPORun)]
+    unknown = [name for name in given if name not in names]
+    if unknown:
+        raise ValueError(f"{path}: no setting {unknown[0]!r}; there are {', '.join(names)}")
+    _check_kinds(path, given)
+    if "stages" in given:
+        given["stages"] = tuple(given["stages"])
+    return GRPORun(**given)
+
+
+def _check_kinds(path: str | Path, given: dict[str, Any]) -> None:
+    """Numbers, texts and switches are what they should be."""
+    kinds = {int: (int,), float: (int, float), str: (str,), bool: (bool,)}
+    hints = get_type_hints(GRPORun)
+    for name, value in given.items():
+        allowed = kinds.get(hints[name])
+        if allowed is not None and (
+            not isinstance(value, allowed) or (isinstance(value, bool) and bool not in allowed)
+        ):
+            raise ValueError(f"{path}: {name}={value!r}: give {hints[name].__name__}")

@@ -1,0 +1,1 @@
+"""Curricula: what one is, and those that ship."""

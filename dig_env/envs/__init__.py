@@ -1,0 +1,1 @@
+"""The environments, and where their pairs come from."""

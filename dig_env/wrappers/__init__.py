@@ -1,0 +1,1 @@
+"""Wrappers: a curriculum, the numeric view, recording."""

@@ -1,0 +1,1 @@
+"""From two pictures to labels: boxes, visible areas, contrasts, and what hides what."""

@@ -1,0 +1,190 @@
+"""Where objects stand: far enough apart, and before each other where they are to hide."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Sequence
+from typing import TypeVar
+
+from dig_env.scenes.families import Family
+from dig_env.scenes.plans.scenery import Camera, Vector
+
+T = TypeVar("T")
+Ball = tuple[Vector, float]
+"""What an object is taken for: the place it stands on, and its radius."""
+Cone = tuple[float, float, float, float]
+"""The rays from the camera that meet a ball: the unit vector to its centre, and half the angle."""
+
+MOVE = (1.4, 2.6)
+"""How far an object moves, world units: clear of where it stood, whatever its size, and near enough
+that one box around both places says something."""
+MOST_AT_FULL_SPACING = 10
+"""CLEVR's largest number of objects; with n of them, more than that, both distances shrink by
+(10 / n)^2."""
+MOST_COVERED = 0.3
+"""Among more objects than those, none is placed where another one covers more of it: pictures in
+which an object hardly shows are drawn again anyway."""
+SPACING_OF_SCREENS = 0.3
+"""So much of both distances is kept where objects are to hide others: at full distance few do."""
+PLACEMENT_TRIES = 50
+
+
+def place(
+    rng: random.Random,
+    radii: dict[int, float],
+    family: Family,
+    camera: Camera,
+    screened: dict[int, int],
+    occlusion: tuple[float, float],
+) -> dict[int, Vector]:
+    """A place for each key, up to the first for which ``PLACEMENT_TRIES`` tries found none.
+
+    Args:
+        radii: of the footprints by object id, in the order in which they are placed; minus the id
+            is where the object moves to.
+        family: where objects may stand, and how far apart.
+        camera: image A's.
+        screened: for each object that is to stand before another, placed earlier, that one's id.
+        occlusion: the part of it to be covered.
+    """
+    right, behind = camera.floor_directions
+    # Within the lower half: cubes and cylinders hide more than these balls, and others help.
+    span = occlusion[1] - occlusion[0]
+    low, high = occlusion[0] + span / 8, occlusion[0] + span / 2
+    spacing = min(1.0, (MOST_AT_FULL_SPACING / len(radii)) ** 2)
+    if screened:
+        spacing = min(spacing, SPACING_OF_SCREENS)
+    places: dict[int, Vector] = {}
+    cones: dict[int, Cone] = {}
+
+    def fits(key: int, here: Vector) -> bool:
+        if key < 0 and not MOVE[0] <= math.dist(here, places[-key]) <= MOVE[1]:
+            return False
+        for other, there in places.items():
+            x, y = here[0] - there[0], here[1] - there[1]
+            if other == -key or here[2] != there[2]:
+                continue
+            if (
+                math.hypot(x, y) - radii[key] - radii[other] < spacing * family.min_gap
+                or abs(x * right[0] + y * right[1]) < spacing * family.min_margin
+                or abs(x * behind[0] + y * behind[1]) < spacing * family.min_margin
+            ):
+                return False
+        if spacing == 1.0:
+            return True
+        cones[key] = _cone((here, radii[key]), camera.location)
+        return _in_sight(here, key, places, radii, cones, screened, camera)
+
+    for key, radius in radii.items():
+        for _ in range(PLACEMENT_TRIES):
+            if key in screened:
+                hidden = (places[screened[key]], radii[screened[key]])
+                here = _before(rng, hidden, radius, family.min_gap, camera)
+                share = covered_share(hidden, (here, radius), camera.location)
+                if not family.holds(here) or not low <= share <= high:
+                    continue
+            else:
+                region = any_of(rng, family.regions)
+                x = uniform(rng, region.x_min, region.x_max)
+                here = (x, uniform(rng, region.y_min, region.y_max), region.z)
+            if fits(key, here):
+                places[key] = here
+                break
+        else:
+            break
+    return places
+
+
+def _in_sight(
+    here: Vector,
+    key: int,
+    places: dict[int, Vector],
+    radii: dict[int, float],
+    cones: dict[int, Cone],
+    screened: dict[int, int],
+    camera: Camera,
+) -> bool:
+    """Would an object at a new place leave in sight what is placed, and be so itself?"""
+    ball = (here, radii[key])
+    for other, where in places.items():
+        there = (where, radii[other])
+        if other == -key or _are_apart(cones[key], cones[other]):  # the one is in the other image
+            continue
+        if covered_share(ball, there, camera.location) > MOST_COVERED:
+            return False
+        is_to_cover = screened.get(key) == other
+        if not is_to_cover and covered_share(there, ball, camera.location) > MOST_COVERED:
+            return False
+    return True
+
+
+def _cone(ball: Ball, eye: Vector) -> Cone:
+    away = [ball[0][0] - eye[0], ball[0][1] - eye[1], ball[0][2] + ball[1] - eye[2]]
+    distance = math.hypot(*away)
+    x, y, z = (length / distance for length in away)
+    return x, y, z, math.asin(ball[1] / distance)
+
+
+def _are_apart(one: Cone, other: Cone) -> bool:
+    """Does neither ball cover the other? True is certain, since 1 - cos d <= d^2 / 2; and it is
+    what most pairs of many objects need."""
+    x, y, z, angle = one
+    p, q, r, reach = other
+    reach += angle
+    return 1.0 - (x * p + y * q + z * r) > reach * reach / 2.0
+
+
+def _before(rng: random.Random, hidden: Ball, radius: float, gap: float, camera: Camera) -> Vector:
+    """A place before another object as the camera sees it, where one of this radius can overlap it
+    in the picture without touching it."""
+    right, behind = camera.floor_directions
+    (x, y, z), reach = hidden[0], hidden[1] + radius
+    nearer = uniform(rng, 0.0, reach + 2 * gap)
+    aside = uniform(rng, -reach, reach)
+    return (
+        x + aside * right[0] - nearer * behind[0],
+        y + aside * right[1] - nearer * behind[1],
+        z,
+    )
+
+
+def covered_share(ball: Ball, screen: Ball, eye: Vector) -> float:
+    """The part of a ball's disc in the picture that a nearer ball's disc covers, 0 to 1.
+
+    Args:
+        ball, screen: where they stand, and their radii.
+        eye: where they are seen from.
+    """
+    away = [(x - eye[0], y - eye[1], z + r - eye[2]) for (x, y, z), r in (ball, screen)]
+    one, other = (math.hypot(*way) for way in away)
+    if other >= one:
+        return 0.0
+    a, b = (math.asin(min(1.0, r / far)) for r, far in ((ball[1], one), (screen[1], other)))
+    cosine = sum(p * q for p, q in zip(*away, strict=True)) / (one * other)
+    d = math.acos(min(1.0, cosine))
+    if d >= a + b:
+        return 0.0
+    if d <= abs(a - b):
+        return min(1.0, (b / a) ** 2)
+    # The lens of two circles; the angles are small, so the sphere of directions is flat.
+    p = (d * d + a * a - b * b) / (2 * d)
+    q = d - p
+    lens = a * a * math.acos(p / a) - p * math.sqrt(max(0.0, a * a - p * p))
+    lens += b * b * math.acos(q / b) - q * math.sqrt(max(0.0, b * b - q * q))
+    return lens / (math.pi * a * a)
+
+
+def uniform(rng: random.Random, low: float, high: float) -> float:
+    """A number between low and high, by ``random()`` alone."""
+    return low + (high - low) * rng.random()
+
+
+def choice(rng: random.Random, items: Sequence[T]) -> T:
+    """One of some items, by ``random()`` alone."""
+    return items[int(rng.random() * len(items))]
+
+
+def any_of(rng: random.Random, items: Sequence[T]) -> T:
+    """One of some items; nothing is drawn where there is one only."""
+    return items[0] if len(items) == 1 else choice(rng, items)

@@ -1,0 +1,156 @@
+"""The two pictures of a plan, of which the second costs less: only what changed is rendered."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy import ndimage
+
+from dig_env.scenes.plans.plan import PairPlan
+from dig_env.scenes.render.film import Darkroom, Window
+from dig_env.scenes.render.influence import influence_mask
+from dig_env.scenes.render.nuisance import disturbed
+from dig_env.scenes.render.process import Shot, WorkerProcess
+
+Pictures = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
+"""image_a, ids_a, image_b, ids_b: (H, W, 3) uint8 sRGB and (H, W) uint8 each."""
+
+TILE_PX = 4
+"""Image B is rendered in whole tiles of this side."""
+COVER_INSET_PX = 0.02
+"""Covers end this far inside their tiles, since a ray on the edge could fall on either side."""
+CONTEXT_PX, DENOISER_STEP_PX = 16, 16
+"""What the denoiser sees around a part, and the grid of its coarsest level."""
+SEAM_LEVELS = 12.0
+"""Largest step, in 8-bit levels, that the rim of the rendered part may show against image A. It is
+about three standard deviations of the noise that "standard" leaves."""
+
+
+def photograph(
+    plan: PairPlan, worker: WorkerProcess, darkroom: Darkroom, timeout_s: float
+) -> Pictures:
+    """Both pictures of a plan, B without nuisance and rendered only where it can differ from A.
+
+    If the rim of the rendered part differs from image A, the part was too small, and all of B is
+    rendered. So the bytes depend on the plan alone.
+    """
+    height, width = worker.height, worker.width
+    view = (plan.camera, plan.lights, plan.scenery)
+    # Blender is never left waiting: A is rendered while B's part is found, B while A is developed.
+    asked_a = worker.ask(*view, Shot(plan.scene_a))
+    if not plan.changes:
+        exposure_a = worker.receive(asked_a, timeout_s)
+        image_a = darkroom.develop(exposure_a)
+        return image_a, exposure_a.ids, image_a.copy(), exposure_a.ids
+    mask = _whole_tiles(influence_mask(plan, width, height))
+    if not mask.any():
+        mask[:] = True  # a change out of sight: label_pair will say so
+    window = Window.around(mask)
+    asked_b = worker.ask(*view, Shot(plan.scene_b, window, covers(mask)))
+    exposure_a = worker.receive(asked_a, timeout_s)
+    image_a = darkroom.develop(exposure_a)
+    part = worker.receive(asked_b, timeout_s)
+    exposure_b = exposure_a.replaced(part, window, mask)
+    context = window.widened(CONTEXT_PX, DENOISER_STEP_PX, width, height)
+    image_b = image_a.copy()
+    within = mask[context.slices]
+    image_b[context.slices][within] = darkroom.develop(exposure_b.crop(context))[within]
+    if seam(image_a, image_b, mask) > SEAM_LEVELS:
+        (exposure_b,) = worker.expose(*view, [Shot(plan.scene_b)], timeout_s)
+        image_b = darkroom.develop(exposure_b)
+    return image_a, exposure_a.ids, image_b, exposure_b.ids
+
+
+def photograph_fully(
+    plan: PairPlan, worker: WorkerProcess, darkroom: Darkroom, timeout_s: float
+) -> Pictures:
+    """Both pictures of a plan, each rendered as a whole."""
+    shots = (Shot(plan.scene_a), Shot(plan.scene_b))
+    a, b = worker.expose(plan.camera, plan.lights, plan.scenery, shots, timeout_s)
+    return darkroom.develop(a), a.ids, darkroom.develop(b), b.ids
+
+
+def photograph_again(
+    plan: PairPlan, worker: WorkerProcess, darkroom: Darkroom, timeout_s: float
+) -> tuple[np.ndarray, np.ndarray] | None:
+    """Image B and its ids by the camera and the lights of the plan's nuisance.
+
+    None when they are those of image A.
+    """
+    view = (plan.camera_b, plan.lights_b)
+    if view == (plan.camera, plan.lights):
+        return None
+    (exposure,) = worker.expose(*view, plan.scenery, [Shot(plan.scene_b)], timeout_s)
+    return darkroom.develop(exposure), exposure.ids
+
+
+def photograph_part(
+    plan: PairPlan,
+    image: str,
+    scale: int,
+    corner: tuple[int, int],
+    worker: WorkerProcess,
+    darkroom: Darkroom,
+    timeout_s: float,
+) -> np.ndarray:
+    """A part of image "A" or "B", from ``corner`` on, at ``scale`` times the resolution; that of B
+    with the plan's nuisance."""
+    x, y = corner
+    window = Window(x, y, x + worker.width, y + worker.height)
+    if image == "A":
+        scene, view = plan.scene_a, (plan.camera, plan.lights)
+    else:
+        scene, view = plan.scene_b, (plan.camera_b, plan.lights_b)
+    shot = Shot(scene, window, scale=scale)
+    (exposure,) = worker.expose(*view, plan.scenery, [shot], timeout_s)
+    part = darkroom.develop(exposure)
+    return part if image == "A" else disturbed(part, plan)
+
+
+def covers(mask: np.ndarray) -> tuple[tuple[float, float, float, float], ...]:
+    """Rectangles (x0, y0, x1, y1) in pixels over what need not be rendered.
+
+    Args:
+        mask: (H, W) bool of what must be, constant over each tile.
+    """
+    height = len(mask)
+    open_rows: dict[tuple[int, int], int] = {}
+    found = []
+    for y in range(0, height + TILE_PX, TILE_PX):
+        runs = _runs(~mask[y]) if y < height else []
+        for x0, x1 in [run for run in open_rows if run not in runs]:
+            found.append((x0, open_rows.pop((x0, x1)), x1, min(y, height)))
+        for run in runs:
+            open_rows.setdefault(run, y)
+    inset = COVER_INSET_PX
+    return tuple((x0 + inset, y0 + inset, x1 - inset, y1 - inset) for x0, y0, x1, y1 in found)
+
+
+def seam(image_a: np.ndarray, image_b: np.ndarray, mask: np.ndarray) -> float:
+    """How far the two images differ at the rim of the part that was rendered anew.
+
+    Args:
+        image_a, image_b: (H, W, 3) uint8.
+        mask: (H, W) bool, the part.
+
+    Returns:
+        8-bit levels: the largest 3 x 3 mean within two pixels of the part's edge (the picture's
+        own edges do not count).
+    """
+    step = np.abs(image_a.astype(np.int16) - image_b).max(axis=-1).astype(np.float32)
+    rim = mask & ~ndimage.binary_erosion(mask, np.ones((3, 3)), iterations=2, border_value=1)
+    return float(ndimage.uniform_filter(step, 3)[rim].max(initial=0.0))
+
+
+def _whole_tiles(mask: np.ndarray) -> np.ndarray:
+    """The mask grown to whole tiles."""
+    height, width = mask.shape
+    padded = np.pad(mask, ((0, -height % TILE_PX), (0, -width % TILE_PX)))
+    rows, columns = padded.shape[0] // TILE_PX, padded.shape[1] // TILE_PX
+    tiles = padded.reshape(rows, TILE_PX, columns, TILE_PX).any(axis=(1, 3))
+    return tiles.repeat(TILE_PX, axis=0).repeat(TILE_PX, axis=1)[:height, :width]
+
+
+def _runs(row: np.ndarray) -> list[tuple[int, int]]:
+    """(start, stop) of each run of true values in a bool row."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], row, [False]]).astype(np.int8)))
+    return [(int(start), int(stop)) for start, stop in edges.reshape(-1, 2)]

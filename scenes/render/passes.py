@@ -1,0 +1,160 @@
+"""From Cycles' linear passes to the finished image: read, denoise, apply the sRGB curve.
+
+Denoising happens here and not in Blender, because Blender's built-in denoiser is not
+reproducible: about half of its images differ in a level or two from run to run. The stand-alone
+library gives the same floats every time, with any number of threads.
+"""
+
+from __future__ import annotations
+
+import os
+import weakref
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import OpenEXR
+
+from dig_env.scenes.color import to_srgb8
+from dig_env.scenes.forks import NO_FORK
+from dig_env.scenes.measure.labels import mask_bounds
+
+_PASSES = {"color": ("Combined", "RGB"), "albedo": ("Denoising Albedo", "RGB")} | {
+    "normal": ("Denoising Normal", "XYZ")
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Exposure:
+    """What Cycles recorded of one scene.
+
+    Attributes:
+        color: (H, W, 3) float32, linear light.
+        albedo, normal: (H, W, 3) float32, the denoiser's guides.
+        ids: (H, W) uint8, the object index seen in each pixel; 0 is the floor or the background.
+    """
+
+    color: np.ndarray
+    albedo: np.ndarray
+    normal: np.ndarray
+    ids: np.ndarray
+
+    @classmethod
+    def read(cls, path: Path) -> Exposure:
+        """Read Cycles' multilayer EXR."""
+        with NO_FORK, OpenEXR.File(str(path), separate_channels=True) as exr:
+            channels = {name: channel.pixels for name, channel in exr.channels().items()}
+        layer = next(iter(channels)).split(".")[0]
+        passes = {
+            field: np.stack([channels[f"{layer}.{name}.{axis}"] for axis in axes], axis=-1)
+            for field, (name, axes) in _PASSES.items()
+        }
+        return cls(**passes, ids=np.rint(channels[f"{layer}.IndexOB.X"]).astype(np.uint8))
+
+    def crop(self, window: Window) -> Exposure:
+        """The part of it that lies in the window."""
+        part = window.slices
+        return Exposure(self.color[part], self.albedo[part], self.normal[part], self.ids[part])
+
+    def replaced(self, part: Exposure, window: Window, mask: np.ndarray) -> Exposure:
+        """A copy that shows ``part``, which fills the window, wherever the (H, W) mask is true."""
+        result = Exposure(
+            self.color.copy(), self.albedo.copy(), self.normal.copy(), self.ids.copy()
+        )
+        within = mask[window.slices]
+        for field in ("color", "albedo", "normal", "ids"):
+            getattr(result, field)[window.slices][within] = getattr(part, field)[within]
+        return result
+
+
+@dataclass(frozen=True)
+class Window:
+    """A rectangle of the picture, in pixels: x0 <= x < x1 and y0 <= y < y1."""
+
+    x0: int
+    y0: int
+    x1: int
+    y1: int
+
+    @classmethod
+    def around(cls, mask: np.ndarray) -> Window:
+        """The tight window around an (H, W) bool mask's true pixels, of which there are some."""
+        bounds = mask_bounds(mask)
+        assert bounds is not None, "no pixel is true"
+        return cls(*(int(edge) for edge in bounds))
+
+    @property
+    def slices(self) -> tuple[slice, slice]:
+        """Index of the window in an (H, W) array."""
+        return slice(self.y0, self.y1), slice(self.x0, self.x1)
+
+    def widened(self, margin: int, step: int, width: int, height: int) -> Window:
+        """Grown by ``margin`` and to whole multiples of ``step``, within the picture."""
+        return Window(
+            max(0, self.x0 - margin) // step * step,
+            max(0, self.y0 - margin) // step * step,
+            min(width, -(-(self.x1 + margin) // step) * step),
+            min(height, -(-(self.y1 + margin) // step) * step),
+        )
+
+
+def load_denoiser() -> None:
+    """Import OpenImageDenoise, and with it torch where there is one, which takes seconds.
+
+    Call it in the thread that asks for pictures: Ctrl-C ends no import in another one.
+    """
+    with NO_FORK:
+        import pyoidn  # noqa: F401
+
+
+class Darkroom:
+    """Develops exposures. Not thread-safe: one a worker, with the worker's number of threads."""
+
+    def __init__(self, threads: int) -> None:
+        with NO_FORK:
+            # Here, since this library imports torch where there is one: planning needs neither.
+            import pyoidn
+
+            self._device = pyoidn.Device(pyoidn.OIDN_DEVICE_TYPE_CPU)
+            self._device.set_int("numThreads", threads)
+            # Pinned threads of several darkrooms would all sit on the same cores.
+            self._device.set_bool("setAffinity", False)
+            self._device.commit()
+            self._filter = pyoidn.Filter(self._device, pyoidn.OIDN_FILTER_TYPE_RT)
+            self._filter.set_bool("hdr", True)
+        self._format = pyoidn.OIDN_FORMAT_FLOAT3
+        # The library's own objects keep their 16 MB or more until they are told to let go.
+        weakref.finalize(self, _release, self._filter, self._device, os.getpid()).atexit = False
+
+    def develop(self, exposure: Exposure) -> np.ndarray:
+        """Denoise an exposure.
+
+        Returns:
+            (H, W, 3) uint8, sRGB.
+        """
+        output = np.empty_like(exposure.color)
+        bound = {
+            "color": exposure.color,
+            "albedo": exposure.albedo,
+            "normal": exposure.normal,
+            "output": output,
+        }
+        # The filter keeps pointers only: the arrays must live until it has run.
+        bound = {name: np.ascontiguousarray(array, np.float32) for name, array in bound.items()}
+        for name, array in bound.items():
+            self._filter.set_image(name, array, self._format)
+        with NO_FORK:
+            self._filter.commit()
+            self._filter.execute()
+        problem = self._device.get_error()
+        if problem is not None:
+            raise RuntimeError(f"OpenImageDenoise failed: {problem}")
+        return to_srgb8(bound["output"])
+
+
+def _release(oidn_filter: Any, device: Any, owner: int) -> None:
+    if os.getpid() == owner:  # a forked process lacks the threads that would be waited for
+        with NO_FORK:
+            oidn_filter.release()
+            device.release()

@@ -1,0 +1,50 @@
+"""Darkrooms: what they leave in memory, and in processes that are forked."""
+
+import subprocess
+import sys
+
+import numpy as np
+import psutil
+import pytest
+
+from dig_env.scenes.render.film import Darkroom, Exposure
+
+FORKED_WHILE_ANOTHER_THREAD_DEVELOPS = """
+import multiprocessing, threading, time
+import numpy as np
+from dig_env.scenes.render.film import Darkroom, Exposure
+
+def develop(times):
+    exposure = Exposure(*np.ones((3, 48, 64, 3), np.float32), np.zeros((48, 64), np.uint8))
+    darkroom = Darkroom(threads=2)
+    for _ in range(times):
+        darkroom.develop(exposure)
+
+threading.Thread(target=develop, args=(300,)).start()
+children = []
+for _ in range(4):
+    time.sleep(0.3)
+    children.append(multiprocessing.get_context("fork").Process(target=develop, args=(1,)))
+    children[-1].start()
+for child in children:
+    child.join(60)
+    print(child.exitcode)
+    child.kill()
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows does not fork")
+def test_a_fork_waits_for_the_denoiser_and_its_child_develops_too():
+    """As where an environment renders ahead while ``AsyncVectorEnv`` forks its workers."""
+    script = [sys.executable, "-c", FORKED_WHILE_ANOTHER_THREAD_DEVELOPS]
+    done = subprocess.run(script, capture_output=True, text=True, timeout=300)
+    assert done.stdout.split() == ["0"] * 4, done.stderr
+
+
+def test_a_darkroom_leaves_nothing_in_memory():
+    exposure = Exposure(*np.ones((3, 48, 64, 3), np.float32), np.zeros((48, 64), np.uint8))
+    resident = []
+    for _ in range(30):
+        Darkroom(threads=1).develop(exposure)
+        resident.append(psutil.Process().memory_info().rss)
+    assert resident[-1] - resident[9] < 100e6  # 16 MB each, if they did
