@@ -24,7 +24,7 @@ _HOMES = {
     "PixelDiffPolicy": "dig_env.agents.policies.policy",
     "Policy": "dig_env.agents.policies.policy",
     "RandomPolicy": "dig_env.agents.policies.policy",
-    "Report": "dig_env.agents.evaluation.pairs",
+    "EvaluationResult": "dig_env.agents.evaluation.pairs",
     "align_metrics": "dig_env.agents.evaluation.align",
     "evaluate": "dig_env.agents.evaluation.pairs",
     "evaluate_align": "dig_env.agents.evaluation.align",

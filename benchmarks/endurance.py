@@ -1,4 +1,4 @@
-"""Ten thousand pairs through one pool, and two hundred blows to its workers.
+"""Ten thousand pairs through one pool, and two hundred faults to its workers.
 
 python benchmarks/endurance.py soak --out docs/results/soak.json
 python benchmarks/endurance.py chaos --out docs/results/chaos.json
@@ -80,7 +80,7 @@ def soak(
 
 @app.command
 def chaos(
-    blows: int = 200,
+    faults: int = 200,
     timeout_s: float = 2.0,
     seed: int = 0,
     settings: RenderSettings = RenderSettings(64, 48, "draft", "cpu"),
@@ -89,14 +89,14 @@ def chaos(
     """Hit random workers at random moments, and compare every pair with an undisturbed run.
 
     Args:
-        blows: SIGKILL, SIGSTOP and SIGSEGV, drawn evenly.
+        faults: SIGKILL, SIGSTOP and SIGSEGV, drawn evenly.
         timeout_s: after which a worker counts as hung.
         seed: of what is hit when.
         settings: image size and quality.
         out: file for the results.
     """
     rng = random.Random(seed)
-    struck = {blow.name: 0 for blow in BLOWS}
+    struck = {fault.name: 0 for fault in BLOWS}
     digests: dict[int, str] = {}
     over = threading.Event()
     longest_s = 0.0
@@ -105,16 +105,16 @@ def chaos(
         print(renderer)
 
         def strike() -> None:
-            while sum(struck.values()) < blows:
+            while sum(struck.values()) < faults:
                 time.sleep(rng.uniform(0.1, 1.5))
                 living = renderer.worker_pids
                 if living:
-                    blow = rng.choice(BLOWS)
+                    fault = rng.choice(BLOWS)
                     try:
-                        os.kill(rng.choice(living), blow)
+                        os.kill(rng.choice(living), fault)
                     except ProcessLookupError:
                         continue
-                    struck[blow.name] += 1
+                    struck[fault.name] += 1
             over.set()
 
         threading.Thread(target=strike, daemon=True).start()
@@ -139,7 +139,7 @@ def chaos(
         "command": "python benchmarks/endurance.py chaos",
         "machine": f"{available_cores()} cores, {platform.machine()}",
         "settings": [settings.width, settings.height, settings.quality],
-        "blows": struck,
+        "faults": struck,
         "pairs": len(digests),
         "wrong_lost_or_doubled": len(wrong),
         "seconds": round(seconds, 1),

@@ -27,8 +27,8 @@ from dig_env.agents.reporting.report import write_results
 from dig_env.scenes import QUALITIES, STAGES, PairPlan, RenderSettings, available_cores, plan_pair
 from dig_env.scenes.color import to_srgb8
 from dig_env.scenes.files import write_whole
-from dig_env.scenes.render.film import Darkroom
-from dig_env.scenes.render.imaging import photograph
+from dig_env.scenes.render.imaging import render_pair
+from dig_env.scenes.render.passes import Denoiser
 from dig_env.scenes.render.process import Shot, WorkerProcess
 
 SETTINGS = RenderSettings(device="cpu")
@@ -101,7 +101,7 @@ def main(
 
 
 def _row(contender: Contender, scenes: list[PairPlan], truth: list[np.ndarray]) -> dict[str, Any]:
-    darkroom = Darkroom(available_cores())
+    denoiser = Denoiser(available_cores())
     decibels, seconds = [], []
     worker = WorkerProcess(SETTINGS, available_cores(), contender.cycles)
     try:
@@ -109,12 +109,12 @@ def _row(contender: Contender, scenes: list[PairPlan], truth: list[np.ndarray]) 
         for plan, reference in list(zip(scenes, truth, strict=True))[: contender.plans]:
             begun = time.monotonic()
             exposure = _expose(worker, plan)
-            image = darkroom.develop(exposure) if contender.denoise else to_srgb8(exposure.color)
+            image = denoiser.denoise(exposure) if contender.denoise else to_srgb8(exposure.color)
             seconds.append(time.monotonic() - begun)
             decibels.append(psnr(image, reference))
         a_pair = 2 * float(np.median(seconds))
         if contender.name in QUALITIES:
-            a_pair = _seconds_a_pair(worker, darkroom, scenes)
+            a_pair = _seconds_a_pair(worker, denoiser, scenes)
     finally:
         worker.kill()
     return {
@@ -129,11 +129,11 @@ def _row(contender: Contender, scenes: list[PairPlan], truth: list[np.ndarray]) 
     }
 
 
-def _seconds_a_pair(worker: WorkerProcess, darkroom: Darkroom, scenes: list[PairPlan]) -> float:
+def _seconds_a_pair(worker: WorkerProcess, denoiser: Denoiser, scenes: list[PairPlan]) -> float:
     seconds = []
     for plan in scenes:
         begun = time.monotonic()
-        photograph(plan, worker, darkroom, timeout_s=3600)
+        render_pair(plan, worker, denoiser, timeout_s=3600)
         seconds.append(time.monotonic() - begun)
     return float(np.median(seconds))
 

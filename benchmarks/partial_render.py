@@ -26,8 +26,8 @@ import dig_env.scenes.render.imaging as imaging
 from dig_env.agents.reporting.report import write_results
 from dig_env.scenes import PAPER_STAGES, STAGES, RenderSettings, available_cores, plan_pair
 from dig_env.scenes.files import write_whole
-from dig_env.scenes.render.film import Darkroom
 from dig_env.scenes.render.influence import influence_mask
+from dig_env.scenes.render.passes import Denoiser
 from dig_env.scenes.render.process import WorkerProcess
 
 TIMEOUT_S = 600.0
@@ -50,11 +50,11 @@ def main(
     """
     threads = available_cores()
     print(f"{threads} cores, {settings.width}x{settings.height}, {settings.quality}")
-    worker, darkroom = WorkerProcess(settings, threads), Darkroom(threads)
+    worker, denoiser = WorkerProcess(settings, threads), Denoiser(threads)
     try:
-        imaging.photograph_fully(plan_pair(0, STAGES["single"]), worker, darkroom, TIMEOUT_S)
-        rows = [_row(stage, pairs, worker, darkroom) for stage in PAPER_STAGES]
-        _draw(picture, worker, darkroom)
+        imaging.render_pair_whole(plan_pair(0, STAGES["single"]), worker, denoiser, TIMEOUT_S)
+        rows = [_row(stage, pairs, worker, denoiser) for stage in PAPER_STAGES]
+        _draw(picture, worker, denoiser)
     finally:
         worker.kill()
     table = {
@@ -69,12 +69,12 @@ def main(
     print(f"picture: {picture}")
 
 
-def _draw(path: Path, worker: WorkerProcess, darkroom: Darkroom) -> None:
+def _draw(path: Path, worker: WorkerProcess, denoiser: Denoiser) -> None:
     rows = []
     for stage, seed in (("single", 1), ("mixed", 5), ("dual", 16)):
         plan = plan_pair(seed, STAGES[stage])
-        image_a, _, image_b, _ = imaging.photograph(plan, worker, darkroom, TIMEOUT_S)
-        _, _, full_b, _ = imaging.photograph_fully(plan, worker, darkroom, TIMEOUT_S)
+        image_a, _, image_b, _ = imaging.render_pair(plan, worker, denoiser, TIMEOUT_S)
+        _, _, full_b, _ = imaging.render_pair_whole(plan, worker, denoiser, TIMEOUT_S)
         mask = influence_mask(plan, worker.width, worker.height)
         outlined = image_b.copy()
         outlined[mask & ~ndimage.binary_erosion(mask)] = (255, 0, 0)
@@ -86,15 +86,15 @@ def _draw(path: Path, worker: WorkerProcess, darkroom: Darkroom) -> None:
     write_whole(path, content.getvalue())
 
 
-def _row(stage: str, pairs: int, worker: WorkerProcess, darkroom: Darkroom) -> dict[str, Any]:
+def _row(stage: str, pairs: int, worker: WorkerProcess, denoiser: Denoiser) -> dict[str, Any]:
     seconds: dict[str, list[float]] = {"part": [], "full": []}
     decibels, largest, seams, shares = [], [], [], []
     for seed in range(pairs):
         plan = plan_pair(seed, STAGES[stage])
         begun = time.perf_counter()
-        image_a, _, image_b, ids_b = imaging.photograph(plan, worker, darkroom, TIMEOUT_S)
+        image_a, _, image_b, ids_b = imaging.render_pair(plan, worker, denoiser, TIMEOUT_S)
         between = time.perf_counter()
-        full_a, _, full_b, full_ids_b = imaging.photograph_fully(plan, worker, darkroom, TIMEOUT_S)
+        full_a, _, full_b, full_ids_b = imaging.render_pair_whole(plan, worker, denoiser, TIMEOUT_S)
         seconds["part"].append(between - begun)
         seconds["full"].append(time.perf_counter() - between)
         assert (image_a == full_a).all() and (ids_b == full_ids_b).all()

@@ -39,8 +39,8 @@ from dig_env.scenes import (
     render_dataset,
 )
 from dig_env.scenes.measure.labels import label_pair
-from dig_env.scenes.render.film import Darkroom, Exposure
-from dig_env.scenes.render.imaging import photograph_fully
+from dig_env.scenes.render.imaging import render_pair_whole
+from dig_env.scenes.render.passes import Denoiser, Exposure
 from dig_env.scenes.render.process import Shot, WorkerProcess
 
 LARGE = RenderSettings(320, 240, "standard", "cpu")
@@ -84,7 +84,7 @@ def _overhead(settings: RenderSettings, pairs: int) -> dict[str, Any]:
         WorkerProcess(settings, threads, {"samples": times * settings.samples})
         for times in (1, MORE)
     ]
-    darkroom, bare_darkroom = Darkroom(threads), _BareDarkroom(threads)
+    denoiser, bare_darkroom = Denoiser(threads), _BareDarkroom(threads)
     seconds: dict[str, list[float]] = {name: [] for name in ("once", "more", "denoise", "full")}
     try:
         for worker in workers:
@@ -98,7 +98,7 @@ def _overhead(settings: RenderSettings, pairs: int) -> dict[str, Any]:
                 seconds["full"],
                 lambda: label_pair(
                     plan,  # noqa: B023
-                    *photograph_fully(plan, workers[0], darkroom, TIMEOUT_S),  # noqa: B023
+                    *render_pair_whole(plan, workers[0], denoiser, TIMEOUT_S),  # noqa: B023
                 ),
             )
     finally:

@@ -30,9 +30,9 @@ from dig_env.scenes import (
     plan_pair,
 )
 from dig_env.scenes.plans.plan import PairPlan
-from dig_env.scenes.render.film import Darkroom, Exposure, Window
-from dig_env.scenes.render.imaging import TILE_PX, photograph, photograph_fully
+from dig_env.scenes.render.imaging import TILE_PX, render_pair, render_pair_whole
 from dig_env.scenes.render.influence import influence_mask
+from dig_env.scenes.render.passes import Denoiser, RenderPasses, Window
 from dig_env.scenes.render.process import WorkerProcess
 
 SETTINGS = (
@@ -90,7 +90,7 @@ def _round(
     """By kind of pair: for each pair, its differences."""
     size = f"{settings.width}x{settings.height} {settings.quality}, {threads} thread(s)"
     found: dict[str, list[list[dict[str, Any]]]] = {}
-    worker, darkroom = _Watched(settings, threads), Darkroom(threads)
+    worker, denoiser = _Watched(settings, threads), Denoiser(threads)
     try:
         for seed in seeds:
             for name, difficulty in STAGES_SEEN.items():
@@ -100,7 +100,7 @@ def _round(
                     continue  # no layout for this seed
                 differences = [
                     {"pair": f"{name} {seed}", "settings": size, **one}
-                    for one in _compare(plan, worker, darkroom)
+                    for one in _compare(plan, worker, denoiser)
                 ]
                 for one in differences:
                     print(one)
@@ -110,12 +110,12 @@ def _round(
     return found
 
 
-def _compare(plan: PairPlan, worker: _Watched, darkroom: Darkroom) -> list[dict[str, Any]]:
+def _compare(plan: PairPlan, worker: _Watched, denoiser: Denoiser) -> list[dict[str, Any]]:
     """What differs between three renders of a plan; nothing should."""
     takes = []
-    for take in (photograph, photograph, photograph_fully):
+    for take in (render_pair, render_pair, render_pair_whole):
         worker.exposures.clear()
-        takes.append((take(plan, worker, darkroom, TIMEOUT_S), list(worker.exposures)))
+        takes.append((take(plan, worker, denoiser, TIMEOUT_S), list(worker.exposures)))
     (first, passes), (again, passes_again), (full, passes_full) = takes
     mask = influence_mask(plan, worker.width, worker.height)
     window = _window(mask)
@@ -147,9 +147,9 @@ class _Watched(WorkerProcess):
 
     def __init__(self, settings: RenderSettings, threads: int) -> None:
         super().__init__(settings, threads)
-        self.exposures: list[Exposure] = []
+        self.exposures: list[RenderPasses] = []
 
-    def receive(self, number: int, timeout_s: float) -> Exposure:
+    def receive(self, number: int, timeout_s: float) -> RenderPasses:
         self.exposures.append(super().receive(number, timeout_s))
         return self.exposures[-1]
 
@@ -162,7 +162,7 @@ def _window(mask: np.ndarray) -> Window:
 
 
 def _passes(
-    what: str, one: Exposure, other: Exposure, within: np.ndarray | None = None
+    what: str, one: RenderPasses, other: RenderPasses, within: np.ndarray | None = None
 ) -> list[tuple[str, np.ndarray, np.ndarray]]:
     chosen = ... if within is None else within
     return [

@@ -36,8 +36,8 @@ from dig_env.scenes import (
 )
 from dig_env.scenes.files import write_whole
 from dig_env.scenes.measure.labels import label_pair
-from dig_env.scenes.render.film import Darkroom
 from dig_env.scenes.render.influence import influence_mask
+from dig_env.scenes.render.passes import Denoiser
 from dig_env.scenes.render.process import WorkerProcess
 
 FAMILIES = {
@@ -65,10 +65,10 @@ def main(
     """
     threads = available_cores()
     print(f"{threads} cores, {settings.width}x{settings.height}, {settings.quality}")
-    worker, darkroom = WorkerProcess(settings, threads), Darkroom(threads)
+    worker, denoiser = WorkerProcess(settings, threads), Denoiser(threads)
     try:
-        _draw(worker, darkroom, picture)
-        rows = _measure(pairs, worker, darkroom)
+        _draw(worker, denoiser, picture)
+        rows = _measure(pairs, worker, denoiser)
     finally:
         worker.kill()
     for row in rows:
@@ -85,19 +85,19 @@ def main(
     print(f"picture: {picture}")
 
 
-def _measure(pairs: int, worker: WorkerProcess, darkroom: Darkroom) -> list[dict[str, Any]]:
+def _measure(pairs: int, worker: WorkerProcess, denoiser: Denoiser) -> list[dict[str, Any]]:
     """Of each family: the time of a certified pair, and image B in part against all of it."""
     found = {name: collections.defaultdict(list) for name in FAMILIES}
     for seed in range(pairs):
         for name, difficulty in FAMILIES.items():
             begun, spent = time.perf_counter(), _cpu_s(worker)
-            pair = _certified(seed, difficulty, worker, darkroom)
+            pair = _certified(seed, difficulty, worker, denoiser)
             values = found[name]
             values["wall"].append(time.perf_counter() - begun)
             values["cpu"].append(_cpu_s(worker) - spent)
             plan = pair.plan
             values["plans"].append(plan.attempt + 1)
-            full = imaging.photograph_fully(plan, worker, darkroom, TIMEOUT_S)
+            full = imaging.render_pair_whole(plan, worker, denoiser, TIMEOUT_S)
             for what, one, other in (
                 ("image A", pair.image_a, full[0]),
                 ("ids of A", pair.ids_a, full[1]),
@@ -130,12 +130,12 @@ def _measure(pairs: int, worker: WorkerProcess, darkroom: Darkroom) -> list[dict
 
 
 def _certified(
-    seed: int, difficulty: Difficulty, worker: WorkerProcess, darkroom: Darkroom
+    seed: int, difficulty: Difficulty, worker: WorkerProcess, denoiser: Denoiser
 ) -> Pair:
     """What ``Renderer`` hands out, by a worker that is never replaced."""
     for attempt in itertools.count():
         plan = plan_pair(seed, difficulty, attempt)
-        pair, _ = label_pair(plan, *imaging.photograph(plan, worker, darkroom, TIMEOUT_S))
+        pair, _ = label_pair(plan, *imaging.render_pair(plan, worker, denoiser, TIMEOUT_S))
         if pair is not None:
             return pair
     raise AssertionError("unreachable")
@@ -148,7 +148,7 @@ def _cpu_s(worker: WorkerProcess) -> float:
     return sum(one.user + one.system for one in times)
 
 
-def _draw(worker: WorkerProcess, darkroom: Darkroom, path: Path) -> None:
+def _draw(worker: WorkerProcess, denoiser: Denoiser, path: Path) -> None:
     """Two pairs of each family, differences in boxes: with the paper's changes, with the others."""
     rows = []
     for family in FAMILIES:
@@ -156,7 +156,7 @@ def _draw(worker: WorkerProcess, darkroom: Darkroom, path: Path) -> None:
         images = []
         for changes, seed in ((PAPER_CHANGES, 11), (own, 3)):
             difficulty = Difficulty((3, 3), (7, 8), changes, family)
-            pair = _certified(seed, difficulty, worker, darkroom)
+            pair = _certified(seed, difficulty, worker, denoiser)
             for image, side in ((pair.image_a, "box_a"), (pair.image_b, "box_b")):
                 shown = Image.fromarray(image)
                 for diff in pair.differences:

@@ -65,7 +65,7 @@ def draw_image(
     return np.array(panel)
 
 
-class Window:
+class HumanWindow:
     """A window on the screen, for ``render_mode="human"``; it opens with the first picture."""
 
     def __init__(self) -> None:

@@ -52,7 +52,7 @@ def instruction(
     )
     if may_be_equal:
         text += " If nothing differs, answer with the empty list []."
-    if difficulty.disturbs:
+    if difficulty.has_nuisance:
         text += " Camera, light and image quality may differ as well, which does not count."
     if difficulty.camera_shift:
         text += (

@@ -196,8 +196,8 @@ def _match(
     The cost of a pair is ``l1_cost * L1 - giou_cost * GIoU`` with the L1 distance of the corners
     (DETR's is that of centre and size).
     """
-    found_from = config.found_from
-    soft = 1.0 / found_from if config.soft else 0.0
+    iou_threshold = config.iou_threshold
+    soft = 1.0 / iou_threshold if config.soft else 0.0
     per_credit = 2.0 * config.f1_weight / (len(boxes) + len(truth))
     per_iou = config.iou_weight / _iou_divisor(len(boxes), len(truth), config)
     of_cost, of_earned = (1.0, _TIE_BREAK) if config.matching == "cost" else (_TIE_BREAK, 1.0)
@@ -208,7 +208,7 @@ def _match(
         table.append([])
         for column, true in enumerate(true_boxes):
             iou, giou = iou_and_giou(box, true)
-            credit = 1.0 if iou >= found_from else soft * iou
+            credit = 1.0 if iou >= iou_threshold else soft * iou
             earned = per_credit * credit + per_iou * iou
             cost = config.l1_cost * l1_distance(box, true) - config.giou_cost * giou
             table[-1].append(of_cost * cost - of_earned * earned)

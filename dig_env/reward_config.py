@@ -96,7 +96,7 @@ class RewardConfig:
             raise ValueError("l1_cost and giou_cost are both 0; one of them must match the boxes")
 
     @property
-    def found_from(self) -> float:
+    def iou_threshold(self) -> float:
         """The IoU from which on a matched pair counts: ``match_iou``, or 0 where that is None."""
         return 0.0 if self.match_iou is None else self.match_iou
 

@@ -20,7 +20,7 @@ from dig_env.scenes import (
     plan_pair,
 )
 from dig_env.scenes.files import write_whole
-from dig_env.scenes.render.film import Darkroom
+from dig_env.scenes.render.passes import Denoiser
 from dig_env.scenes.render.process import WorkerProcess
 
 # A window that no screen shows: render_mode="human" runs everywhere.
@@ -47,8 +47,8 @@ def worker():
 
 
 @pytest.fixture(scope="module")
-def darkroom():
-    return Darkroom(threads=2)
+def denoiser():
+    return Denoiser(threads=2)
 
 
 @pytest.fixture(scope="session")

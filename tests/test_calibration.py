@@ -1,4 +1,4 @@
-"""The calibration card: yardsticks are what they say, and the reward puts them in order."""
+"""The calibration card: reference answers are what they say, and the reward puts them in order."""
 
 import dataclasses
 import json
@@ -30,7 +30,7 @@ from dig_env.agents.evaluation.calibration.reference_answers import (
     RANKS,
     answers_of,
     jittered,
-    yardsticks,
+    reference_answers,
 )
 from dig_env.agents.evaluation.pairs import held_out_pairs
 from dig_env.agents.evaluation.person import append_answers
@@ -82,19 +82,21 @@ def test_an_iou_out_of_range_is_an_error(iou):
 def test_yardsticks_do_not_depend_on_the_other_pairs(pairs):
     some = pairs["mixed"][:4]
     for name in ("jitter 0.5", "oracle", "centre box"):
-        assert yardsticks(3)[name](some)[2:] == yardsticks(3)[name](some[2:])
+        assert reference_answers(3)[name](some)[2:] == reference_answers(3)[name](some[2:])
 
 
 def test_the_oracle_and_the_jitter_answer_the_truth_box_by_box(pairs):
     for name, iou in (("oracle", 1.0), ("jitter 0.7", 0.7)):
-        for pair, answer in zip(pairs["mixed"], yardsticks()[name](pairs["mixed"]), strict=True):
+        for pair, answer in zip(
+            pairs["mixed"], reference_answers()[name](pairs["mixed"]), strict=True
+        ):
             overlaps = map(overlap, parse_boxes(answer).boxes, pair.boxes_unit)
             assert list(overlaps) == pytest.approx([iou] * len(pair.differences))
 
 
 @pytest.mark.parametrize("stage", PAPER_STAGES)
 def test_better_answers_earn_more_on_every_stage(pairs, stage):
-    answered = answer_all(yardsticks(), pairs[stage][: FEW.pairs])
+    answered = answer_all(reference_answers(), pairs[stage][: FEW.pairs])
     order = order_of(answered, FEW)
     assert set(order) == set(REWARDS)
     for preset in ("full", "paper", "dense", "strict", "iou"):
@@ -104,7 +106,7 @@ def test_better_answers_earn_more_on_every_stage(pairs, stage):
 
 
 def test_an_order_that_does_not_hold_is_reported(pairs):
-    answered = answer_all(yardsticks(), pairs["single"][: FEW.pairs])
+    answered = answer_all(reference_answers(), pairs["single"][: FEW.pairs])
     swapped = answered | {"jitter 0.9": answered["jitter 0.3"]}
     order = order_of(swapped, FEW)["full"]
     assert not order["holds"]
@@ -170,14 +172,14 @@ def test_a_person_is_scored_on_the_pairs_that_were_answered(pairs, tmp_path):
     look = {"width": SMALL.width, "height": SMALL.height, "quality": SMALL.quality}
     earned = {"reward": 0.0, "f1": 0.0, "iou": 0.0}
     some, file = pairs["dual"][3:6], tmp_path / "me.jsonl"
-    for pair, answer in zip(some, yardsticks()["jitter 0.7"](some), strict=True):
+    for pair, answer in zip(some, reference_answers()["jitter 0.7"](some), strict=True):
         seen = {"stage": "dual", "pair_seed": pair.plan.seed, "seconds": 9.0}
         append_answers(file, [look | seen | earned | {"answer": answer}])
     answers = person_answers(file, SMALL)
     assert person_row(answers, "single", pairs["single"]) == {}
     assert person_row(answers[:1], "dual", pairs["dual"]) == {}, "one pair has no interval"
     answered = person_row(answers, "dual", pairs["dual"])
-    expected = answer_all({"same": yardsticks()["jitter 0.7"]}, some)["same"]
+    expected = answer_all({"same": reference_answers()["jitter 0.7"]}, some)["same"]
     for preset, rewards in expected.rewards.items():
         np.testing.assert_array_equal(answered["person"].rewards[preset], rewards)
     # Where no one played, the published card's tables have no entry.
@@ -205,7 +207,7 @@ def test_too_little_to_calibrate_on_is_an_error(wrong):
 def test_the_published_card_is_what_the_reward_gives_today(pairs, stage):
     card = json.loads((DOCS / "results/calibration.json").read_text())
     published = {row["policy"]: row for row in card["rows"] if row["condition"] == stage}
-    answered = answer_all(yardsticks() | {"pixel difference": PIXELS}, pairs[stage])
+    answered = answer_all(reference_answers() | {"pixel difference": PIXELS}, pairs[stage])
     for policy, result in answered.items():
         for preset, rewards in result.rewards.items():
             # Another kind of processor draws a few pixels a level lighter or darker.

@@ -107,7 +107,7 @@ def test_nuisances_leave_the_scene_as_it_is(difficulty, seed):
         difficulty, camera_shift=0.0, light_shift=0.0, exposure=0.0, noise=0.0, jpeg=None
     )
     plan, clean = planned(seed, difficulty), planned(seed, quiet)
-    assert clean.nuisance is None and not quiet.disturbs
+    assert clean.nuisance is None and not quiet.has_nuisance
     assert dataclasses.replace(plan, nuisance=None, difficulty=quiet) == clean
     for one, other, most in (
         (plan.camera.location, plan.camera_b.location, difficulty.camera_shift),

@@ -18,7 +18,7 @@ from dig_env.agents import OraclePolicy, PixelDiffPolicy, evaluate
 from dig_env.agents.evaluation.breakdown import AXES, metrics_by_count, recall_by_axis
 from dig_env.agents.evaluation.episodes import METRICS, mean_metrics, metric_values
 from dig_env.agents.evaluation.intervals import mean_intervals, ratio_intervals
-from dig_env.agents.evaluation.pairs import Report, evaluate_stored, play
+from dig_env.agents.evaluation.pairs import EvaluationResult, evaluate_stored, play
 from dig_env.agents.reporting.evaluation import write_evaluation
 from dig_env.agents.reporting.report import worst_and_best
 from dig_env.scenes import CHANGES, PAPER_CHANGES, STAGES, Change, PairDataset, render_dataset
@@ -108,9 +108,9 @@ def test_a_resample_without_any_of_a_rare_group_is_left_out():
 
 
 def test_the_same_seed_gives_the_same_intervals(episodes):
-    reports = [Report("mixed", "test", 3, tuple(episodes)).to_json() for _ in range(2)]
+    reports = [EvaluationResult("mixed", "test", 3, tuple(episodes)).to_json() for _ in range(2)]
     assert reports[0] == reports[1]
-    other = Report("mixed", "test", 4, tuple(episodes)).to_json()
+    other = EvaluationResult("mixed", "test", 4, tuple(episodes)).to_json()
     assert other["f1"] == reports[0]["f1"] and other["intervals"] != reports[0]["intervals"]
 
 
@@ -275,7 +275,7 @@ def test_the_command_line_plays_stored_pairs_and_writes_json_and_a_report(folder
 
 
 def test_the_report_is_json_with_an_interval_for_every_metric(episodes):
-    result = json.loads(json.dumps(Report("mixed", "test", 0, tuple(episodes)).to_json()))
+    result = json.loads(json.dumps(EvaluationResult("mixed", "test", 0, tuple(episodes)).to_json()))
     for metric in METRICS:
         mean, low, high = result["intervals"][metric]
         assert low <= mean <= high and mean == pytest.approx(result[metric])
@@ -305,7 +305,7 @@ def written(report, policy, folder):
 
 
 def test_the_report_holds_plot_tables_and_pictures_and_needs_nothing_else(episodes, tmp_path):
-    report = Report("mixed", "test", 0, tuple(episodes))
+    report = EvaluationResult("mixed", "test", 0, tuple(episodes))
     page = html.unescape(written(report, "pixeldiff", tmp_path))
     assert not re.search(r'(src|href)="(?!data:|#)', page)
     assert page.count("<figure>") == 12 and page.count("<svg") == 1
@@ -316,7 +316,9 @@ def test_the_report_holds_plot_tables_and_pictures_and_needs_nothing_else(episod
 
 def test_what_a_model_writes_cannot_become_part_of_the_report(pairs, tmp_path):
     hostile = "<script>alert(1)</script>" + "x" * 1000 + "<img src=y>"
-    report = Report("single", "test", 0, tuple(play(Answers(hostile), pairs["single"][:2])))
+    report = EvaluationResult(
+        "single", "test", 0, tuple(play(Answers(hostile), pairs["single"][:2]))
+    )
     page = written(report, "<i>x", tmp_path)
     assert "<script>" not in page and "<img src=y>" not in page and "<i>x" not in page
     assert "&lt;img src=y&gt;" in page

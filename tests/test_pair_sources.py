@@ -66,7 +66,7 @@ def test_the_next_pair_is_there_before_it_is_asked_for():
     wait(ahead.values(), timeout=60)
     # Without its workers the environment can still show what was rendered ahead.
     env.unwrapped._pairs.close()
-    env.unwrapped.look_ahead = 0
+    env.unwrapped.prefetch_count = 0
     _, info = env.reset()
     assert {info["pair_seed"]} == {pair_seed for pair_seed, _ in ahead}
     env.close()
@@ -82,7 +82,7 @@ def test_a_replay_is_not_taken_for_a_draw():
 def test_a_replay_that_is_announced_is_rendered_ahead():
     env = gym.make("DiG-v0", **SMALL_ENV)
     announced = {"pair_seed": 3, "stage": "dual"}
-    env.unwrapped.prepare(options=announced)
+    env.unwrapped.prefetch(options=announced)
     (future,) = env.unwrapped._ahead.values()
     env.reset(options=announced)
     assert env.unwrapped.pair is future.result() and not env.unwrapped._ahead
@@ -203,7 +203,7 @@ def test_a_source_is_its_makers_to_set_and_to_close(folder, player):
         before = dict(vars(pairs))
         with contextlib.closing(PLAYERS[player](pairs)) as env:
             env.reset(seed=0)
-        assert vars(pairs) == before and pairs.look_ahead == 1
+        assert vars(pairs) == before and pairs.prefetch_count == 1
         seed = pairs.pair_seed(0, "single")
         assert pairs.submit(seed, STAGES["single"]).result().plan.seed == seed
 
@@ -213,7 +213,7 @@ def test_a_renderer_outlives_the_environments_that_take_its_pairs(renderer):
     for player in ("DiG", "our vector"):
         with contextlib.closing(PLAYERS[player](pairs)) as env:
             env.reset(seed=0)
-        assert pairs.look_ahead == renderer.workers
+        assert pairs.prefetch_count == renderer.workers
     pairs.close()
     assert renderer.render(plan_pair(0, STAGES["single"])).differences
 
@@ -249,7 +249,7 @@ def test_what_an_environment_started_ends_with_it(vectorized):
 def test_what_was_asked_for_in_advance_is_called_off_when_an_environment_closes():
     with Renderer(SMALL, workers=1) as renderer:
         pairs = FreshPairs(SMALL, "train", renderer)
-        pairs.look_ahead = 5
+        pairs.prefetch_count = 5
         env = gym.make("DiG-v0", dataset=pairs)
         env.reset(seed=0)
         ahead = list(env.unwrapped._ahead.values())
@@ -273,13 +273,13 @@ def test_what_one_environment_calls_off_another_one_still_gets(folder, calls_off
     readers_are_free = threading.Event()
     for _ in range(available_cores()):  # so that nothing that is asked for now has begun
         stored._readers.submit(readers_are_free.wait)
-    one.prepare(seed=1)
-    other.prepare(seed=1)
+    one.prefetch(seed=1)
+    other.prefetch(seed=1)
     if calls_off == "prepare":
-        one.prepare(seed=2)
+        one.prefetch(seed=2)
     elif calls_off == "stage":
         one.stage = "dual"
-        one.prepare(seed=1)
+        one.prefetch(seed=1)
     else:
         one.close()
     readers_are_free.set()
@@ -298,8 +298,8 @@ def test_vectors_of_one_shared_source_call_nothing_off_for_each_other(folder):
         stored._readers.submit(readers_are_free.wait)
     for vector in vectors:
         for index, env in enumerate(vector.envs):
-            env.prepare(seed=index)
-    vectors[0].envs[0].prepare(seed=5)
+            env.prefetch(seed=index)
+    vectors[0].envs[0].prefetch(seed=5)
     readers_are_free.set()
     shown = [vector.reset(seed=0)[1]["pair_seed"].tolist() for vector in vectors]
     assert shown[0] == shown[1]

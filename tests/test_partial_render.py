@@ -20,9 +20,10 @@ from dig_env.scenes import (
     family_named,
     plan_pair,
 )
-from dig_env.scenes.render.film import Window
-from dig_env.scenes.render.imaging import TILE_PX, covers, photograph, photograph_fully
-from dig_env.scenes.render.influence import influence_mask, surface_hit
+from dig_env.scenes.geometry import surface_hit
+from dig_env.scenes.render.imaging import TILE_PX, covers, render_pair, render_pair_whole
+from dig_env.scenes.render.influence import influence_mask
+from dig_env.scenes.render.passes import Window
 from dig_env.scenes.render.process import Shot, WorkerProcess
 
 TIMEOUT_S = 60.0
@@ -34,11 +35,13 @@ def psnr(image, reference):
 
 
 @pytest.mark.parametrize("stage", PAPER_STAGES)
-def test_a_pair_rendered_in_part_equals_two_full_renders(worker, darkroom, stage):
+def test_a_pair_rendered_in_part_equals_two_full_renders(worker, denoiser, stage):
     for seed in range(8):
         plan = plan_pair(seed, STAGES[stage])
-        image_a, ids_a, image_b, ids_b = photograph(plan, worker, darkroom, TIMEOUT_S)
-        full_a, full_ids_a, full_b, full_ids_b = photograph_fully(plan, worker, darkroom, TIMEOUT_S)
+        image_a, ids_a, image_b, ids_b = render_pair(plan, worker, denoiser, TIMEOUT_S)
+        full_a, full_ids_a, full_b, full_ids_b = render_pair_whole(
+            plan, worker, denoiser, TIMEOUT_S
+        )
         np.testing.assert_array_equal(image_a, full_a)
         np.testing.assert_array_equal(ids_a, full_ids_a)
         np.testing.assert_array_equal(ids_b, full_ids_b)
@@ -47,14 +50,14 @@ def test_a_pair_rendered_in_part_equals_two_full_renders(worker, darkroom, stage
 
 
 @pytest.mark.parametrize(("width", "height"), [(64, 160), (96, 96), (200, 40), (101, 67)])
-def test_pictures_of_any_shape_are_rendered_in_part(darkroom, width, height):
+def test_pictures_of_any_shape_are_rendered_in_part(denoiser, width, height):
     settings = dataclasses.replace(SMALL, width=width, height=height)
     process = WorkerProcess(settings, threads=2)
     try:
         for seed in range(4):
             plan = plan_pair(seed, STAGES["single"])
-            pictures = photograph(plan, process, darkroom, TIMEOUT_S)
-            full = photograph_fully(plan, process, darkroom, TIMEOUT_S)
+            pictures = render_pair(plan, process, denoiser, TIMEOUT_S)
+            full = render_pair_whole(plan, process, denoiser, TIMEOUT_S)
             for index in (0, 1, 3):
                 np.testing.assert_array_equal(pictures[index], full[index])
             assert psnr(pictures[2], full[2]) > 45
@@ -117,16 +120,16 @@ def test_away_from_the_part_both_images_are_the_same(pairs):
     assert np.mean(shares["single"]) < 0.2 < np.mean(shares["mixed"]) + 0.1
 
 
-def test_a_part_that_is_too_small_is_noticed(worker, darkroom, monkeypatch):
+def test_a_part_that_is_too_small_is_noticed(worker, denoiser, monkeypatch):
     plan = plan_pair(3, STAGES["single"])
-    expected = photograph_fully(plan, worker, darkroom, TIMEOUT_S)
+    expected = render_pair_whole(plan, worker, denoiser, TIMEOUT_S)
     _, ids_a, _, ids_b = expected
     changed = plan.changes[0].object_id
     window = Window.around((ids_a == changed) | (ids_b == changed))
     too_small = influence_mask(plan, SMALL.width, SMALL.height)
     too_small[:, (window.x0 + window.x1) // 2 :] = False  # half of the object itself is missed
     monkeypatch.setattr(imaging, "influence_mask", lambda *_: too_small)
-    for image, full in zip(photograph(plan, worker, darkroom, TIMEOUT_S), expected, strict=True):
+    for image, full in zip(render_pair(plan, worker, denoiser, TIMEOUT_S), expected, strict=True):
         np.testing.assert_array_equal(image, full)
 
 

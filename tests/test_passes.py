@@ -7,18 +7,18 @@ import numpy as np
 import psutil
 import pytest
 
-from dig_env.scenes.render.film import Darkroom, Exposure
+from dig_env.scenes.render.passes import Denoiser, RenderPasses
 
 FORKED_WHILE_ANOTHER_THREAD_DEVELOPS = """
 import multiprocessing, threading, time
 import numpy as np
-from dig_env.scenes.render.film import Darkroom, Exposure
+from dig_env.scenes.render.passes import Denoiser, RenderPasses
 
-def develop(times):
-    exposure = Exposure(*np.ones((3, 48, 64, 3), np.float32), np.zeros((48, 64), np.uint8))
-    darkroom = Darkroom(threads=2)
+def denoise(times):
+    exposure = RenderPasses(*np.ones((3, 48, 64, 3), np.float32), np.zeros((48, 64), np.uint8))
+    denoiser = Denoiser(threads=2)
     for _ in range(times):
-        darkroom.develop(exposure)
+        denoiser.denoise(exposure)
 
 threading.Thread(target=develop, args=(300,)).start()
 children = []
@@ -42,9 +42,9 @@ def test_a_fork_waits_for_the_denoiser_and_its_child_develops_too():
 
 
 def test_a_darkroom_leaves_nothing_in_memory():
-    exposure = Exposure(*np.ones((3, 48, 64, 3), np.float32), np.zeros((48, 64), np.uint8))
+    exposure = RenderPasses(*np.ones((3, 48, 64, 3), np.float32), np.zeros((48, 64), np.uint8))
     resident = []
     for _ in range(30):
-        Darkroom(threads=1).develop(exposure)
+        Denoiser(threads=1).denoise(exposure)
         resident.append(psutil.Process().memory_info().rss)
     assert resident[-1] - resident[9] < 100e6  # 16 MB each, if they did

@@ -299,7 +299,7 @@ INTERRUPTED = {
     ),
     "look-ahead": (
         f"env = gym.make('DiG-v0', {HUGE})\n"
-        "env.unwrapped.prepare(seed=1)\n"
+        "env.unwrapped.prefetch(seed=1)\n"
         "import time; time.sleep(600)"
     ),
     "vector": f"gym.make_vec('DiG-v0', 2, {HUGE}).reset(seed=1)",
@@ -350,7 +350,7 @@ def test_a_script_that_closes_nothing_ends_with_what_renders_ahead():
     program = (
         "import gymnasium as gym, dig_env\n"
         f"env = gym.make('DiG-v0', {HUGE})\n"
-        "env.unwrapped.prepare(seed=1)\n"
+        "env.unwrapped.prefetch(seed=1)\n"
         "print('prepared', flush=True)\n"
     )
     command = [sys.executable, "-c", program]

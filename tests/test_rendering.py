@@ -288,11 +288,11 @@ def test_blows_at_random_moments_change_no_pair(monkeypatch):
     with Renderer(TINY, workers=2) as renderer:
         stream = renderer.imap(plans)
         pairs = []
-        for blow in (signal.SIGKILL, signal.SIGSTOP, signal.SIGSEGV) * 2:
+        for fault in (signal.SIGKILL, signal.SIGSTOP, signal.SIGSEGV) * 2:
             pairs += itertools.islice(stream, 6)
             time.sleep(rng.uniform(0, 0.05))
             victim = rng.choice(renderer.worker_pids)
-            os.kill(victim, blow)
+            os.kill(victim, fault)
             struck.append(victim)
         pairs += stream
         assert not set(struck) & set(renderer.worker_pids)
@@ -364,7 +364,7 @@ def test_imap_keeps_order_and_does_not_run_far_ahead(renderer):
             yield plan_pair(seed, STAGES["single"])
             seed += 1
 
-    stream = renderer.imap(endless(), look_ahead=3)
+    stream = renderer.imap(endless(), prefetch_count=3)
     assert [next(stream).plan.seed for _ in range(5)] == [0, 1, 2, 3, 4]
     assert len(read) <= 5 + 3
     stream.close()

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from dig_env.agents.reporting.plots import Panel, curves
-from dig_env.agents.reporting.report import Section, now_and_then, write_report, write_results
+from dig_env.agents.reporting.report import Section, throttled, write_report, write_results
 from dig_env.agents.reporting.table import Table
 
 DOCS = Path(__file__).parent.parent / "docs"
@@ -71,10 +71,10 @@ def test_of_a_benchmark_every_number_is_on_the_page(tmp_path):
 
 def test_a_run_is_told_of_now_and_then_and_not_at_every_step():
     told = []
-    call = now_and_then(told.append, first_s=0, every_s=1000)
+    call = throttled(told.append, first_s=0, every_s=1000)
     for step in range(5):
         call(step)
     assert told == [0]
-    call = now_and_then(told.append, first_s=1000)
+    call = throttled(told.append, first_s=1000)
     call(9)
     assert told == [0]

@@ -185,8 +185,8 @@ def test_an_environment_calls_off_no_pair_that_another_one_waits_for(settings, r
     readers_are_free = threading.Event()
     for _ in range(available_cores()):
         pairs._readers.submit(readers_are_free.wait)
-    one.prepare(options={"pair_seed": pairs.pair_seed(0, "single")})
-    other.prepare(options={"pair_seed": pairs.pair_seed(0, "single")})
+    one.prefetch(options={"pair_seed": pairs.pair_seed(0, "single")})
+    other.prefetch(options={"pair_seed": pairs.pair_seed(0, "single")})
     one.close()
     readers_are_free.set()
     other.reset(options={"pair_seed": pairs.pair_seed(0, "single")})

@@ -186,7 +186,7 @@ def test_attributes_are_read_set_and_called_by_environment(folder, mode):
 class NotedPairs(StoredPairs):
     """Stored pairs that note in which order they are asked for."""
 
-    look_ahead = 3
+    prefetch_count = 3
 
     def __init__(self, folder):
         super().__init__(folder, "train")
@@ -231,7 +231,7 @@ def test_a_live_vector_renders_every_environments_next_pair_ahead():
     # Without its worker the vector can still show what was rendered ahead.
     vector.envs[0].source.close()
     for env in vector.envs:
-        env.look_ahead = 0
+        env.prefetch_count = 0
     vector.step(("[]", "[]"))
     *_, infos = vector.step(("[]", "[]"))
     assert list(infos["pair_seed"]) == [seed for futures in ahead for seed, _ in futures]

@@ -46,7 +46,7 @@ from dig_env.scenes import (
 from dig_env.scenes.measure.occlusion import silhouette
 from dig_env.scenes.plans.vocabulary import PATTERNS, TURNS
 from dig_env.scenes.render.blender.meshes import SHAPE_MESHES, shape_mesh
-from dig_env.scenes.render.imaging import photograph, photograph_fully
+from dig_env.scenes.render.imaging import render_pair, render_pair_whole
 from dig_env.scenes.render.process import Shot
 
 FAMILIES = ("clevr", "tabletop", "shelf")
@@ -214,12 +214,14 @@ def test_turns_show_as_far_as_a_shape_has_corners(worker):
 
 @pytest.mark.parametrize("family", ["tabletop", "shelf"])
 def test_a_pair_of_another_family_rendered_in_part_equals_two_full_renders(
-    worker, darkroom, family
+    worker, denoiser, family
 ):
     for seed in range(8):
         plan = plan_pair(seed, of(family))
-        image_a, ids_a, image_b, ids_b = photograph(plan, worker, darkroom, TIMEOUT_S)
-        full_a, full_ids_a, full_b, full_ids_b = photograph_fully(plan, worker, darkroom, TIMEOUT_S)
+        image_a, ids_a, image_b, ids_b = render_pair(plan, worker, denoiser, TIMEOUT_S)
+        full_a, full_ids_a, full_b, full_ids_b = render_pair_whole(
+            plan, worker, denoiser, TIMEOUT_S
+        )
         np.testing.assert_array_equal(image_a, full_a)
         np.testing.assert_array_equal(ids_a, full_ids_a)
         np.testing.assert_array_equal(ids_b, full_ids_b)
@@ -437,7 +439,7 @@ FROM_ABOVE = [
 
 @pytest.mark.parametrize(("location", "jitter"), FROM_ABOVE)
 def test_a_camera_straight_above_and_a_lamp_overhead_simply_work(
-    renderer, worker, darkroom, location, jitter
+    renderer, worker, denoiser, location, jitter
 ):
     """No number is NaN, shapes are seen where the geometry says, and B in part is B in full."""
     clevr = family_named("clevr")
@@ -455,8 +457,8 @@ def test_a_camera_straight_above_and_a_lamp_overhead_simply_work(
     )
     for seed in range(3):
         plan = plan_pair(seed, Difficulty(family=family.name, differences=(1, 2)))
-        image_a, ids_a, image_b, ids_b = photograph(plan, worker, darkroom, TIMEOUT_S)
-        _, _, full_b, full_ids_b = photograph_fully(plan, worker, darkroom, TIMEOUT_S)
+        image_a, ids_a, image_b, ids_b = render_pair(plan, worker, denoiser, TIMEOUT_S)
+        _, _, full_b, full_ids_b = render_pair_whole(plan, worker, denoiser, TIMEOUT_S)
         np.testing.assert_array_equal(ids_b, full_ids_b)
         error = np.abs(image_b.astype(int) - full_b)
         assert error.mean() < 0.5 and error.max() <= 60

@@ -10,7 +10,7 @@ import pytest
 from gymnasium.utils.env_checker import check_env
 
 import dig_env
-from dig_env.envs.zoom import MAX_FACTOR, Region, read_request, zoom_message
+from dig_env.envs.zoom import MAX_FACTOR, ZoomRegion, read_request, zoom_message
 from dig_env.scenes import STAGES, Renderer, RenderSettings, plan_pair, render_dataset
 
 WIDTH, HEIGHT = SIZE = 64, 48
@@ -135,7 +135,7 @@ def test_a_region_is_the_most_enlarged_window_that_holds_the_box():
     rng = np.random.default_rng(0)
     for _ in range(300):
         low, high = np.sort(rng.uniform(0, 1, (2, 2)), axis=0)
-        region = Region.around(np.concatenate([low, high]), SIZE)
+        region = ZoomRegion.around(np.concatenate([low, high]), SIZE)
         fits = [k for k in range(1, MAX_FACTOR + 1) if k * (high - low).max() <= 1]
         assert region.factor == fits[-1]
         box_px, half = region.box * (SIZE * 2) * region.factor, 0.5 + 1e-9
@@ -150,7 +150,7 @@ def test_a_region_is_the_most_enlarged_window_that_holds_the_box():
 @pytest.mark.parametrize("box", [(0.2, 0.8), (0.1, 0.3), (0.4, 0.6), (0.6, 0.8), (0.3, 0.4)])
 def test_decimals_fit_as_often_as_on_paper(box):
     low, high = box
-    factor = Region.around(np.array([low, low, high, high]), SIZE).factor
+    factor = ZoomRegion.around(np.array([low, low, high, high]), SIZE).factor
     assert factor == min(MAX_FACTOR, int(1 / round(high - low, 6)))
 
 
@@ -160,7 +160,7 @@ def test_a_zoom_shows_the_pixels_of_its_region():
     ramp[..., 0] = 3 * np.arange(WIDTH)
     ramp[..., 1] = 4 * np.arange(HEIGHT)[:, None]
     for box in ([0.5, 0.5, 0.75, 0.75], [0.11, 0.4, 0.3, 0.5], [0.3, 0.3, 0.35, 0.33]):
-        region = Region.around(np.array(box), SIZE)
+        region = ZoomRegion.around(np.array(box), SIZE)
         shown = region.resampled(ramp)
         x, y = (
             (corner + np.arange(side) + 0.5) / region.factor - 0.5
@@ -185,7 +185,7 @@ def test_a_request_is_shown_the_image_that_it_names(env):
         observation = env.step(text)[0]
         assert env.observation_space.contains(observation)
         assert observation["shown"] == shown
-        region = Region.around(observation["region"], SIZE)
+        region = ZoomRegion.around(observation["region"], SIZE)
         assert region.box.tolist() == [0.5, 0.5, 0.75, 0.75]
         np.testing.assert_array_equal(observation["zoom"], region.resampled(first[image]))
         np.testing.assert_array_equal(observation["image_a"], first["image_a"])
@@ -205,7 +205,7 @@ def test_a_rendered_zoom_has_the_detail_of_the_large_picture(folder):
         for text, image in ((ASK, "A"), (ASK_B, "B")):
             rendered = made.step(text)[0]["zoom"]
             whole = large.render_part(plan, image, 1, (0, 0))
-            resampled = Region.around(np.array([0.5, 0.5, 0.75, 0.75]), SIZE).resampled(
+            resampled = ZoomRegion.around(np.array([0.5, 0.5, 0.75, 0.75]), SIZE).resampled(
                 observation["image_a" if image == "A" else "image_b"]
             )
             # What is left is the denoiser's, which sees less around.
@@ -304,7 +304,7 @@ def test_nothing_before_the_answer_tells_the_truth(env):
     assert set(info) == {"pair_seed", "stage", "error"}
     assert prompts == {observation["prompt"]}
     # What is shown follows from what was visible before.
-    region = Region.around(np.array([0.5, 0.5, 0.75, 0.75]), SIZE)
+    region = ZoomRegion.around(np.array([0.5, 0.5, 0.75, 0.75]), SIZE)
     np.testing.assert_array_equal(observation["zoom"], region.resampled(observation["image_a"]))
 
 

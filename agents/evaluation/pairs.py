@@ -32,7 +32,7 @@ from dig_env.scenes import (
 
 
 @dataclass(frozen=True)
-class Report:
+class EvaluationResult:
     """What a policy did on a set of pairs.
 
     Attributes:
@@ -108,7 +108,7 @@ def evaluate(
     batch_size: int = 16,
     on_episode: Callable[[Episode], None] | None = None,
     on_failure: OnFailure | None = None,
-) -> Report:
+) -> EvaluationResult:
     """Play ``episodes`` pairs and score the answers.
 
     The pairs are those of ``env.reset(seed=seed)`` followed by plain resets, in an environment
@@ -131,7 +131,7 @@ def evaluate(
         ValueError: ``episodes`` is not positive, or an unknown stage, split or reward.
     """
     with Renderer(settings, workers) as renderer:
-        return Report(
+        return EvaluationResult(
             resolve_stage(stage)[0],
             split,
             seed,
@@ -162,7 +162,7 @@ def evaluate_stored(
     batch_size: int = 16,
     on_episode: Callable[[Episode], None] | None = None,
     on_failure: OnFailure | None = None,
-) -> Report:
+) -> EvaluationResult:
     """Play pairs of a dataset on disk; no Blender is needed.
 
     Args:
@@ -193,7 +193,7 @@ def evaluate_stored(
         on_episode=on_episode,
         on_failure=on_failure,
     )
-    return Report(stage, split, seed, tuple(played), str(folder))
+    return EvaluationResult(stage, split, seed, tuple(played), str(folder))
 
 
 def held_out_pairs(
@@ -263,6 +263,6 @@ def scored_episode(pair: Pair, answer: str, coordinates: str, config: RewardLike
     found = frozenset(
         pair.differences[true].object_id
         for _, true, iou in result.matches
-        if iou >= config.found_from
+        if iou >= config.iou_threshold
     )
     return Episode(pair, answer, result, found)

@@ -47,7 +47,7 @@ class PairsInMemory(StoredPairs):
     660 MB.
     """
 
-    look_ahead = 0  # nothing is to be gained
+    prefetch_count = 0  # nothing is to be gained
 
     def __init__(self, folder: str | Path, split: str) -> None:
         super().__init__(folder, split)

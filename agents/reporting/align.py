@@ -11,7 +11,13 @@ import numpy as np
 from dig_env import parse_boxes
 from dig_env.agents.evaluation.align import AlignEpisode
 from dig_env.agents.reporting.plots import Panel, curves, dots_figure
-from dig_env.agents.reporting.report import Picture, Section, extremes, versions, write_report
+from dig_env.agents.reporting.report import (
+    Picture,
+    Section,
+    versions,
+    worst_and_best_sections,
+    write_report,
+)
 from dig_env.agents.reporting.table import Table, interval_cells
 from dig_env.agents.training.align_stages import AlignRun
 from dig_env.align.questions import BoxTruth, write_answer
@@ -91,7 +97,7 @@ def write_tasks_report(
         header = ("task", "group", "questions", "right", "95 % interval")
         sections.append(Section("Where", tables=[Table(header, groups)]))
     episodes = [episode for of in played.values() for episode in of]
-    sections += extremes(
+    sections += worst_and_best_sections(
         episodes,
         lambda episode: episode.reward,
         lambda episode: _picture(episode, coordinates),

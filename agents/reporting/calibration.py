@@ -19,7 +19,7 @@ from dig_env.scenes.files import write_whole
 
 SHOWN_PRESETS = ("full", "paper", "dense", "strict")
 LOOKERS = ("pixel difference", "pixel difference at its best", "embedded policy", PERSON)
-YARDSTICKS = tuple(name for rank in RANKS for name in rank)
+REFERENCE_ANSWERS = tuple(name for rank in RANKS for name in rank)
 
 NOT_PLAYED = {"f1": [math.nan] * 3}
 
@@ -45,7 +45,7 @@ def presets_table(card: dict[str, Any], condition: str = "mixed") -> Table:
 
 
 def order_table(card: dict[str, Any]) -> Table:
-    """Where the reward orders the yardsticks, and the smallest rise from a rank to the next."""
+    """Where the reward orders the reference answers, and the smallest rise between ranks."""
     rows = []
     for preset in card["presets"]:
         by_condition = {name: entry[preset] for name, entry in card["order"].items()}
@@ -123,10 +123,10 @@ def plot(card: dict[str, Any]) -> Figure:
     figure = Figure(figsize=(12, 6), layout="constrained")
     left, right = figure.subplots(1, 2, width_ratios=(1, 1.15))
     rewards = {
-        preset: [_row(card, "mixed", policy)["reward"][preset] for policy in YARDSTICKS]
+        preset: [_row(card, "mixed", policy)["reward"][preset] for policy in REFERENCE_ANSWERS]
         for preset in SHOWN_PRESETS
     }
-    dots(left, YARDSTICKS, rewards)
+    dots(left, REFERENCE_ANSWERS, rewards)
     left.set_title("Reward of answers of known worth, stage mixed")
     left.set_xlabel("mean reward under each preset")
     conditions = list(card["difficulties"])
@@ -146,7 +146,7 @@ def write_card_report(card: dict[str, Any], path: Path) -> None:
     titles = {
         "stages": "The paper's stages",
         "presets": "Rewards of the presets",
-        "order": "Where the reward orders the yardsticks",
+        "order": "Where the reward orders the reference answers",
         "looking": "Policies that look at the images",
     }
     sections = [Section("Rewards of known answers, and who finds what", figure=plot(card))]
@@ -160,9 +160,9 @@ def write_card_report(card: dict[str, Any], path: Path) -> None:
 
 
 def _policies(card: dict[str, Any]) -> list[str]:
-    """In the order in which they are shown: yardsticks, with those that look before the oracle."""
+    """As they are shown: reference answers, with those that look before the oracle."""
     played = {row["policy"] for row in card["rows"]}
-    names = (*YARDSTICKS[:-1], *LOOKERS, YARDSTICKS[-1])
+    names = (*REFERENCE_ANSWERS[:-1], *LOOKERS, REFERENCE_ANSWERS[-1])
     return [name for name in names if name in played]
 
 

@@ -12,10 +12,16 @@ from matplotlib.figure import Figure
 from dig_env import Score, draw_pair
 from dig_env.agents.evaluation.breakdown import AXES
 from dig_env.agents.evaluation.episodes import METRICS, Episode
-from dig_env.agents.evaluation.external import ExternalPair, ExternalReport
-from dig_env.agents.evaluation.pairs import Report
+from dig_env.agents.evaluation.external import ExternalPair, ExternalResult
+from dig_env.agents.evaluation.pairs import EvaluationResult
 from dig_env.agents.reporting.plots import dots
-from dig_env.agents.reporting.report import Picture, Section, extremes, versions, write_report
+from dig_env.agents.reporting.report import (
+    Picture,
+    Section,
+    versions,
+    worst_and_best_sections,
+    write_report,
+)
 from dig_env.agents.reporting.table import Table, interval_cells
 from dig_env.drawing import draw_answer
 from dig_env.scenes.files import write_whole
@@ -33,7 +39,7 @@ EXPLAINED = {
 _INTERVALS = "Intervals are 95 % of a bootstrap over the pairs."
 
 
-def write_evaluation(out: Path, report: Report, result: dict[str, Any]) -> None:
+def write_evaluation(out: Path, report: EvaluationResult, result: dict[str, Any]) -> None:
     """Write ``result`` with all answers to the JSON file ``out``, and its report beside it.
 
     Args:
@@ -52,13 +58,15 @@ def write_evaluation(out: Path, report: Report, result: dict[str, Any]) -> None:
         f"{where} pairs of {'x'.join(map(str, result['size']))} pixels. {_INTERVALS}",
         [
             *_sections(result),
-            *extremes(report.episodes, lambda episode: episode.score.total, episode_picture),
+            *worst_and_best_sections(
+                report.episodes, lambda episode: episode.score.total, episode_picture
+            ),
         ],
         {name: result[name] for name in made_of if result[name] is not None},
     )
 
 
-def write_external(out: Path, report: ExternalReport, result: dict[str, Any]) -> None:
+def write_external(out: Path, report: ExternalResult, result: dict[str, Any]) -> None:
     """The like of ``write_evaluation`` for pairs of another origin."""
     played = list(zip(report.pairs, report.answers, report.scores, strict=True))
     _write(
@@ -67,7 +75,10 @@ def write_external(out: Path, report: ExternalReport, result: dict[str, Any]) ->
         f"{result['policy']} on {result['data']}",
         f"F1 {result['f1']:.3f} and reward {result['reward']:.3f} on {result['pairs']} pairs. "
         + _INTERVALS,
-        [*_sections(result), *extremes(played, lambda item: item[2].total, _external_picture)],
+        [
+            *_sections(result),
+            *worst_and_best_sections(played, lambda item: item[2].total, _external_picture),
+        ],
         {name: result[name] for name in ("command", "data", "layout")},
     )
 

@@ -119,7 +119,7 @@ def write_results(
     print(f"results: {out}, {out.with_suffix('.html')}")
 
 
-def extremes(
+def worst_and_best_sections(
     items: Sequence[Item],
     reward: Callable[[Item], float],
     picture: Callable[[Item], Picture],
@@ -150,7 +150,7 @@ def worst_and_best(
     return [items[i] for i in order[:count]], [items[i] for i in best]
 
 
-def now_and_then(
+def throttled(
     write: Callable[..., None], first_s: float = 10.0, every_s: float = 60.0
 ) -> Callable[..., None]:
     """``write``, which is skipped until so many seconds from now, and since its last call ended.

@@ -25,7 +25,7 @@ from dig_env.agents.models import (
 )
 from dig_env.agents.policies.mllm import EMBEDDED, MLLMPolicy
 from dig_env.agents.reporting.align import losses, write_training
-from dig_env.agents.reporting.report import now_and_then
+from dig_env.agents.reporting.report import throttled
 from dig_env.agents.training.align_stages import NEW, AlignRun
 from dig_env.agents.training.conversations import Conversations
 from dig_env.agents.training.tracking import wandb_run
@@ -37,9 +37,9 @@ from dig_env.agents.training.trainer_settings import (
 )
 from dig_env.scenes.files import write_folder_whole, write_whole
 
-TRAINER = "trainer"
+CHECKPOINTS = "trainer"
 """Folder of the trainer's own checkpoints, within ``AlignRun.out``."""
-FREE = ("out", "save_every", "wandb")
+RESUMABLE_CHANGES = ("out", "save_every", "wandb")
 """Settings that a run may change when it goes on."""
 MUON_FASTER = 3
 """Learning rate of Muon's part over AdamW's; of 2, 3 and 9, the one that learnt fastest."""
@@ -116,7 +116,7 @@ def train_align(
         optimizers=(_muon(model, args) if run.optimizer == "muon" else None, None),
         train_dataset=conversations.dataset,
         processing_class=processor,
-        callbacks=[_Log(now_and_then(report), on_loss)],
+        callbacks=[_Log(throttled(report), on_loss)],
     )
     for printer in (PrinterCallback, ProgressCallback):
         trainer.remove_callback(printer)
@@ -150,7 +150,7 @@ def _save(
     write_folder_whole(out / "checkpoint", save)
     record |= {"seconds": round(record["seconds"], 1), "log": losses(trainer.state)}
     write_whole(out / "history.json", json.dumps(record).encode() + b"\n")
-    shutil.rmtree(out / TRAINER, ignore_errors=True)
+    shutil.rmtree(out / CHECKPOINTS, ignore_errors=True)
 
 
 def _finished(run: AlignRun) -> AlignResult | None:
@@ -194,7 +194,7 @@ def _begin(run: AlignRun, process: PartialState) -> Path | None:
     """
     path = Path(run.out, "run.json")
     now = json.loads(json.dumps(asdict(run)))
-    if path.is_file() and (different := different_settings(_read(path), now, FREE)):
+    if path.is_file() and (different := different_settings(_read(path), now, RESUMABLE_CHANGES)):
         raise ValueError(
             f"{run.out} holds a run with {different}: give its settings to go on with it, or "
             "another --out"
@@ -204,7 +204,7 @@ def _begin(run: AlignRun, process: PartialState) -> Path | None:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_whole(path, json.dumps(now, indent=1).encode() + b"\n")
     # The trainer writes this file last.
-    states = Path(run.out, TRAINER).glob("checkpoint-*/trainer_state.json")
+    states = Path(run.out, CHECKPOINTS).glob("checkpoint-*/trainer_state.json")
     whole = [state.parent for state in states if isinstance(_read(state), dict)]
     return max(whole, key=lambda folder: int(folder.name.rpartition("-")[2]), default=None)
 
@@ -264,7 +264,7 @@ def _muon(model: CompactForConditionalGeneration, args: SFTConfig) -> Muon:
 def _sft_config(run: AlignRun, processes: int) -> SFTConfig:
     assert run.batch_size, "the stage's, if not given"
     settings: dict[str, Any] = common_settings(run.save_every, run.wandb) | {
-        "output_dir": str(Path(run.out, TRAINER)),
+        "output_dir": str(Path(run.out, CHECKPOINTS)),
         "per_device_train_batch_size": run.batch_size // processes,
         "num_train_epochs": 1,  # their order holds all epochs
         "train_sampling_strategy": "sequential",

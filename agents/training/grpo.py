@@ -39,7 +39,7 @@ from trl import GRPOTrainer
 from dig_env import Curriculum, StageCurriculum
 from dig_env.agents.policies.mllm import EMBEDDED, MLLMPolicy
 from dig_env.agents.policies.thinking import set_thinking
-from dig_env.agents.reporting.report import now_and_then
+from dig_env.agents.reporting.report import throttled
 from dig_env.agents.training.grpo_report import RESULT, write_run
 from dig_env.agents.training.grpo_trainer import (
     CHECKPOINTS,
@@ -171,7 +171,7 @@ def _trainer(
             "DeepSpeed) is not evaluated while it is trained: set eval_pairs=0 and evaluate the "
             "checkpoint with dig-env eval"
         )
-    report = now_and_then(results.write_report)
+    report = throttled(results.write_report)
     monitor = Monitor(run, config, stream, reward, curriculum, results.validate, report, on_step)
     trainer.callback_handler.callbacks.insert(0, monitor)  # before those that report a log line
     for printer in (PrinterCallback, ProgressCallback):

@@ -13,7 +13,13 @@ from matplotlib.figure import Figure
 from dig_env.agents.evaluation.episodes import METRICS
 from dig_env.agents.reporting.evaluation import episode_picture
 from dig_env.agents.reporting.plots import Panel, curves
-from dig_env.agents.reporting.report import Section, extremes, machine, versions, write_report
+from dig_env.agents.reporting.report import (
+    Section,
+    machine,
+    versions,
+    worst_and_best_sections,
+    write_report,
+)
 from dig_env.agents.reporting.table import Table
 from dig_env.agents.training.monitor import GRPOResult
 from dig_env.drawing import png
@@ -116,7 +122,9 @@ def _sections(result: GRPOResult) -> list[Section]:
     )
     sections.append(Section("Held-out pairs", text, tables=[held_out_table(result)]))
     played = [episode for of in (result.after or result.before).values() for episode in of]
-    return sections + extremes(played, lambda episode: episode.score.total, episode_picture)
+    return sections + worst_and_best_sections(
+        played, lambda episode: episode.score.total, episode_picture
+    )
 
 
 def _figure(result: GRPOResult) -> Figure:

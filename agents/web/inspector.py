@@ -194,7 +194,7 @@ def inspector_app(collection: Collection) -> Starlette:
             page=max(0, place) // PAIRS_A_PAGE + 1,
             before=chosen[place - 1] if place > 0 else None,
             after=chosen[place + 1] if 0 <= place < len(chosen) - 1 else None,
-            told=_told(collection, entry),
+            told=_description(collection, entry),
         )
         return HTMLResponse(html)
 
@@ -219,7 +219,7 @@ def _entry(collection: Collection, request: Request) -> Entry:
     return collection.by_seed[pair_seed]
 
 
-def _told(collection: Collection, entry: Entry) -> dict[str, Any]:
+def _description(collection: Collection, entry: Entry) -> dict[str, Any]:
     """The pair's truth and, in an evaluation, its answer; see ``server.outcome``."""
     pair, evaluation = collection.pair(entry), collection.evaluation
     if evaluation is None or entry.episode is None:

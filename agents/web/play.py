@@ -76,7 +76,7 @@ class Player:
                 options = {"stage": stage, "pair_seed": pair_seed}
                 self._observation, _ = self._env.reset(options=options)
                 self._open = (stage, pair_seed)
-            self._game.prepare(options={"stage": stage, "pair_seed": following})
+            self._game.prefetch(options={"stage": stage, "pair_seed": following})
             self._seen_at.setdefault(self._open, time.monotonic())
             return {
                 "stage": stage,

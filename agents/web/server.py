@@ -30,7 +30,7 @@ def make_app(routes: Sequence[BaseRoute]) -> Starlette:
     errors = (ValueError, TypeError, LookupError, RenderError, OSError)
     return Starlette(
         routes=[*routes, Mount("/static", StaticFiles(directory=STATIC))],
-        exception_handlers=dict.fromkeys(errors, _told),
+        exception_handlers=dict.fromkeys(errors, _error_response),
     )
 
 
@@ -83,7 +83,7 @@ def outcome(pair: Pair, score: Score, config: RewardConfig) -> dict[str, Any]:
         "truth": truth_of(pair),
         "boxes": score.answer.boxes.tolist(),
         "matches": [
-            {"answer": answer, "truth": true, "iou": iou, "found": iou >= config.found_from}
+            {"answer": answer, "truth": true, "iou": iou, "found": iou >= config.iou_threshold}
             for answer, true, iou in score.matches
         ],
         "weights": config.weights,
@@ -107,7 +107,7 @@ def truth_of(pair: Pair) -> list[dict[str, Any]]:
     ]
 
 
-async def _told(request: Request, error: Exception) -> Response:
+async def _error_response(request: Request, error: Exception) -> Response:
     status = (
         409
         if isinstance(error, Conflict)

@@ -12,7 +12,7 @@ import numpy as np
 from gymnasium import spaces
 from gymnasium.utils import EzPickle, seeding
 
-from dig_env.drawing import Window, draw_pair
+from dig_env.drawing import HumanWindow, draw_pair
 from dig_env.envs.pairs import PairSource, pair_source, stages_of
 from dig_env.envs.spaces import AnswerText, FixedTexts
 from dig_env.frames import COORDINATES
@@ -187,13 +187,13 @@ class DiGEnv(gym.Env[dict[str, Any], str], EzPickle):
         self._stage, self._difficulty = resolve_stage(stage, stages_of(self._pairs))
         width, height = self._pairs.settings.width, self._pairs.settings.height
         self._size = (width, height)
-        self.look_ahead = self._pairs.look_ahead
+        self.prefetch_count = self._pairs.prefetch_count
         self._owns_pairs = dataset is None or isinstance(dataset, (str, Path))
         self._forget_ahead()
         start_anew_in_forks(self, DiGEnv._forget_ahead)
         self._pair: Pair | None = None
         self._answered_boxes: np.ndarray | None = None
-        self._window = Window()
+        self._window = HumanWindow()
         self.render_mode = render_mode
         self.observation_space, self.action_space = spaces_of(coordinates, self._size)
 
@@ -277,12 +277,12 @@ class DiGEnv(gym.Env[dict[str, Any], str], EzPickle):
         if future is None:
             future = self._pairs.submit(pair_seed, difficulty)
         if replayed is None:
-            self._ask_ahead(self.np_random, stage, difficulty, self.look_ahead)
+            self._ask_ahead(self.np_random, stage, difficulty, self.prefetch_count)
         self._pair = wait_for(future)
         self._info: dict[str, Any] = {"pair_seed": pair_seed, "stage": stage}
         return drawn
 
-    def prepare(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> None:
+    def prefetch(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> None:
         """Start on the pair that ``reset`` with these arguments will show, without waiting for it.
 
         Where environments share a source, no reset then waits for what another one looks ahead to.
@@ -291,7 +291,7 @@ class DiGEnv(gym.Env[dict[str, Any], str], EzPickle):
         stage, difficulty, replayed = self._asked(options)
         if replayed is None:
             generator = self.np_random if seed is None else seeding.np_random(plain_seed(seed))[0]
-            self._ask_ahead(generator, stage, difficulty, max(1, self.look_ahead))
+            self._ask_ahead(generator, stage, difficulty, max(1, self.prefetch_count))
         elif (replayed, difficulty) not in self._ahead:
             self._ahead[replayed, difficulty] = self._pairs.submit(replayed, difficulty)
 

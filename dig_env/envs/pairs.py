@@ -29,11 +29,11 @@ class PairSource(Protocol):
 
     Attributes:
         settings: size and quality of its images.
-        look_ahead: number of pairs that are worth asking for in advance.
+        prefetch_count: number of pairs that are worth asking for in advance.
     """
 
     settings: RenderSettings
-    look_ahead: int
+    prefetch_count: int
 
     @property
     def versions(self) -> dict[str, str]:
@@ -69,7 +69,7 @@ class FreshPairs:
         self._is_own = not isinstance(workers, Renderer)
         self._renderer = workers if isinstance(workers, Renderer) else Renderer(settings, workers)
         self.settings = settings
-        self.look_ahead = self._renderer.workers
+        self.prefetch_count = self._renderer.workers
 
     @property
     def versions(self) -> dict[str, str]:
@@ -99,7 +99,7 @@ class FreshPairs:
 class StoredPairs:
     """Pairs of a folder that ``dig-env render`` wrote, drawn with replacement."""
 
-    look_ahead = 1
+    prefetch_count = 1
 
     def __init__(self, folder: str | Path, split: str) -> None:
         self._dataset = PairDataset(folder)
@@ -203,7 +203,7 @@ class SharedPairs:
         name: tells the source from others that share the cache and have equal ``settings``.
     """
 
-    look_ahead = 0
+    prefetch_count = 0
 
     def __init__(self, source: PairSource, cache: PairCache, name: str = "") -> None:
         self.source, self._cache, self._name = source, cache, name

@@ -23,7 +23,7 @@ import numpy as np
 from gymnasium.utils import EzPickle
 from PIL import Image
 
-from dig_env.drawing import Window, draw_pair
+from dig_env.drawing import HumanWindow, draw_pair
 from dig_env.envs.dig import RENDER_MODES, check_action, check_render_mode, plain_seed, spaces_of
 from dig_env.reward_config import RewardConfig, RewardLike
 from dig_env.scenes import Difficulty, DifficultyError, RenderError, resolve_stage
@@ -93,7 +93,7 @@ class DiGRemoteEnv(gym.Env[dict[str, Any], str], EzPickle):
         self._stage, self._difficulty = _meant(stage)
         self.render_mode = render_mode
         self._coordinates = coordinates
-        self._window = Window()
+        self._window = HumanWindow()
         self._observation: dict[str, Any] | None = None
         self._boxes_drawn: list[np.ndarray] = []
         token = os.environ.get(TOKEN_VARIABLE) if token is None else token
@@ -218,7 +218,7 @@ class DiGRemoteEnv(gym.Env[dict[str, Any], str], EzPickle):
                     f"{self._http.base_url} gave no answer ({type(error).__name__}: {error}): see "
                     "whether 'dig-env serve' runs there, then make a new environment"
                 ) from error
-            told = _told(response)
+            told = _error_response(response)
             if response.is_success:
                 return told
             if told["error"] != "TooManyRequests":
@@ -235,7 +235,7 @@ def _meant(stage: str | dict[str, Any] | Difficulty) -> tuple[str, Difficulty | 
     return name, difficulty if name == "custom" else None
 
 
-def _told(response: httpx.Response) -> dict[str, Any]:
+def _error_response(response: httpx.Response) -> dict[str, Any]:
     try:
         told = response.json()
         if response.is_success or {"error", "message"} <= told.keys():

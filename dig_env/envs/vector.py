@@ -50,7 +50,7 @@ class DiGVectorEnv(SyncVectorEnv, EzPickle):
         super().__init__(makers, autoreset_mode=autoreset_mode)
         for env in self.envs:
             # All workers have work as soon as the environments together look that far ahead.
-            env.look_ahead = -(-first.source.look_ahead // num_envs)
+            env.prefetch_count = -(-first.source.prefetch_count // num_envs)
         EzPickle.__init__(self, num_envs, autoreset_mode, **arguments)
 
     def reset(
@@ -75,12 +75,12 @@ class DiGVectorEnv(SyncVectorEnv, EzPickle):
         # Lengths that are not right are Gymnasium's to refuse.
         for env, env_seed, due in zip(self.envs, seed, mask, strict=False):
             if due:
-                env.prepare(seed=env_seed, options=own)
+                env.prefetch(seed=env_seed, options=own)
         return super().reset(seed=seed, options=options)
 
     def step(self, actions: Any) -> tuple[dict[str, Any], Any, Any, Any, dict[str, Any]]:
         """Score the answers, a sequence of num_envs texts, and reset as ``autoreset_mode`` says."""
         for env, due in zip(self.envs, self._autoreset_envs, strict=True):
             if due:  # the stage may have been changed since the last look-ahead
-                env.prepare()
+                env.prefetch()
         return super().step(actions)

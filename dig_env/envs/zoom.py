@@ -37,7 +37,7 @@ _UNREADABLE = 'a request is zoom(A, [x_min, y_min, x_max, y_max]), or B, or a to
 
 
 @dataclass(frozen=True)
-class Region:
+class ZoomRegion:
     """A window of the image enlarged ``factor`` times; it is as large as the image itself.
 
     Attributes:
@@ -51,7 +51,7 @@ class Region:
     corner: tuple[int, int]
 
     @classmethod
-    def around(cls, box: Boxes, size: tuple[int, int]) -> Region:
+    def around(cls, box: Boxes, size: tuple[int, int]) -> ZoomRegion:
         """The most enlarged window that holds a box and is not off the image.
 
         Args:
@@ -85,7 +85,7 @@ class ZoomRequest:
     """A request as it was read: ``image`` is "A" or "B"; with an ``error``, it was not readable."""
 
     image: str = "A"
-    region: Region | None = None
+    region: ZoomRegion | None = None
     error: str = ""
 
 
@@ -98,7 +98,7 @@ def read_request(text: str, coordinates: str, size: tuple[int, int]) -> ZoomRequ
         size: (width, height) of the images in pixels.
 
     >>> read_request("The cube? zoom(A, [400, 300, 600, 500])", "norm1000", (320, 240)).region
-    Region(size=(320, 240), factor=5, corner=(640, 360))
+    ZoomRegion(size=(320, 240), factor=5, corner=(640, 360))
     >>> read_request("[[400, 300, 600, 500]]", "norm1000", (320, 240)) is None
     True
     """
@@ -131,7 +131,7 @@ def zoom_request(image: Any, bbox_2d: Any, coordinates: str, size: tuple[int, in
     parsed = parse_boxes(json.dumps([bbox_2d]), coordinates, size)
     if not parsed.ok:
         return ZoomRequest(error=parsed.error)
-    return ZoomRequest(name, Region.around(parsed.boxes[0], size))
+    return ZoomRequest(name, ZoomRegion.around(parsed.boxes[0], size))
 
 
 def zoom_message(observation: dict[str, Any], coordinates: str = "norm1000") -> str:
@@ -318,7 +318,7 @@ class DiGZoomEnv(DiGEnv):
             "turns_left": np.int64(self._turns_left),
         }
 
-    def _enlarged(self, image: str, region: Region) -> np.ndarray:
+    def _enlarged(self, image: str, region: ZoomRegion) -> np.ndarray:
         if self._renderer is not None:
             plan = cast(PairPlan, self.pair.plan)  # reset refuses photographs
             return self._renderer.render_part(plan, image, region.factor, region.corner)

@@ -179,7 +179,7 @@ def _answers(episodes: Iterable[Episode]) -> list[dict[str, Any]]:
     answers = []
     for episode in episodes:
         result = score(episode.answer, episode.pair.boxes_unit)
-        found = {true for _, true, iou in result.matches if iou >= RewardConfig().found_from}
+        found = {true for _, true, iou in result.matches if iou >= RewardConfig().iou_threshold}
         changes: dict[str, list[bool]] = {}
         for index, difference in enumerate(episode.pair.differences):
             changes.setdefault(difference.change, []).append(index in found)

@@ -12,7 +12,13 @@ from stored_pairs import PairArrays
 
 from dig_env import Score, draw_pair
 from dig_env.agents.reporting.plots import Panel, curves
-from dig_env.agents.reporting.report import Picture, Section, extremes, versions, write_report
+from dig_env.agents.reporting.report import (
+    Picture,
+    Section,
+    versions,
+    worst_and_best_sections,
+    write_report,
+)
 
 
 def mean_scores(scores: Sequence[Score], stages: Sequence[str] | np.ndarray) -> dict[str, float]:
@@ -61,7 +67,9 @@ def write_warmup_report(
         f"Held-out F1: {means}.",
         [
             Section("Training", figure=curves(panels, "samples")),
-            *extremes(range(len(scores)), lambda index: scores[index].total, picture),
+            *worst_and_best_sections(
+                range(len(scores)), lambda index: scores[index].total, picture
+            ),
         ],
         {"seed": settings["seed"], "settings": settings, "versions": versions()},
     )

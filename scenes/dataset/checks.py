@@ -10,7 +10,7 @@ from typing import Any
 
 from dig_env.scenes.dataset.manifest import DataFile, Manifest
 from dig_env.scenes.dataset.rows import decode, pixels_sha256
-from dig_env.scenes.measure.labels import label_again, label_pair, mask_bounds
+from dig_env.scenes.measure.labels import label_pair, label_with_nuisance, mask_bounds
 from dig_env.scenes.measure.pair import Box, Certificate, Difference, Pair
 from dig_env.scenes.plans.difficulty import Difficulty, DifficultyError
 from dig_env.scenes.plans.plan import PairPlan
@@ -111,7 +111,7 @@ def _labels(row: _Row) -> Iterator[Findings]:
         images = stored.image_a, stored.ids_a, stored.image_b, stored.ids_b
         measured, problem = label_pair(stored.plan, *images)
     else:  # image B before its nuisance is not kept: contrasts cannot be measured again
-        measured, problem = label_again(stored, stored.image_b, stored.ids_b)
+        measured, problem = label_with_nuisance(stored, stored.image_b, stored.ids_b)
     messages = [problem] if measured is None else []
     if measured is not None:
         if len(measured.differences) != len(stored.differences):

@@ -46,7 +46,7 @@ def label_pair(
     Returns:
         (pair, "") when the rules hold, else (None, what broke them).
     """
-    problem = _hidden(plan, ids_a, ids_b)
+    problem = _visibility_problem(plan, ids_a, ids_b)
     if problem:
         return None, problem
     distance = lab_distance(image_a, image_b)
@@ -54,15 +54,19 @@ def label_pair(
         _measure(change.change, change.object_id, ids_a, ids_b, distance) for change in plan.changes
     )
     certificate = _certify(plan, differences, ids_a, ids_b, distance)
-    problem = _faint(plan, differences) or _unlabelled(plan, certificate, ids_a, ids_b)
+    problem = _contrast_problem(plan, differences) or _unlabelled_problem(
+        plan, certificate, ids_a, ids_b
+    )
     if problem:
         return None, problem
     pair = Pair(image_a, image_b, differences, certificate, plan, ids_a, ids_b)
-    problem = _covered(pair)
+    problem = _occlusion_problem(pair)
     return (None, problem) if problem else (pair, "")
 
 
-def label_again(pair: Pair, image_b: np.ndarray, ids_b: np.ndarray) -> tuple[Pair | None, str]:
+def label_with_nuisance(
+    pair: Pair, image_b: np.ndarray, ids_b: np.ndarray
+) -> tuple[Pair | None, str]:
     """A certified pair with another image B of the same scene: the nuisance of its plan.
 
     Boxes and visible pixels are measured anew, and every object must still show as much of itself
@@ -75,7 +79,7 @@ def label_again(pair: Pair, image_b: np.ndarray, ids_b: np.ndarray) -> tuple[Pai
     Returns:
         (pair, "") when the rule holds, else (None, what broke it).
     """
-    problem = _hidden(pair.plan, pair.ids_a, ids_b)
+    problem = _visibility_problem(pair.plan, pair.ids_a, ids_b)
     if problem:
         return None, problem
     differences = []
@@ -91,7 +95,7 @@ def label_again(pair: Pair, image_b: np.ndarray, ids_b: np.ndarray) -> tuple[Pai
     return again, ""
 
 
-def _hidden(plan: PairPlan | PhotoPlan, ids_a: np.ndarray, ids_b: np.ndarray) -> str:
+def _visibility_problem(plan: PairPlan | PhotoPlan, ids_a: np.ndarray, ids_b: np.ndarray) -> str:
     least_px = math.ceil(plan.difficulty.min_visible * ids_a.size)
     for name, ids, scene in (("A", ids_a, plan.scene_a), ("B", ids_b, plan.scene_b)):
         visible = np.bincount(ids.ravel(), minlength=256)
@@ -105,7 +109,7 @@ def _hidden(plan: PairPlan | PhotoPlan, ids_a: np.ndarray, ids_b: np.ndarray) ->
     return ""
 
 
-def _covered(pair: Pair) -> str:
+def _occlusion_problem(pair: Pair) -> str:
     low, high = pair.plan.difficulty.occlusion
     if (low, high) == (0.0, 1.0):
         return ""
@@ -121,7 +125,7 @@ def _covered(pair: Pair) -> str:
     return ""
 
 
-def _faint(plan: PairPlan | PhotoPlan, differences: tuple[Difference, ...]) -> str:
+def _contrast_problem(plan: PairPlan | PhotoPlan, differences: tuple[Difference, ...]) -> str:
     wanted = plan.difficulty.material_contrast
     for diff in differences:
         if wanted and diff.change == "material" and not wanted[0] <= diff.contrast <= wanted[1]:
@@ -137,7 +141,7 @@ def _faint(plan: PairPlan | PhotoPlan, differences: tuple[Difference, ...]) -> s
     return ""
 
 
-def _unlabelled(
+def _unlabelled_problem(
     plan: PairPlan | PhotoPlan, certificate: Certificate, ids_a: np.ndarray, ids_b: np.ndarray
 ) -> str:
     changed = [change.object_id for change in plan.changes]

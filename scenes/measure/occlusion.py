@@ -6,13 +6,13 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from dig_env.scenes.families.models import model_mesh
+from dig_env.scenes.geometry import PinholeCamera, hull_points, mesh_of, surface_hit
 from dig_env.scenes.measure.pair import Pair
 from dig_env.scenes.photos.plan import PhotoPlan
 from dig_env.scenes.plans.plan import PairPlan, SceneObject
 from dig_env.scenes.plans.scenery import Camera
 from dig_env.scenes.plans.vocabulary import SHAPES
 from dig_env.scenes.render.blender.meshes import Mesh
-from dig_env.scenes.render.influence import View, hull_points, mesh_of, surface_hit
 
 FINER = 8
 """Meshes are drawn at this many times the resolution, since lines are a pixel wide there."""
@@ -71,7 +71,7 @@ def silhouette(
 
     Objects from files are taken for the cylinder that they lie in, unless ``model`` is the mesh.
     """
-    view = View(camera, width, height)
+    view = PinholeCamera(camera, width, height)
     corners = view.project(hull_points(obj))
     # The hull of a sphere's points is a little too narrow: a margin of a pixel and a hundredth.
     margin = 1 + 0.01 * np.ptp(corners, axis=0)

@@ -14,11 +14,11 @@ from dig_env.scenes.photos.plan import PhotoObject, PhotoPlan
 FEATHER_PX = 2
 """An edit fades in over this many pixels, inside its mask."""
 
-Pictures = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
+PairImages = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 """image_a, ids_a, image_b, ids_b: (H, W, 3) uint8 sRGB and (H, W) uint8 each."""
 
 
-def compose(plan: PhotoPlan, album: Album) -> Pictures:
+def compose(plan: PhotoPlan, album: Album) -> PairImages:
     """Both pictures. Pixels farther than ``RIM_PX`` from every changed object are equal."""
     return (*_picture(plan, plan.scene_a, album), *_picture(plan, plan.scene_b, album))
 

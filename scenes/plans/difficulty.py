@@ -154,7 +154,7 @@ class Difficulty:
             )
 
     @property
-    def disturbs(self) -> bool:
+    def has_nuisance(self) -> bool:
         """Is there a nuisance?"""
         strengths = (self.camera_shift, self.light_shift, self.exposure, self.noise)
         return any(strengths) or self.jpeg is not None

@@ -257,7 +257,7 @@ def _others(family: Family, attribute: str, value: str) -> list[str]:
 def _draw_nuisance(
     rng: random.Random, difficulty: Difficulty, camera: Camera, lights: tuple[Light, ...]
 ) -> Nuisance | None:
-    if not difficulty.disturbs:
+    if not difficulty.has_nuisance:
         return None
     return Nuisance(
         camera=_jittered(rng, camera, difficulty.camera_shift),

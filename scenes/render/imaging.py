@@ -6,12 +6,12 @@ import numpy as np
 from scipy import ndimage
 
 from dig_env.scenes.plans.plan import PairPlan
-from dig_env.scenes.render.film import Darkroom, Window
 from dig_env.scenes.render.influence import influence_mask
-from dig_env.scenes.render.nuisance import disturbed
+from dig_env.scenes.render.nuisance import apply_nuisance
+from dig_env.scenes.render.passes import Denoiser, Window
 from dig_env.scenes.render.process import Shot, WorkerProcess
 
-Pictures = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
+PairImages = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 """image_a, ids_a, image_b, ids_b: (H, W, 3) uint8 sRGB and (H, W) uint8 each."""
 
 TILE_PX = 4
@@ -25,9 +25,9 @@ SEAM_LEVELS = 12.0
 about three standard deviations of the noise that "standard" leaves."""
 
 
-def photograph(
-    plan: PairPlan, worker: WorkerProcess, darkroom: Darkroom, timeout_s: float
-) -> Pictures:
+def render_pair(
+    plan: PairPlan, worker: WorkerProcess, denoiser: Denoiser, timeout_s: float
+) -> PairImages:
     """Both pictures of a plan, B without nuisance and rendered only where it can differ from A.
 
     If the rim of the rendered part differs from image A, the part was too small, and all of B is
@@ -35,42 +35,42 @@ def photograph(
     """
     height, width = worker.height, worker.width
     view = (plan.camera, plan.lights, plan.scenery)
-    # Blender is never left waiting: A is rendered while B's part is found, B while A is developed.
+    # Blender is never left waiting: A is rendered while B's part is found, B while A is denoised.
     asked_a = worker.ask(*view, Shot(plan.scene_a))
     if not plan.changes:
-        exposure_a = worker.receive(asked_a, timeout_s)
-        image_a = darkroom.develop(exposure_a)
-        return image_a, exposure_a.ids, image_a.copy(), exposure_a.ids
+        passes_a = worker.receive(asked_a, timeout_s)
+        image_a = denoiser.denoise(passes_a)
+        return image_a, passes_a.ids, image_a.copy(), passes_a.ids
     mask = _whole_tiles(influence_mask(plan, width, height))
     if not mask.any():
         mask[:] = True  # a change out of sight: label_pair will say so
     window = Window.around(mask)
     asked_b = worker.ask(*view, Shot(plan.scene_b, window, covers(mask)))
-    exposure_a = worker.receive(asked_a, timeout_s)
-    image_a = darkroom.develop(exposure_a)
+    passes_a = worker.receive(asked_a, timeout_s)
+    image_a = denoiser.denoise(passes_a)
     part = worker.receive(asked_b, timeout_s)
-    exposure_b = exposure_a.replaced(part, window, mask)
+    passes_b = passes_a.replaced(part, window, mask)
     context = window.widened(CONTEXT_PX, DENOISER_STEP_PX, width, height)
     image_b = image_a.copy()
     within = mask[context.slices]
-    image_b[context.slices][within] = darkroom.develop(exposure_b.crop(context))[within]
+    image_b[context.slices][within] = denoiser.denoise(passes_b.crop(context))[within]
     if seam(image_a, image_b, mask) > SEAM_LEVELS:
-        (exposure_b,) = worker.expose(*view, [Shot(plan.scene_b)], timeout_s)
-        image_b = darkroom.develop(exposure_b)
-    return image_a, exposure_a.ids, image_b, exposure_b.ids
+        (passes_b,) = worker.expose(*view, [Shot(plan.scene_b)], timeout_s)
+        image_b = denoiser.denoise(passes_b)
+    return image_a, passes_a.ids, image_b, passes_b.ids
 
 
-def photograph_fully(
-    plan: PairPlan, worker: WorkerProcess, darkroom: Darkroom, timeout_s: float
-) -> Pictures:
+def render_pair_whole(
+    plan: PairPlan, worker: WorkerProcess, denoiser: Denoiser, timeout_s: float
+) -> PairImages:
     """Both pictures of a plan, each rendered as a whole."""
     shots = (Shot(plan.scene_a), Shot(plan.scene_b))
     a, b = worker.expose(plan.camera, plan.lights, plan.scenery, shots, timeout_s)
-    return darkroom.develop(a), a.ids, darkroom.develop(b), b.ids
+    return denoiser.denoise(a), a.ids, denoiser.denoise(b), b.ids
 
 
-def photograph_again(
-    plan: PairPlan, worker: WorkerProcess, darkroom: Darkroom, timeout_s: float
+def render_b(
+    plan: PairPlan, worker: WorkerProcess, denoiser: Denoiser, timeout_s: float
 ) -> tuple[np.ndarray, np.ndarray] | None:
     """Image B and its ids by the camera and the lights of the plan's nuisance.
 
@@ -79,17 +79,17 @@ def photograph_again(
     view = (plan.camera_b, plan.lights_b)
     if view == (plan.camera, plan.lights):
         return None
-    (exposure,) = worker.expose(*view, plan.scenery, [Shot(plan.scene_b)], timeout_s)
-    return darkroom.develop(exposure), exposure.ids
+    (passes,) = worker.expose(*view, plan.scenery, [Shot(plan.scene_b)], timeout_s)
+    return denoiser.denoise(passes), passes.ids
 
 
-def photograph_part(
+def render_region(
     plan: PairPlan,
     image: str,
     scale: int,
     corner: tuple[int, int],
     worker: WorkerProcess,
-    darkroom: Darkroom,
+    denoiser: Denoiser,
     timeout_s: float,
 ) -> np.ndarray:
     """A part of image "A" or "B", from ``corner`` on, at ``scale`` times the resolution; that of B
@@ -101,9 +101,9 @@ def photograph_part(
     else:
         scene, view = plan.scene_b, (plan.camera_b, plan.lights_b)
     shot = Shot(scene, window, scale=scale)
-    (exposure,) = worker.expose(*view, plan.scenery, [shot], timeout_s)
-    part = darkroom.develop(exposure)
-    return part if image == "A" else disturbed(part, plan)
+    (passes,) = worker.expose(*view, plan.scenery, [shot], timeout_s)
+    part = denoiser.denoise(passes)
+    return part if image == "A" else apply_nuisance(part, plan)
 
 
 def covers(mask: np.ndarray) -> tuple[tuple[float, float, float, float], ...]:

@@ -15,7 +15,7 @@ from dig_env.scenes.color import srgb8_to_linear, to_srgb8
 from dig_env.scenes.plans.plan import PairPlan
 
 
-def disturbed(image: np.ndarray, plan: PairPlan) -> np.ndarray:
+def apply_nuisance(image: np.ndarray, plan: PairPlan) -> np.ndarray:
     """A picture of image B with the plan's exposure, noise and JPEG compression.
 
     The noise is that of the pair seed, from a Philox generator. JPEG is Pillow's: another version

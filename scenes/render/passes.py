@@ -26,7 +26,7 @@ _PASSES = {"color": ("Combined", "RGB"), "albedo": ("Denoising Albedo", "RGB")} 
 
 
 @dataclass(frozen=True, eq=False)
-class Exposure:
+class RenderPasses:
     """What Cycles recorded of one scene.
 
     Attributes:
@@ -41,7 +41,7 @@ class Exposure:
     ids: np.ndarray
 
     @classmethod
-    def read(cls, path: Path) -> Exposure:
+    def read(cls, path: Path) -> RenderPasses:
         """Read Cycles' multilayer EXR."""
         with NO_FORK, OpenEXR.File(str(path), separate_channels=True) as exr:
             channels = {name: channel.pixels for name, channel in exr.channels().items()}
@@ -52,14 +52,14 @@ class Exposure:
         }
         return cls(**passes, ids=np.rint(channels[f"{layer}.IndexOB.X"]).astype(np.uint8))
 
-    def crop(self, window: Window) -> Exposure:
+    def crop(self, window: Window) -> RenderPasses:
         """The part of it that lies in the window."""
         part = window.slices
-        return Exposure(self.color[part], self.albedo[part], self.normal[part], self.ids[part])
+        return RenderPasses(self.color[part], self.albedo[part], self.normal[part], self.ids[part])
 
-    def replaced(self, part: Exposure, window: Window, mask: np.ndarray) -> Exposure:
+    def replaced(self, part: RenderPasses, window: Window, mask: np.ndarray) -> RenderPasses:
         """A copy that shows ``part``, which fills the window, wherever the (H, W) mask is true."""
-        result = Exposure(
+        result = RenderPasses(
             self.color.copy(), self.albedo.copy(), self.normal.copy(), self.ids.copy()
         )
         within = mask[window.slices]
@@ -108,8 +108,8 @@ def load_denoiser() -> None:
         import pyoidn  # noqa: F401
 
 
-class Darkroom:
-    """Develops exposures. Not thread-safe: one a worker, with the worker's number of threads."""
+class Denoiser:
+    """Denoises renders. Not thread-safe: one a worker, with the worker's number of threads."""
 
     def __init__(self, threads: int) -> None:
         with NO_FORK:
@@ -118,7 +118,7 @@ class Darkroom:
 
             self._device = pyoidn.Device(pyoidn.OIDN_DEVICE_TYPE_CPU)
             self._device.set_int("numThreads", threads)
-            # Pinned threads of several darkrooms would all sit on the same cores.
+            # Pinned threads of several denoisers would all sit on the same cores.
             self._device.set_bool("setAffinity", False)
             self._device.commit()
             self._filter = pyoidn.Filter(self._device, pyoidn.OIDN_FILTER_TYPE_RT)
@@ -127,17 +127,17 @@ class Darkroom:
         # The library's own objects keep their 16 MB or more until they are told to let go.
         weakref.finalize(self, _release, self._filter, self._device, os.getpid()).atexit = False
 
-    def develop(self, exposure: Exposure) -> np.ndarray:
-        """Denoise an exposure.
+    def denoise(self, passes: RenderPasses) -> np.ndarray:
+        """Denoise an passes.
 
         Returns:
             (H, W, 3) uint8, sRGB.
         """
-        output = np.empty_like(exposure.color)
+        output = np.empty_like(passes.color)
         bound = {
-            "color": exposure.color,
-            "albedo": exposure.albedo,
-            "normal": exposure.normal,
+            "color": passes.color,
+            "albedo": passes.albedo,
+            "normal": passes.normal,
             "output": output,
         }
         # The filter keeps pointers only: the arrays must live until it has run.

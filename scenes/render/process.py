@@ -27,8 +27,8 @@ from dig_env.scenes.families.models import model_mesh
 from dig_env.scenes.plans.plan import SceneObject
 from dig_env.scenes.plans.scenery import Camera, Light, Scenery
 from dig_env.scenes.plans.vocabulary import SHAPES
-from dig_env.scenes.render.film import Exposure, Window
 from dig_env.scenes.render.interpreter import REMEDY, blender_command
+from dig_env.scenes.render.passes import RenderPasses, Window
 from dig_env.scenes.render.settings import RenderSettings
 
 WORKER_SCRIPT = Path(__file__).parent / "blender" / "worker.py"
@@ -52,7 +52,7 @@ class BlenderNotFoundError(RenderError):
     """The worker could not import Blender."""
 
 
-class WorkerDied(RenderError):
+class WorkerDiedError(RenderError):
     """The worker crashed or hung; a fresh one may render the same plan."""
 
 
@@ -152,7 +152,7 @@ class WorkerProcess:
         Raises:
             BlenderNotFoundError: bpy cannot be imported; the message says what to do.
             RenderError: Blender is there but cannot be set up as asked, or the program is none.
-            WorkerDied: it crashed or hung while starting.
+            WorkerDiedError: it crashed or hung while starting.
         """
         if self._versions is None:
             try:
@@ -168,10 +168,10 @@ class WorkerProcess:
             self._reply(GREETING_TIMEOUT_S)
             greeted = True
             versions = self._reply(START_TIMEOUT_S)
-        except WorkerDied as error:
+        except WorkerDiedError as error:
             # A crash or a hang may pass; a program that is no Blender will be none again.
             is_blender = greeted or self._process.poll() is not None
-            raise (WorkerDied if is_blender else RenderError)(
+            raise (WorkerDiedError if is_blender else RenderError)(
                 f"{self._command[0]} did not come up: {error}. If that is no Blender, {REMEDY}"
             ) from error
         _raise_error(versions, self._command[0])
@@ -197,7 +197,7 @@ class WorkerProcess:
         scenery: Scenery,
         shots: Sequence[Shot],
         timeout_s: float,
-    ) -> list[Exposure]:
+    ) -> list[RenderPasses]:
         """Take pictures from one camera under the same lights; see ``ask`` and ``receive``."""
         asked = [self.ask(camera, lights, scenery, shot) for shot in shots]
         return [self.receive(number, timeout_s) for number in asked]
@@ -209,7 +209,7 @@ class WorkerProcess:
             The number that ``receive`` takes.
 
         Raises:
-            WorkerDied: the worker is gone; ``kill`` it.
+            WorkerDiedError: the worker is gone; ``kill`` it.
         """
         self._asked += 1
         request = {
@@ -229,17 +229,17 @@ class WorkerProcess:
             assert self._process.stdin is not None
             self._process.stdin.write(json.dumps(request).encode() + b"\n")
         except (OSError, ValueError) as error:  # ValueError: closed by kill() in another thread
-            raise WorkerDied(self._obituary()) from error
+            raise WorkerDiedError(self._exit_report()) from error
         return self._asked
 
-    def receive(self, number: int, timeout_s: float) -> Exposure:
+    def receive(self, number: int, timeout_s: float) -> RenderPasses:
         """Wait for a picture that was asked for.
 
         Pictures asked for earlier and never received are thrown away.
 
         Raises:
             RenderError: Blender refused (the worker is still usable).
-            WorkerDied: the worker crashed or exceeded its time; ``kill`` it.
+            WorkerDiedError: the worker crashed or exceeded its time; ``kill`` it.
         """
         # A GPU compiles its kernels in the first render.
         if self.renders == 0 and self.versions["device"] != "CPU":
@@ -294,13 +294,13 @@ class WorkerProcess:
                 stream.close()
         shutil.rmtree(self.scratch, ignore_errors=True)
 
-    def _read_exposure(self, path: Path) -> Exposure:
+    def _read_exposure(self, path: Path) -> RenderPasses:
         try:
             path.stat()  # the library writes to the terminal where there is no file
-            return Exposure.read(path)
+            return RenderPasses.read(path)
         except Exception as error:
             if not os.path.isdir(self.scratch):
-                raise WorkerDied("the render worker was ended") from error
+                raise WorkerDiedError("the render worker was ended") from error
             free, limit = shutil.disk_usage(self.scratch).free, _largest_file()
             where = f"{free / 1e6:.0f} MB are free: free some space there"
             if limit < free:
@@ -310,25 +310,25 @@ class WorkerProcess:
             ) from error
 
     def _reply(self, timeout_s: float) -> dict[str, Any]:
-        """The worker's next reply, or WorkerDied at the time-out or end of file."""
+        """The worker's next reply, or WorkerDiedError at the time-out or end of file."""
         deadline = time.monotonic() + timeout_s
         while b"\n" not in self._unread:
             left_s = deadline - time.monotonic()
             try:
                 if left_s <= 0 or not _has_bytes(self._replies, left_s):
-                    raise WorkerDied(
+                    raise WorkerDiedError(
                         f"the render worker gave no answer for {timeout_s:.0f} s and counts as hung"
                     )
                 chunk = self._replies.read(65536)
             except ValueError as error:  # closed by kill() in another thread
-                raise WorkerDied("the render worker was ended") from error
+                raise WorkerDiedError("the render worker was ended") from error
             if not chunk:
-                raise WorkerDied(self._obituary())
+                raise WorkerDiedError(self._exit_report())
             self._unread += chunk
         line, self._unread = self._unread.split(b"\n", 1)
         return json.loads(line)
 
-    def _obituary(self) -> str:
+    def _exit_report(self) -> str:
         try:
             status = self._process.wait(timeout=5)
             self._log.seek(0)

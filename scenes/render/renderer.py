@@ -20,16 +20,16 @@ import numpy as np
 from dig_env.scenes.forks import start_anew_in_forks
 from dig_env.scenes.integers import whole
 from dig_env.scenes.machine import available_cores, default_workers, resources
-from dig_env.scenes.measure.labels import label_again, label_pair
+from dig_env.scenes.measure.labels import label_pair, label_with_nuisance
 from dig_env.scenes.measure.occlusion import thin_models
 from dig_env.scenes.measure.pair import Pair
 from dig_env.scenes.plans.difficulty import DifficultyError
 from dig_env.scenes.plans.plan import PairPlan
 from dig_env.scenes.plans.planner import MAX_ATTEMPTS, plan_pair
-from dig_env.scenes.render.film import Darkroom, load_denoiser
-from dig_env.scenes.render.imaging import photograph, photograph_again, photograph_part
-from dig_env.scenes.render.nuisance import disturbed
-from dig_env.scenes.render.process import WorkerDied, WorkerProcess, render_timeout_s
+from dig_env.scenes.render.imaging import render_b, render_pair, render_region
+from dig_env.scenes.render.nuisance import apply_nuisance
+from dig_env.scenes.render.passes import Denoiser, load_denoiser
+from dig_env.scenes.render.process import WorkerDiedError, WorkerProcess, render_timeout_s
 from dig_env.scenes.render.settings import RenderSettings
 
 T = TypeVar("T")
@@ -151,14 +151,14 @@ class Renderer:
         """
         return wait_for(self.submit(plan))
 
-    def imap(self, plans: Iterable[PairPlan], look_ahead: int | None = None) -> Iterator[Pair]:
+    def imap(self, plans: Iterable[PairPlan], prefetch_count: int | None = None) -> Iterator[Pair]:
         """Render plans in parallel and yield the pairs in order.
 
         Args:
-            plans: may be endless; it is read at most ``look_ahead`` plans ahead of the consumer.
-            look_ahead: by default twice the number of workers.
+            plans: may be endless; at most ``prefetch_count`` plans are read ahead of the consumer.
+            prefetch_count: by default twice the number of workers.
         """
-        ahead = 2 * self.workers if look_ahead is None else max(1, look_ahead)
+        ahead = 2 * self.workers if prefetch_count is None else max(1, prefetch_count)
         waiting: collections.deque[tuple[PairPlan, Future[Pair]]] = collections.deque()
         owner = os.getpid()
 
@@ -200,7 +200,7 @@ class Renderer:
         """
         scale = whole("scale", scale, 1)
         corner = whole("corner[0]", corner[0]), whole("corner[1]", corner[1])
-        take = partial(photograph_part, plan, image, scale, corner)
+        take = partial(render_region, plan, image, scale, corner)
         return wait_for(self._submit(self._with_worker, take, self.settings))
 
     def close(self) -> None:
@@ -215,12 +215,12 @@ class Renderer:
 
     def _certified_pair(self, plan: PairPlan, settings: RenderSettings) -> Pair:
         while True:
-            pictures = self._with_worker(partial(photograph, plan), settings)
+            pictures = self._with_worker(partial(render_pair, plan), settings)
             pair, problem = label_pair(plan, *pictures)
             if pair is not None and plan.nuisance is not None:
-                again = self._with_worker(partial(photograph_again, plan), settings)
+                again = self._with_worker(partial(render_b, plan), settings)
                 image_b, ids_b = again or (pair.image_b, pair.ids_b)
-                pair, problem = label_again(pair, disturbed(image_b, plan), ids_b)
+                pair, problem = label_with_nuisance(pair, apply_nuisance(image_b, plan), ids_b)
             if pair is not None:
                 return pair
             if plan.attempt + 1 >= MAX_ATTEMPTS:
@@ -243,20 +243,20 @@ class Renderer:
         )
 
     def _with_worker(
-        self, take: Callable[[WorkerProcess, Darkroom, float], T], settings: RenderSettings
+        self, take: Callable[[WorkerProcess, Denoiser, float], T], settings: RenderSettings
     ) -> T:
-        """What ``take`` makes of a worker, a darkroom and a time-out in seconds; done again with a
+        """What ``take`` makes of a worker, a denoiser and a time-out in seconds; done again with a
         fresh worker whenever one dies."""
         slot = self._slots.get()
         try:
             for deaths in range(MAX_DEATHS):
                 try:
                     worker = slot.worker or self._start(slot)
-                    slot.darkroom = slot.darkroom or Darkroom(self.threads)
+                    slot.denoiser = slot.denoiser or Denoiser(self.threads)
                     worker.width, worker.height = settings.width, settings.height
                     timeout_s = render_timeout_s(settings) * PATIENCE**deaths
-                    return take(worker, slot.darkroom, timeout_s)
-                except WorkerDied:
+                    return take(worker, slot.denoiser, timeout_s)
+                except WorkerDiedError:
                     self._discard(slot)
                     if deaths == MAX_DEATHS - 1 or not self._finalizer.alive:
                         raise
@@ -301,13 +301,13 @@ def wait_for(future: Future[T]) -> T:
 @dataclasses.dataclass
 class _Slot:
     """A place for one worker, which starts with the first plan and may be replaced, and for the
-    darkroom that develops its pictures.
+    denoiser.
 
     ``young_bytes`` is the worker's resident size after its first pair.
     """
 
     worker: WorkerProcess | None = None
-    darkroom: Darkroom | None = None
+    denoiser: Denoiser | None = None
     young_bytes: int = 0
 
 

@@ -22,7 +22,7 @@ from dig_env.scenes.version import __version__
 
 __all__ = ["FORMATS", "ExportSettings", "export_dataset"]
 
-CARD = "export.json"
+MANIFEST = "export.json"
 """What was exported, and how; also the mark of a folder that an export may replace."""
 
 FORMATS: dict[str, Callable[[Source, Path], None]] = {
@@ -64,9 +64,10 @@ def export_dataset(
     if not isinstance(dataset, PairDataset):
         dataset = PairDataset(dataset)
     out = Path(out)
-    if out.is_dir() and any(out.iterdir()) and not (out / CARD).is_file():
+    if out.is_dir() and any(out.iterdir()) and not (out / MANIFEST).is_file():
         raise ValueError(
-            f"{out} holds files and no {CARD}, so it is no earlier export: give --out a new folder"
+            f"{out} holds files and no {MANIFEST}, so it is no earlier export: "
+            "give --out a new folder"
         )
     source = Source(dataset, settings, on_pair)
     write_folder_whole(out.resolve(), functools.partial(_fill, source, format))
@@ -83,4 +84,4 @@ def _fill(source: Source, format: str, folder: Path) -> None:
         "settings": dataclasses.asdict(source.settings),
         "reward": source.reward_options(),
     }
-    (folder / CARD).write_text(json.dumps(card, indent=2) + "\n")
+    (folder / MANIFEST).write_text(json.dumps(card, indent=2) + "\n")

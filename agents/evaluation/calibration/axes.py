@@ -1,4 +1,4 @@
-"""The difficulties of the calibration card: the yardsticks', and one at a time along each axis."""
+"""The difficulties of the calibration card: the reference answers', then one axis at a time."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ DIFFICULTIES: dict[str, Difficulty] = {
         differences=(1, 4), objects=(8, 10), min_visible=50 / (320 * 240), min_contrast=2.3
     ),
 }
-"""Where the yardsticks are played; one difference unless the name says otherwise."""
+"""Where the reference answers are played; one difference unless the name says otherwise."""
 
 
 def _subtle(name: str, change: str, low: float, high: float) -> Difficulty:

@@ -2,8 +2,8 @@
 
 Two things are measured on fixed test pairs, each with a confidence interval:
 
-- the yardsticks on the paper's stages and on further difficulties, under every reward preset: does
-  a better answer earn more?
+- the reference answers on the paper's stages and on others, under every reward preset:
+  does a better answer earn more?
 - policies that look at the images, on the same pairs; ``benchmarks/axes.py`` plays them along each
   axis of difficulty.
 
@@ -30,7 +30,7 @@ from dig_env.agents.evaluation.calibration.reference_answers import (
     RANKS,
     Answerer,
     answers_of,
-    yardsticks,
+    reference_answers,
 )
 from dig_env.agents.evaluation.intervals import CONFIDENCE, mean_intervals
 from dig_env.agents.evaluation.pairs import held_out_pairs
@@ -105,10 +105,10 @@ def calibrate(
         The card as JSON values. "rows" holds an entry for each condition and policy; in it
         "f1", "iou", "precision", "recall", "format" (of the preset "full") and each of "reward"
         are [mean, low, high]. "order" says of each stage or difficulty and preset whether the
-        ranks of ``yardsticks.RANKS`` come out in order; see ``order_of``.
+        ranks of ``reference_answers.RANKS`` come out in order; see ``order_of``.
     """
     render = RenderSettings(settings.width, settings.height, settings.quality, "cpu")
-    rulers, lookers = yardsticks(settings.seed), looking_policies(render)
+    rulers, lookers = reference_answers(settings.seed), looking_policies(render)
     by_hand = [] if settings.person is None else person_answers(Path(settings.person), render)
     total = len(DIFFICULTIES)
     card: dict[str, Any] = {
@@ -225,7 +225,7 @@ def table_rows(
 
 
 def order_of(answered: dict[str, Answered], settings: CalibrationSettings) -> dict[str, Any]:
-    """Whether each rank of yardsticks earns at least what the one below it earns, by preset.
+    """Whether each rank of reference answers earns at least what the one below it earns, by preset.
 
     Returns:
         For each preset: "holds", whether no mean is below one of the rank before; "gap", the

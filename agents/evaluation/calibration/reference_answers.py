@@ -22,7 +22,7 @@ RANKS: tuple[tuple[str, ...], ...] = (
     *((f"jitter {iou}",) for iou in JITTER_IOUS),
     ("oracle",),
 )
-"""The yardsticks from worst to best. Nothing is claimed about those within one rank."""
+"""The reference answers from worst to best. Nothing is claimed about those within one rank."""
 
 PERSON = "person"
 """Who answered in ``dig-env play``."""
@@ -33,7 +33,7 @@ _FARTHEST = 4.0
 _HALVINGS = 60
 
 
-def yardsticks(seed: int = 0) -> dict[str, Answerer]:
+def reference_answers(seed: int = 0) -> dict[str, Answerer]:
     """The answerers of ``RANKS``, in that order.
 
     "empty" answers "[]", "full frame" the whole image, "centre box" its middle half in each axis,

@@ -19,20 +19,20 @@ from dig_env.scenes import Difficulty
 
 
 @dataclass(frozen=True, eq=False)
-class ExternalReport:
+class ExternalResult:
     """What a policy did on a set of pairs.
 
     Attributes:
         pairs: what was played.
         answers: the policy's text for each.
         scores: of each answer.
-        found_from: the IoU from which on a difference counts as found.
+        iou_threshold: the IoU from which on a difference counts as found.
     """
 
     pairs: tuple[ExternalPair, ...]
     answers: tuple[str, ...]
     scores: tuple[Score, ...]
-    found_from: float
+    iou_threshold: float
 
     @property
     def values(self) -> np.ndarray:
@@ -52,7 +52,7 @@ class ExternalReport:
         """
         found: dict[str, list[bool]] = {}
         for pair, result in zip(self.pairs, self.scores, strict=True):
-            hits = {true for _, true, iou in result.matches if iou >= self.found_from}
+            hits = {true for _, true, iou in result.matches if iou >= self.iou_threshold}
             for index, change in enumerate(pair.changes):
                 found.setdefault(change, []).append(index in hits)
             if not pair.changes:
@@ -85,7 +85,7 @@ def evaluate_external(
     batch_size: int = 16,
     on_pair: Callable[[], None] | None = None,
     on_failure: OnFailure | None = None,
-) -> ExternalReport:
+) -> ExternalResult:
     """Let a policy answer every pair, and score the answers.
 
     The prompt is the game's; where a pair of the set has no difference, all prompts are those of a
@@ -132,7 +132,7 @@ def evaluate_external(
                 on_pair()
     if on_failure is not None and not answered:
         raise Unanswered("no pair got an answer")
-    return ExternalReport(tuple(answered), tuple(answers), tuple(scores), config.found_from)
+    return ExternalResult(tuple(answered), tuple(answers), tuple(scores), config.iou_threshold)
 
 
 def _observation(pair: ExternalPair, coordinates: str, difficulty: Difficulty) -> dict[str, Any]:
