@@ -1,5 +1,6 @@
 """Qwen3-VL in miniature: its own classes, tokens and chat template, with few and random weights."""
 
+from dataclasses import replace
 from itertools import combinations, product
 from pathlib import Path
 
@@ -44,6 +45,22 @@ CHAT_TEMPLATE = (
 THINKING_TEMPLATE = CHAT_TEMPLATE.replace("assistant\n", "assistant\n<think>\n")
 
 
+IN_MINIATURE = {
+    "dataset": None,
+    "width": 64,
+    "height": 48,
+    "quality": "draft",
+    "workers": 1,
+    "pairs_per_step": 2,
+    "rollouts": 4,
+    "steps": 1,
+    "max_completion_length": 8,
+    "learning_rate": 1e-2,
+    "wandb": "disabled",
+}
+"""All that a miniature on a CPU changes; and there is no vLLM."""
+
+
 class ImageOnlyQwen3VLProcessor(Qwen3VLProcessor):
     """Qwen3-VL's processor for a machine without torchvision.
 
@@ -69,6 +86,13 @@ def save_qwen3_vl(folder: Path, thinking: bool = False) -> Path:
     build_model(processor.tokenizer).save_pretrained(folder)
     processor.save_pretrained(folder)
     return folder
+
+
+def miniature(run, folder, out):
+    """A run file's run on the small model: everything else of it stays."""
+    trl = {key: value for key, value in run.trl.items() if "vllm" not in key}
+    trl |= {"per_device_train_batch_size": 4, "use_cpu": True}
+    return replace(run, out=str(out), model=str(folder), trl=trl, **IN_MINIATURE)
 
 
 def register() -> None:

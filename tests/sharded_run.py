@@ -1,15 +1,10 @@
 """A run file's run on the small Qwen3-VL in processes that share its weights, on the CPU.
 
-    torchrun --nproc-per-node 2 tests/sharded_run.py MODEL OUT FSDP RUN EVAL_PAIRS
-
-FSDP is the file for `accelerate launch`, or "none" for a whole model in each process; RUN is the
-name of the run file. accelerate
-shards on accelerators alone, although PyTorch (FSDP2) does so anywhere; lifting that one
+accelerate shards on accelerators alone, although PyTorch (FSDP2) does so anywhere; lifting that one
 restriction is all that is done to it here.
 """
 
 import os
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,8 +12,7 @@ from accelerate.commands.launch import _validate_launch_command, launch_command_
 from accelerate.state import AcceleratorState, PartialState
 from accelerate.utils import DistributedType
 from accelerate.utils.launch import prepare_multi_gpu_env
-from qwen3_vl import register
-from test_qwen3_vl_runs import miniature
+from qwen3_vl import miniature, register
 
 from dig_env.agents import train_grpo
 from dig_env.agents.training.run_file import read_run
@@ -45,15 +39,19 @@ def launch_with(file: str) -> None:
     AcceleratorState.__init__ = start_sharded
 
 
-def main(model: str, out: str, fsdp: str, name: str, eval_pairs: str) -> None:
-    """Train two steps."""
+def train(model: str, out: str, fsdp: str, name: str, eval_pairs: int) -> None:
+    """Train two steps.
+
+    Args:
+        model: the small model's folder.
+        out: where to.
+        fsdp: the file for `accelerate launch`, or "none" for a whole model in each process.
+        name: of the run file.
+        eval_pairs: to be evaluated on.
+    """
     register()
     if fsdp != "none":
         launch_with(fsdp)
     run = miniature(read_run(RUNS / f"{name}.yaml"), model, out)
-    shown = {"steps": 2, "learning_rate": 1e-3, "minutes": None, "eval_pairs": int(eval_pairs)}
+    shown = {"steps": 2, "learning_rate": 1e-3, "minutes": None, "eval_pairs": eval_pairs}
     train_grpo(replace(run, **shown))
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])

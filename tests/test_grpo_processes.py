@@ -11,39 +11,23 @@ import time
 from pathlib import Path
 
 import numpy as np
-import psutil
 import pytest
+from accelerate import PartialState
 from conftest import SMALL
-from qwen3_vl import save_qwen3_vl
+from qwen3_vl import register, save_qwen3_vl
+from ranks import Job
 from wandb_lines import wandb_lines
 
-from dig_env.agents import load_tiny
+import dig_env
+import dig_env.agents.training.monitor
+from dig_env.agents import GRPORun, load_tiny, train_grpo
 from dig_env.agents.evaluation.episodes import mean_metrics
 from dig_env.agents.evaluation.pairs import play
+from dig_env.agents.training.grpo_trainer import FilteringGRPOTrainer
 from dig_env.scenes import PAPER_STAGES, PairDataset, render_dataset
 
 ROOT = Path(__file__).parent.parent
-ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone")
-
-
-def launch(processes, *command):
-    """Start several processes."""
-    return subprocess.Popen(
-        [*TORCHRUN, f"--nproc-per-node={processes}", *command],
-        env=ENVIRONMENT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-
-
-def launch_and_wait(processes, *command):
-    """Their output, once all have ended well."""
-    job = launch(processes, *command)
-    output, _ = job.communicate(timeout=400)
-    assert job.returncode == 0, output
-    return output
+TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2")
 
 
 @pytest.fixture(scope="module")
@@ -69,8 +53,10 @@ def test_the_documented_command_trains_with_wandb_and_evaluates_as_one_process_d
     out = tmp_path / "run"
     changes = f"--out {out} --dataset {stored} --pairs-per-step 3 --rollouts 4 --steps 3"
     evaluation = "--eval-pairs 5 --eval-every 2 --minutes None --wandb offline"
-    output = launch_and_wait(2, *documented_command(), *f"{changes} {evaluation}".split())
-    assert "2 processes" in output
+    command = [*TORCHRUN, *documented_command(), *f"{changes} {evaluation}".split()]
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=400)
+    assert ran.returncode == 0, ran.stderr
+    assert "2 processes" in ran.stderr
     steps = json.loads((out / "history.json").read_text())
     assert [step["step"] for step in steps] == [1, 2, 3]
     (folder,) = out.glob("wandb/offline-run-*")
@@ -88,34 +74,26 @@ def test_the_documented_command_trains_with_wandb_and_evaluates_as_one_process_d
         assert {name: held_out[stage]["before"][name] for name in alone} == pytest.approx(alone)
 
 
-RECORD = """
-import json, sys
-import torch
-from accelerate import PartialState
-import dig_env
-from dig_env.agents import GRPORun, train_grpo
-from dig_env.agents.training.grpo_trainer import FilteringGRPOTrainer
+def record(settings, kind, arguments, out):
+    """Train, and write what this process's curriculum came to and what it learned from."""
+    batches, inner = [], FilteringGRPOTrainer._generate_and_score_completions
 
-batches, inner = [], FilteringGRPOTrainer._generate_and_score_completions
-def recorded(self, inputs):
-    batch = inner(self, inputs)
-    rewards = [reward for *_, reward in self.reward_funcs[0].answers]
-    seeds = [row["pair_seed"] for row in inputs]
-    shown = [bool(row["truth"]) for row in inputs]
-    tokens = batch["completion_mask"].sum(dim=1).tolist()
-    batches.append([seeds, shown, rewards, tokens, batch["advantages"].tolist()])
-    return batch
-FilteringGRPOTrainer._generate_and_score_completions = recorded
+    def recorded(self, inputs):
+        batch = inner(self, inputs)
+        rewards = [reward for *_, reward in self.reward_funcs[0].answers]
+        seeds = [row["pair_seed"] for row in inputs]
+        shown = [bool(row["truth"]) for row in inputs]
+        tokens = batch["completion_mask"].sum(dim=1).tolist()
+        batches.append([seeds, shown, rewards, tokens, batch["advantages"].tolist()])
+        return batch
 
-settings, kind, arguments, out = map(json.loads, sys.argv[1:])
-settings["reward"] = dig_env.REWARDS["f1"]
-curriculum = getattr(dig_env, kind)(**arguments)
-result = train_grpo(GRPORun(**settings), curriculum=curriculum)
-rank = PartialState().process_index
-assert (result is None) == (rank > 0)
-with open(f"{out}/{rank}.json", "w") as file:
-    json.dump([curriculum.state_dict(), curriculum.choose(), batches], file)
-"""
+    FilteringGRPOTrainer._generate_and_score_completions = recorded
+    curriculum = getattr(dig_env, kind)(**arguments)
+    result = train_grpo(GRPORun(**settings, reward=dig_env.REWARDS["f1"]), curriculum=curriculum)
+    rank = PartialState().process_index
+    assert (result is None) == (rank > 0)
+    ends = [curriculum.state_dict(), curriculum.choose(), batches]
+    Path(out, f"{rank}.json").write_text(json.dumps(ends))
 
 
 @pytest.mark.parametrize(
@@ -129,8 +107,6 @@ def test_groups_that_lie_on_two_processes_are_compared_and_left_out_as_wholes(
     processes, pairs, kind, arguments, stored, tmp_path
 ):
     """All processes choose the same stages, too."""
-    script = tmp_path / "record.py"
-    script.write_text(RECORD)
     run = {
         "out": str(tmp_path / "run"),
         "dataset": stored,
@@ -141,7 +117,7 @@ def test_groups_that_lie_on_two_processes_are_compared_and_left_out_as_wholes(
         "eval_pairs": 0,
         "temperature": 0.15,  # nearly greedy: some groups are of one mind
     }
-    launch_and_wait(processes, str(script), *map(json.dumps, (run, kind, arguments, str(tmp_path))))
+    Job(tmp_path / "output", processes, record, run, kind, arguments, tmp_path).wait()
     ends = [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(processes)]
     assert all(end[:2] == ends[0][:2] for end in ends)
     assert ends[0][0]["episodes"] > 0
@@ -163,43 +139,32 @@ def test_groups_that_lie_on_two_processes_are_compared_and_left_out_as_wholes(
             assert advantages[group] == pytest.approx(expected, rel=1e-4)
 
 
-OTHER_CLOCKS = """
-import os, sys, time
-import dig_env.agents.training.monitor
-from dig_env.agents import train_grpo
-from dig_env.agents.training.run_file import read_run
-
-class Clock:  # the second process's runs a thousand times as fast
+class FastClock:
     @staticmethod
     def monotonic():
-        return time.monotonic() * (1000 if os.environ["RANK"] == "1" else 1)
+        return time.monotonic() * 1000
 
-dig_env.agents.training.monitor.time = Clock
-train_grpo(read_run(sys.argv[1]))
-"""
+
+def train_by_another_clock(settings):
+    """The second process's runs a thousand times as fast."""
+    if os.environ["RANK"] == "1":
+        dig_env.agents.training.monitor.time = FastClock
+    train_grpo(GRPORun(**settings))
 
 
 def test_all_processes_stop_at_the_step_that_the_firsts_clock_says(stored, tmp_path):
     """By its own clock the second would stop at once, and the first wait for it for ever."""
-    script, file = tmp_path / "clocks.py", tmp_path / "run.yaml"
-    script.write_text(OTHER_CLOCKS)
     run = {"out": str(tmp_path / "run"), "dataset": stored, "minutes": 0.05, "steps": 10000}
     rest = {"pairs_per_step": 2, "rollouts": 4, "eval_pairs": 0, "save_every": 0}
-    file.write_text(json.dumps(run | rest))
-    launch_and_wait(2, str(script), str(file))
+    Job(tmp_path / "output", 2, train_by_another_clock, run | rest).wait()
     steps = json.loads((tmp_path / "run/history.json").read_text())
     assert 1 <= len(steps) < 10_000
     assert sum(step["seconds"] for step in steps[:-1]) < 3.5
 
 
-TRAIN = """
-import json, sys
-sys.path.insert(0, sys.argv[1])
-from qwen3_vl import register
-from dig_env.agents import GRPORun, train_grpo
-register()
-train_grpo(GRPORun(**json.loads(sys.argv[2])), lambda step: print("step", step.step, flush=True))
-"""
+def train(settings):
+    register()
+    train_grpo(GRPORun(**settings))
 
 
 def test_two_processes_that_were_killed_resume_to_the_same_run(stored, tmp_path):
@@ -208,8 +173,6 @@ def test_two_processes_that_were_killed_resume_to_the_same_run(stored, tmp_path)
     benchmarks/grpo_processes.py does it for all weights, and in 1 and 3 processes.
     """
     model = save_qwen3_vl(tmp_path / "model")
-    script = tmp_path / "train.py"
-    script.write_text(TRAIN)
     ends = []
     for name in ("straight", "broken"):
         out = tmp_path / name
@@ -230,26 +193,15 @@ def test_two_processes_that_were_killed_resume_to_the_same_run(stored, tmp_path)
             "learning_rate": 1e-3,
             "save_every": 1,
         }
-        command = (str(script), str(ROOT / "tests"), json.dumps(run))
+        job = Job(tmp_path / "output", 2, train, run)
         if name == "broken":
-            kill_when(launch(2, *command), out / "trainer/checkpoint-2/progress.json")
+            job.kill_when(out / "trainer/checkpoint-2/progress.json")
             assert not (out / "checkpoint").exists()
-        launch_and_wait(2, *command)
+            job = Job(tmp_path / "output", 2, train, run)
+        job.wait()
         steps = json.loads((out / "history.json").read_text())
         curriculum = json.loads((out / "checkpoint/curriculum.json").read_text())
         weights = (out / "checkpoint/model.safetensors").read_bytes()
         ends.append(([(s["step"], s["stage"], s["reward"]) for s in steps], curriculum, weights))
     assert ends[0] == ends[1]
     assert len({stage for _, stage, _ in ends[0][0]}) > 1
-
-
-def kill_when(job, path):
-    """Kill all processes of a job as soon as there is such a file."""
-    while not path.exists():
-        assert job.poll() is None, job.stdout.read()
-        time.sleep(0.01)
-    launcher = psutil.Process(job.pid)
-    processes = [*launcher.children(recursive=True), launcher]
-    for process in processes:
-        process.kill()
-    psutil.wait_procs(processes)

@@ -2,18 +2,19 @@
 
 import json
 import runpy
-import subprocess
 import sys
-from dataclasses import fields, replace
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
+import sharded_run
 import torch
 from accelerate.commands.config.config_args import load_config_from_file
 from accelerate.commands.launch import launch_command_parser
 from peft import LoraConfig, PeftModel, get_peft_model
 from PIL import Image
-from qwen3_vl import build_processor, save_qwen3_vl
+from qwen3_vl import IN_MINIATURE, build_processor, miniature, save_qwen3_vl
+from ranks import Job
 from safetensors.torch import load_file
 from transformers import AutoModelForImageTextToText, AutoProcessor
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
@@ -31,21 +32,6 @@ RUNS = {path.stem: read_run(path) for path in FILES}
 LORA = {name: run for name, run in RUNS.items() if run.lora}
 each_run = pytest.mark.parametrize("run", RUNS.values(), ids=RUNS)
 
-IN_MINIATURE = {
-    "dataset": None,
-    "width": 64,
-    "height": 48,
-    "quality": "draft",
-    "workers": 1,
-    "pairs_per_step": 2,
-    "rollouts": 4,
-    "steps": 1,
-    "max_completion_length": 8,
-    "learning_rate": 1e-2,
-    "wandb": "disabled",
-}
-"""All that a miniature on a CPU changes; and there is no vLLM."""
-
 
 @pytest.fixture(scope="module")
 def budget():
@@ -55,13 +41,6 @@ def budget():
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     return save_qwen3_vl(tmp_path_factory.mktemp("thinking"), thinking=True)
-
-
-def miniature(run, folder, out):
-    """A run file's run on the small model: everything else of it stays."""
-    trl = {key: value for key, value in run.trl.items() if "vllm" not in key}
-    trl |= {"per_device_train_batch_size": 4, "use_cpu": True}
-    return replace(run, out=str(out), model=str(folder), trl=trl, **IN_MINIATURE)
 
 
 def weights(path):
@@ -87,28 +66,25 @@ def test_a_run_file_trains_the_small_model_and_leaves_one_that_loads(run, folder
     assert opening == ("" if run.thinking is False else "<think>")
 
 
-def sharded_run(*arguments):
+def sharded(output, folder, out, *rest):
     """Two processes of tests/sharded_run.py."""
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    command = [*launcher, "tests/sharded_run.py", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True)
+    return Job(output, 2, sharded_run.train, str(folder), str(out), *rest)
 
 
 @pytest.fixture(scope="module", params=["full_8b", "lora_8b"])
 def sharded_and_whole(request, folder, tmp_path_factory):
     """The checkpoints of two processes with the weights in two shares, and with all in each."""
     out = tmp_path_factory.mktemp("sharded")
-    runs = {"sharded": FSDP, "whole": "none"}
+    runs = {"sharded": str(FSDP), "whole": "none"}
     for name, fsdp in runs.items():
-        ran = sharded_run(folder, out / name, fsdp, request.param, 0)
-        assert ran.returncode == 0, ran.stderr
+        sharded(out / "output", folder, out / name, fsdp, request.param, 0).wait()
     return [out / name for name in runs]
 
 
 def test_a_sharded_model_is_not_evaluated_while_it_is_trained(folder, tmp_path):
-    ran = sharded_run(folder, tmp_path, FSDP, "full_8b", 1)
-    assert ran.returncode != 0
-    assert "eval_pairs=1: a model whose weights are sharded" in ran.stderr
+    job = sharded(tmp_path / "output", folder, tmp_path / "run", str(FSDP), "full_8b", 1)
+    with pytest.raises(AssertionError, match="eval_pairs=1: a model whose weights are sharded"):
+        job.wait()
 
 
 def test_shared_out_weights_learn_what_whole_ones_do(folder, sharded_and_whole):
