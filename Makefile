@@ -5,16 +5,19 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 
-.PHONY: setup demo docs test browser frameworks lint clean
+.PHONY: setup demo docs test browser offer-browser frameworks lint clean
 .PHONY: test-frameworks test-openenv test-lmms test-vllm
 
 setup: .venv/.installed
 
-# torch goes first and alone: with a CPU build at hand, pip takes it and then leaves it in place.
-.venv/.installed: pyproject.toml constraints.txt
+$(BIN)/pip:
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev]"
+
+# torch goes first and alone: with a CPU build at hand, pip takes it and then leaves it in place.
+# Nothing is compiled ahead, which costs a minute: Python does so where a module is imported.
+.venv/.installed: pyproject.toml constraints.txt | $(BIN)/pip
+	$(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt torch
+	$(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt --editable ".[dev]"
 	$(BIN)/python -m pip show --quiet bpy || $(BIN)/dig-env install-blender
 	$(BIN)/dig-env doctor
 	touch $@
@@ -30,28 +33,38 @@ docs: .venv/.docs
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[docs]"
 	touch $@
 
-# Two processes, since most tests use one core. Worksteal keeps a file's tests together, whose
-# fixtures are costly, until one process runs out of work.
-test: setup lint browser
+# Two processes, since most tests use one core, as pip does. Worksteal keeps a file's tests
+# together, whose fixtures are costly, until one process runs out of work.
+test: offer-browser
+	$(MAKE) --jobs 2 --output-sync lint $(FRAMEWORKS:=/.installed)
 	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal
 	$(MAKE) --jobs 2 --output-sync frameworks
 
-# The pages are tested in Debian's Chromium, files by strace. Where they cannot be installed those
-# tests are skipped, but for CI=true, where they fail.
+# The pages are tested in Debian's Chromium, files by strace. Where these are missing, those tests
+# are skipped, but for CI=true, where they fail.
+BROWSER := chromium chromium-driver strace
+HAS_BROWSER := { command -v chromedriver && command -v strace; } > /dev/null
+
+offer-browser:
+	@$(HAS_BROWSER) || if [ "$$CI" = true ]; then $(MAKE) browser; else \
+	  echo "chromedriver or strace is missing: the tests of pages or files are skipped."; \
+	  echo "'make browser', as root, installs $(BROWSER) by apt-get."; fi
+
 browser:
-	@{ command -v chromedriver && command -v strace; } > /dev/null || { apt-get update -qq \
-	  && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq chromium chromium-driver strace; } \
-	  || echo "as root: apt-get install chromium chromium-driver strace"
+	@echo "apt-get installs $(BROWSER), for the tests of pages in a browser and of files"
+	apt-get update -qq
+	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq $(BROWSER)
 
 # Trainers that want another NumPy or transformers than Blender's environment has. Each gets an
 # environment of its own that falls back on .venv, so that torch is there once.
 FRAMEWORKS := .venv-frameworks .venv-openenv .venv-lmms .venv-vllm
 LIBRARIES = $(shell $(BIN)/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")
 
-$(FRAMEWORKS:=/.installed): .venv-%/.installed: constraints-%.txt .venv/.installed
-	$(BIN)/python -m venv .venv-$*
+$(FRAMEWORKS:=/.installed): .venv-%/.installed: constraints-%.txt | $(BIN)/pip
+	$(BIN)/python -m venv --without-pip .venv-$*
+	$(BIN)/python -m pip --python .venv-$*/bin/python install --quiet --no-compile --no-deps \
+	  --requirement constraints-$*.txt
 	printf '%s\n' "$(CURDIR)" "$(LIBRARIES)" > $(subst .venv/,.venv-$*/,$(LIBRARIES))/fall_back.pth
-	.venv-$*/bin/python -m pip install --quiet --no-deps --requirement constraints-$*.txt
 	touch $@
 
 frameworks: test-frameworks test-openenv test-lmms test-vllm
@@ -60,7 +73,7 @@ test-frameworks: TESTS := tests/frameworks
 test-openenv: TESTS := tests/frameworks/test_openenv.py
 test-lmms: TESTS := tests/frameworks/test_lmms_eval.py
 test-vllm: TESTS := tests/test_grpo_loss.py
-test-frameworks test-openenv test-lmms test-vllm: test-%: .venv-%/.installed
+test-frameworks test-openenv test-lmms test-vllm: test-%: .venv-%/.installed setup
 	.venv-$*/bin/python -m pytest $(TESTS)
 
 lint: setup

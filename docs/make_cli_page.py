@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 from unittest import mock
 
-from dig_env import GROUPS, command_name, main
+from dig_env.agents.cli.main import GROUPS, command_name, main
 
 PAGE = Path(__file__).parent / "cli.md"
 

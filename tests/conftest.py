@@ -29,7 +29,7 @@ os.environ.setdefault("WANDB_MODE", "offline")
 
 SMALL = RenderSettings(width=128, height=96, quality="draft", device="cpu")
 SMALL_ENV = {"width": 128, "height": 96, "quality": "draft", "device": "cpu"}
-PAIRS_PER_STAGE = 200
+PAIRS_PER_STAGE = 40
 
 
 @pytest.fixture(scope="session")
@@ -53,7 +53,7 @@ def denoiser():
 
 @pytest.fixture(scope="session")
 def pairs(renderer, tmp_path_factory) -> dict[str, list[Pair]]:
-    """200 pairs of each paper stage: those of evaluation with seed 0 on the test split."""
+    """40 pairs of each paper stage: those of evaluation with seed 0 on the test split."""
     folder = tmp_path_factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:
         folder = folder.parent  # that of all processes of this run

@@ -15,7 +15,7 @@ from qwen3_vl import build_model, build_processor, register
 from trl import SFTConfig, SFTTrainer
 from trl.chat_template_utils import qwen3_vl_chat_template
 
-from dig_env.agents import cli
+from dig_env.agents.cli import main as cli
 from dig_env.agents.data.instructions.dataset import AlignData, write_align_data
 from dig_env.align import TASKS, AlignSettings
 from dig_env.scenes import (

@@ -18,7 +18,7 @@ from PIL import Image
 from transformers import CLIPVisionConfig, Dinov2Config
 
 from dig_env import format_boxes, instruction
-from dig_env.agents import cli
+from dig_env.agents.cli import main as cli
 from dig_env.agents.data.instructions.dataset import AlignData, write_align_data
 from dig_env.agents.models import PARTS, build_model, with_words_of
 from dig_env.agents.policies.mllm import EMBEDDED, MLLMPolicy

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-import dig_env.agents.cli.checks
-from dig_env.agents import cli
+from dig_env.agents.cli import checks
+from dig_env.agents.cli import main as cli
 from dig_env.scenes import RenderError
 
 ROOT = Path(__file__).parent.parent
@@ -159,8 +159,8 @@ def test_doctor_names_the_debian_package_of_a_missing_library(monkeypatch):
     class Ldd:
         stdout = "\tlibXrender.so.1 => not found\n\tlibc.so.6 => /lib/libc.so.6\n"
 
-    monkeypatch.setattr(dig_env.agents.cli.checks.subprocess, "run", lambda *_, **__: Ldd)
-    finding = dig_env.agents.cli.checks._system_libraries()
+    monkeypatch.setattr(checks.subprocess, "run", lambda *_, **__: Ldd)
+    finding = checks._system_libraries()
     assert not finding.ok
     assert "libXrender.so.1" in finding.detail and "apt-get install libxrender1" in finding.remedy
 

@@ -215,15 +215,6 @@ def test_a_row_holds_pictures_of_its_own_formats_alone(folder, kind):
         decode(row)
 
 
-def test_scenes_and_its_datasets_need_neither_the_game_nor_a_learner():
-    program = (
-        "import sys, dig_env.scenes.dataset\n"
-        "heavy = {'gymnasium', 'torch', 'datasets', 'pandas', 'bpy', 'dig_env', 'agents'}\n"
-        "assert not heavy & set(sys.modules), heavy & set(sys.modules)\n"
-    )
-    subprocess.run([sys.executable, "-c", program], check=True)
-
-
 # Rendering: resumed, shared, grown
 
 

@@ -22,7 +22,7 @@ from sybil import Sybil
 from sybil.evaluators.python import PythonEvaluator
 from sybil.parsers.markdown import CodeBlockParser
 
-from dig_env.agents import cli
+from dig_env.agents.cli import main as cli
 from dig_env.scenes import PAPER_STAGES, RenderSettings, render_dataset
 from dig_env.scenes.dataset import PRESETS
 

@@ -128,7 +128,7 @@ def test_every_difference_is_in_one_group_of_each_axis(episodes, axis):
 
 
 @pytest.mark.parametrize("axis", ["change", "size", "area", "position"])
-def test_200_mixed_pairs_fill_every_group(episodes, axis):
+def test_mixed_pairs_fill_every_group(episodes, axis):
     elsewhere = set(CHANGES) - set(PAPER_CHANGES)  # other worlds and photographs
     groups = [group for group in AXES[axis].groups if group not in elsewhere]
     assert list(recall_by_axis(episodes)[axis]) == groups

@@ -15,6 +15,7 @@ import dig_env.scenes.render.process as process_module
 from dig_env.agents.cli import checks, install_blender
 from dig_env.scenes import STAGES, BlenderNotFoundError, Renderer, RenderError, plan_pair
 from dig_env.scenes.render.interpreter import VARIABLE, blender_program, installed_python
+from dig_env.scenes.render.process import WorkerProcess
 
 ROOT = Path(__file__).parent.parent
 SITE_PACKAGES = Path(sysconfig.get_path("purelib"))
@@ -172,7 +173,13 @@ def test_a_worker_that_hangs_while_it_starts_is_followed_by_another(
         exec {sys.executable} "$@"
     """
     monkeypatch.setenv(VARIABLE, program(tmp_path / "sometimes", script))
-    monkeypatch.setattr(process_module, "START_TIMEOUT_S", 10.0)
+    greet_it, limits_s = WorkerProcess._greeting, iter((1.0, 120.0))
+
+    def greeting(worker):
+        monkeypatch.setattr(process_module, "START_TIMEOUT_S", next(limits_s))
+        return greet_it(worker)
+
+    monkeypatch.setattr(WorkerProcess, "_greeting", greeting)
     assert rendered()[0] == bytes_here
     assert hung.exists()
 

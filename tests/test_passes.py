@@ -20,11 +20,11 @@ def denoise(times):
     for _ in range(times):
         denoiser.denoise(exposure)
 
-threading.Thread(target=develop, args=(300,)).start()
+threading.Thread(target=denoise, args=(300,)).start()
 children = []
 for _ in range(4):
     time.sleep(0.3)
-    children.append(multiprocessing.get_context("fork").Process(target=develop, args=(1,)))
+    children.append(multiprocessing.get_context("fork").Process(target=denoise, args=(1,)))
     children[-1].start()
 for child in children:
     child.join(60)

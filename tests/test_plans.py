@@ -8,12 +8,14 @@ import os
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import dig_env
 from dig_env.scenes import (
     PAPER_CHANGES,
     SIZES,
@@ -116,14 +118,21 @@ def test_plans_do_not_depend_on_the_process_or_its_hash_seed():
     assert len(outputs) == 1
 
 
-def test_planning_needs_neither_blender_nor_gymnasium_nor_torch():
+def test_scenes_need_neither_blender_nor_the_game_nor_a_learner():
+    """To plan and to read datasets; of dig_env, its room ``scenes`` alone."""
     program = (
-        "import sys, scenes\n"
+        "import sys, types\n"
+        "package = sys.modules['dig_env'] = types.ModuleType('dig_env')\n"
+        "package.__path__ = [sys.argv[1]]\n"
+        "import dig_env.scenes.dataset\n"
         "dig_env.scenes.plan_pair(3, dig_env.scenes.STAGES['dual'])\n"
-        "print(sorted({'bpy', 'gymnasium', 'torch', 'dig_env', 'agents'} & set(sys.modules)))"
+        "seen = {'.'.join(name.split('.')[:2]) for name in sys.modules}\n"
+        "heavy = {'bpy', 'gymnasium', 'torch', 'datasets', 'pandas', 'scipy.signal'}\n"
+        "print(sorted(heavy & seen | {name for name in seen if name.startswith('dig_env.')}))"
     )
-    result = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True)
-    assert result.stdout.strip() == b"[]"
+    command = [sys.executable, "-c", program, str(Path(dig_env.__file__).parent)]
+    result = subprocess.run(command, capture_output=True, text=True)
+    assert result.stdout.strip() == "['dig_env.scenes']", result.stderr
 
 
 @pytest.mark.parametrize(("objects", "scale"), [(40, 1.0), (255, 0.25)])

@@ -314,7 +314,7 @@ INTERRUPTED = {
 @pytest.mark.parametrize(
     ("what", "processor_s"),
     # A worker needs some 2 s of processor time to start.
-    [(what, 6 if what in ("reset", "thread") else 0) for what in INTERRUPTED],
+    [(what, 4 if what in ("reset", "thread") else 0) for what in INTERRUPTED],
 )
 def test_ctrl_c_ends_a_script_at_once_and_its_workers_with_it(tmp_path, what, processor_s):
     """Whether a worker renders a picture that takes minutes, or is starting."""

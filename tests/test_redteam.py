@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import dig_env.redteam
 from dig_env import REWARDS, RewardConfig, score
 from dig_env.redteam import ATTACKS, random_truths, red_team
 
@@ -20,18 +21,25 @@ def test_no_attack_outscores_its_honest_answer(name):
     assert [outcome for outcome in outcomes if outcome.wins] == []
 
 
+BLIND = ("full frame, 4 times", "centre", "2 x 2 tiles", "5 x 5 tiles", "4 random boxes")
+
+
 @pytest.mark.parametrize(
     ("name", "margin"),
     [("full", 0.05), ("strict", 0.05), ("iou", 0.07), ("f1", 0.05), ("dense", 0.15)],
 )
-def test_blind_boxes_earn_little_more_than_one_box_that_finds_nothing(name, margin):
+def test_blind_boxes_earn_little_more_than_one_box_that_finds_nothing(name, margin, monkeypatch):
     """So that a policy which cannot see the difference yet has nothing to learn but to look.
 
     "dense" pays for small overlaps on purpose, and so for large boxes in the dark.
     """
-    truths = list(random_truths(100))
-    earned = {outcome.attack: outcome.earned for outcome in red_team(REWARDS[name], truths)}
-    for blind in ("full frame, 4 times", "centre", "2 x 2 tiles", "5 x 5 tiles", "4 random boxes"):
+    played = {*BLIND, "tiny", "30 x 30 tiles"}
+    monkeypatch.setattr(
+        dig_env.redteam, "ATTACKS", [attack for attack in ATTACKS if attack.name in played]
+    )
+    outcomes = red_team(REWARDS[name], random_truths(100))
+    earned = {outcome.attack: outcome.earned for outcome in outcomes}
+    for blind in BLIND:
         assert earned[blind] <= earned["tiny"] + margin, blind
     assert earned["30 x 30 tiles"] <= earned["tiny"]
 

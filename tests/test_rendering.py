@@ -171,7 +171,7 @@ from dig_env.scenes import PAPER_STAGES, STAGES, Renderer, RenderSettings, plan_
 settings = RenderSettings(width=64, height=48, quality="draft", device="cpu")
 digest = hashlib.sha256()
 with Renderer(settings, workers=int(sys.argv[1])) as renderer:
-    for pair in renderer.imap(plan_pair(seed, STAGES["mixed"]) for seed in range(12)):
+    for pair in renderer.imap(plan_pair(seed, STAGES["mixed"]) for seed in range(8)):
         digest.update(pair.image_a.tobytes() + pair.image_b.tobytes())
         digest.update(repr(pair.differences).encode())
 print(digest.hexdigest())
@@ -186,7 +186,7 @@ def test_bytes_and_boxes_are_the_same_in_any_process_with_any_workers():
             capture_output=True,
             check=True,
         ).stdout
-        for workers, hash_seed in (("1", "0"), ("2", "1"), ("3", "2"))
+        for workers, hash_seed in (("1", "0"), ("3", "1"))
     }
     assert len(digests) == 1
 
@@ -245,7 +245,7 @@ def test_a_worker_that_dies_while_it_starts_does_not_cost_the_versions(monkeypat
 
 def test_a_worker_killed_amid_a_render_costs_only_time():
     plan = plan_pair(11, STAGES["mixed"])
-    slow = RenderSettings(width=1024, height=768, quality="standard", device="cpu")
+    slow = RenderSettings(width=512, height=384, quality="standard", device="cpu")
     with Renderer(slow) as renderer:
         renderer.render(plan)
         (victim,) = renderer.worker_pids
@@ -279,7 +279,7 @@ def test_workers_are_recycled_without_a_trace(monkeypatch):
 
 def test_blows_at_random_moments_change_no_pair(monkeypatch):
     """``benchmarks/endurance.py chaos`` strikes two hundred times."""
-    plans = [plan_pair(seed, STAGES["mixed"]) for seed in range(40)]
+    plans = [plan_pair(seed, STAGES["mixed"]) for seed in range(24)]
     with Renderer(TINY, workers=2) as renderer:
         expected = [digest(pair) for pair in renderer.imap(plans)]
     rng = random.Random(0)
@@ -289,14 +289,14 @@ def test_blows_at_random_moments_change_no_pair(monkeypatch):
         stream = renderer.imap(plans)
         pairs = []
         for fault in (signal.SIGKILL, signal.SIGSTOP, signal.SIGSEGV) * 2:
-            pairs += itertools.islice(stream, 6)
+            pairs += itertools.islice(stream, 3)
             time.sleep(rng.uniform(0, 0.05))
             victim = rng.choice(renderer.worker_pids)
             os.kill(victim, fault)
             struck.append(victim)
         pairs += stream
         assert not set(struck) & set(renderer.worker_pids)
-    assert [pair.plan.seed for pair in pairs] == list(range(40))
+    assert [pair.plan.seed for pair in pairs] == list(range(24))
     assert [digest(pair) for pair in pairs] == expected
 
 

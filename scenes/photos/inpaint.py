@@ -9,7 +9,7 @@ diffusion.
 from __future__ import annotations
 
 import numpy as np
-from scipy import ndimage, signal, sparse
+from scipy import ndimage, sparse
 from scipy.sparse.linalg import splu
 
 RING_PX = 4
@@ -47,6 +47,8 @@ def _window(hole: np.ndarray) -> tuple[slice, slice]:
 
 def _best_source(image: np.ndarray, hole: np.ndarray, avoid: np.ndarray) -> np.ndarray | None:
     """The image, shifted so that the hole shows the patch that fits best; None if none is free."""
+    from scipy import signal  # it takes a second to import: who plans or reads pairs goes without
+
     ring = ndimage.binary_dilation(hole, iterations=RING_PX) & ~hole
     height, width = hole.shape
 
