@@ -1,8 +1,6 @@
 """Policies that look at the images along each axis of difficulty: F1 with its interval.
 
-Brings the table of docs/difficulty.md up to date.
-
-    python benchmarks/axes.py
+python benchmarks/axes.py
 """
 
 from __future__ import annotations
@@ -22,24 +20,20 @@ from dig_env.agents.evaluation.calibration.card import (
     write_card,
 )
 from dig_env.agents.evaluation.pairs import held_out_pairs
-from dig_env.agents.reporting.calibration import filled
 from dig_env.agents.reporting.plots import dots_figure
 from dig_env.agents.reporting.report import Section, write_report
 from dig_env.scenes import STAGES, Renderer, RenderSettings, available_cores
-from dig_env.scenes.files import write_whole
 
 
 def main(
     pairs: int = 50,
     out: Path = Path("docs/results/axes.json"),
-    page: Path = Path("docs/difficulty.md"),
 ) -> None:
     """Render, play and print.
 
     Args:
         pairs: test pairs of each difficulty, of seed 0.
         out: file for the results.
-        page: whose table "looking" is to be made anew.
     """
     settings = CalibrationSettings(pairs=pairs)
     render = RenderSettings(settings.width, settings.height, settings.quality, "cpu")
@@ -67,9 +61,7 @@ def main(
     }
     sections = [Section("Who finds what", figure=dots_figure(conditions, found, "mean F1"))]
     write_report(out.with_suffix(".html"), "F1 along the axes", card["command"], sections, card)
-    text = filled(page.read_text(encoding="utf-8"), card)
-    write_whole(page, text.encode())
-    print(f"results: {out}\npage: {page}")
+    print(f"results: {out}")
 
 
 if __name__ == "__main__":

@@ -1,9 +1,15 @@
-"""Settings of ``make docs``: Sphinx reads docs/, the docstrings and the notebook."""
+"""Settings of ``make docs``: Sphinx reads docs/, docstrings, the notebook, the commands' help."""
 
+import contextlib
+import io
+import os
 import re
+import sys
+from unittest import mock
 
 import gymnasium as gym
 
+from dig_env.agents.cli.main import GROUPS, command_name, main
 from dig_env.scenes.version import __version__
 
 project = "dig-env"
@@ -25,6 +31,7 @@ html_theme = "furo"
 html_title = f"dig-env {version}"
 html_copy_source = False
 html_show_sourcelink = False
+html_show_copyright = False
 
 
 def cut_pages(app, what, name, obj, options, lines):
@@ -35,8 +42,35 @@ def cut_pages(app, what, name, obj, options, lines):
         lines[first:] = ["All of it: :doc:`/environments/README`."]
 
 
+def add_commands(app, name, source):
+    """The page cli.md gets the help of every command."""
+    if name == "cli":
+        source[0] += command_reference()
+
+
+def command_reference() -> str:
+    """The help of every command, in Markdown."""
+    text = "\n## All commands\n"
+    for group, commands in GROUPS.items():
+        text += f"\n### {group}\n"
+        for name in map(command_name, commands):
+            text += f"\n#### dig-env {name}\n\n```text\n{command_help(name)}\n```\n"
+    return text
+
+
+def command_help(name: str) -> str:
+    said = io.StringIO()
+    with (
+        mock.patch.dict(os.environ, COLUMNS="88"),
+        mock.patch.object(sys, "argv", ["dig-env", name, "--help"]),
+        contextlib.redirect_stdout(said),
+        contextlib.suppress(SystemExit),
+    ):
+        main()
+    lines = (line.rstrip() for line in said.getvalue().strip().splitlines())
+    return "\n".join(line for line in lines if not line or line.strip(" -"))  # without its rules
+
+
 def setup(app):
     app.connect("autodoc-process-docstring", cut_pages)
-
-
-html_show_copyright = False
+    app.connect("source-read", add_commands)

@@ -75,7 +75,7 @@ PAGES = (
         "numeric_view",
         "What the view shows, and actions on the way from 0 to the one that `encode` gives for the "
         "true box.",
-        "[DiG-v0](dig.md), [PPO on it](../experiments.md)",
+        "[DiG-v0](dig.md), [PPO on it](../results.md#4-ppo-on-the-numeric-view)",
         wrapper=NumericView,
     ),
 )
@@ -151,7 +151,9 @@ def _cell(space: spaces.Space) -> str:
     """A space as it prints itself, a dictionary with a line for each key."""
     if isinstance(space, spaces.Dict):
         return "<br>".join(f"{_code(key)}: {_cell(part)}" for key, part in space.items())
-    return _code(str(space).encode("unicode_escape").decode())
+    if isinstance(space, spaces.Text):  # its alphabet or its list of texts is long
+        return _code("Text")
+    return _code(str(space))
 
 
 def _code(text: str) -> str:

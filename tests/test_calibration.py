@@ -224,7 +224,7 @@ def test_the_published_tables_are_those_of_the_published_card():
     card = json.loads((DOCS / "results/calibration.json").read_text())
     page = (DOCS / "calibration.md").read_text()
     assert filled(page, card) == page
-    assert all(f"<!-- table: {name} -->" in page for name in TABLES)
+    assert all(f"<!-- table: {name} -->" in page for name in TABLES.keys() - {"presets"})
 
 
 def test_the_published_card_says_that_the_reward_orders_the_yardsticks():

@@ -9,6 +9,7 @@ are docstrings, which doctest runs.
 import ast
 import functools
 import importlib
+import json
 import re
 import shlex
 import subprocess
@@ -144,3 +145,71 @@ def dig_env(words: list[str]) -> None:
 def recorder(function, calls: list):
     """A function of the same arguments that notes that it was called."""
     return functools.wraps(function)(lambda *_, **__: calls.append(function))
+
+
+def rows(page: str, first: str) -> dict[str, list[str]]:
+    """The cells of the page's table whose head begins with ``first``, by the cell on their left."""
+    lines = iter((ROOT / "docs" / page).read_text().splitlines())
+    cells = ([cell.strip() for cell in line.strip("|").split("|")] for line in lines)
+    next(row for row in cells if row[0] == first or row[1:2] == [first])
+    next(cells)
+    return {row[0].strip("`"): row[1:] for row in iter(lambda: next(cells, [""]), [""])}
+
+
+def result(name: str):
+    return json.loads((ROOT / "docs/results" / name).read_text())
+
+
+def test_the_table_of_difficulties_is_what_was_measured():
+    f1 = {(row["condition"], row["policy"]): row["f1"][0] for row in result("axes.json")["rows"]}
+    policies = ("pixel difference", "pixel difference at its best", "embedded policy")
+    table = rows("difficulty.md", "pixel difference")
+    assert len(table) >= 10
+    for condition, cells in table.items():
+        assert cells == [f"{f1[condition, policy]:.2f}" for policy in policies]
+
+
+def test_the_table_of_alignment_tasks_has_what_blind_answers_earn():
+    blind = result("align.json")["blind"]
+    table = rows("align.md", "task")
+    earned = {task: float(cells[-1]) for task, cells in table.items()}
+    assert earned == {task: round(blind[task]["reward"][0], 2) for task in blind}
+
+
+def test_the_table_of_vectors_is_what_was_measured():
+    found = {
+        (row["pairs"], row["mode"]): row
+        for row in result("vector.json")["rows"]
+        if row["environments"] == 16
+    }
+    table = rows("vectors.md", "sync")
+    for column, mode in enumerate(("sync", "async", "vector_entry_point")):
+        live, stored = found["live", mode], found["dataset", mode]
+        assert [float(cells[column]) for cells in table.values()] == [
+            live["episodes_per_second"],
+            live["processes"],
+            round(live["megabytes"] / 1000, 1),
+            round(stored["episodes_per_second"]),
+        ]
+
+
+LINKS = sorted(ROOT.glob("*.md")) + sorted(ROOT.glob("docs/**/*.md"))
+
+
+@pytest.mark.parametrize("page", LINKS, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_somewhere(page):
+    """To files that are there, and to headings; links are relative, so GitHub follows them too."""
+    for link in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
+        if ":" in link:
+            continue
+        path, _, anchor = link.partition("#")
+        target = page.parent / path if path else page
+        assert target.exists(), link
+        if anchor:
+            headings = re.findall("^#+ (.+)$", target.read_text(), flags=re.MULTILINE)
+            assert anchor in map(slug, headings), link
+
+
+def slug(heading: str) -> str:
+    """GitHub's and MyST's name of a heading."""
+    return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")

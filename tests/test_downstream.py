@@ -1,4 +1,4 @@
-"""What docs/downstream.md needs of our own; lmms-eval itself is in tests/frameworks."""
+"""What docs/evaluation.md needs of our own; lmms-eval itself is in tests/frameworks."""
 
 import runpy
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""lmms-eval's own code on what docs/downstream.md says of it, and on our tasks for it.
+"""lmms-eval's own code on what docs/evaluation.md says of it, and on our tasks for it.
 
 Skipped where lmms-eval is not installed. Its model for Qwen3-VL is not run: it needs torchvision
 (through qwen-vl-utils), which has no build beside a CPU torch. The policies here are oracles.
@@ -28,7 +28,7 @@ from dig_env.scenes import PairDataset
 ROOT = Path(__file__).parents[2]
 ANSWERS = ("Yes", "yes ", "Yes.", "Yes, there is.")
 OUR_TASKS = ROOT / "examples/lmms_eval"
-PAGE = (ROOT / "docs/downstream.md").read_text()
+PAGE = (ROOT / "docs/evaluation.md").read_text()
 
 
 @pytest.fixture(scope="module")
