@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike
 from PIL import Image, ImageDraw
 
 from dig_env.scenes import Pair
+from dig_env.scenes.extras import extra
 
 TRUE_COLOR = (0, 160, 60)
 ANSWERED_COLOR = (230, 30, 60)
@@ -73,7 +74,8 @@ class HumanWindow:
 
     def show(self, frame: np.ndarray) -> None:
         """Show a (H, W, 3) uint8 picture; all pictures of a window are of one size."""
-        import pygame  # here, since only people who watch need a window library
+        with extra("play"):
+            import pygame
 
         height, width = frame.shape[:2]
         if self._screen is None:

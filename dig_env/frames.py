@@ -7,6 +7,7 @@ from typing import Any
 
 from PIL import Image
 
+from dig_env.scenes.extras import extra
 from dig_env.scenes.integers import whole
 
 COORDINATES = ("norm1000", "unit", "pixel", "resized_pixel")
@@ -71,7 +72,8 @@ def _asked(image_processor: Any, size: tuple[int, int]) -> tuple[int, int]:
 @lru_cache
 def _default_resized_size(size: tuple[int, int]) -> tuple[int, int]:
     # Here, since it takes seconds to import. The variant without torchvision resizes alike.
-    from transformers import Qwen2VLImageProcessorPil
+    with extra("train"):
+        from transformers import Qwen2VLImageProcessorPil
 
     return _asked(Qwen2VLImageProcessorPil(), size)
 

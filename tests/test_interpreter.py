@@ -229,8 +229,28 @@ def test_a_killed_install_is_followed_by_a_whole_one(trainer_python, tmp_path):
     assert "ok   Rendering" in result.stdout
 
 
-def test_without_uv_and_python_3_11_install_says_what_to_do(monkeypatch, tmp_path):
+def test_without_uv_and_python_3_11_pip_fetches_uv_first(monkeypatch, tmp_path):
     monkeypatch.setattr(install_blender.shutil, "which", lambda *_, **__: None)
     monkeypatch.setattr(install_blender.sys, "version_info", (3, 13, 0))
-    with pytest.raises(BlenderNotFoundError, match="(?s)pip install uv.*python3.11"):
+    fetch, make, fill = install_blender._commands(tmp_path / "blender", str(tmp_path / "tools"))
+    assert fetch[:4] == [sys.executable, "-m", "pip", "install"] and fetch[-1] == "uv"
+    assert make[0] == fill[0] == str(tmp_path / "tools" / "bin" / "uv")
+    assert make[1:] == ["venv", "--python", "3.11", str(tmp_path / "blender")]
+
+
+def test_a_failed_install_is_quoted_and_leaves_nothing(monkeypatch, tmp_path):
+    monkeypatch.setattr(install_blender, "_commands", lambda *_: [["false"]])
+    with pytest.raises(BlenderNotFoundError, match="'false' failed.*dig-env install-blender"):
         install_blender.make_interpreter(tmp_path / "blender" / "bin" / "python")
+    assert not (tmp_path / "blender").exists()
+
+
+def test_where_nothing_is_set_one_command_is_named(trainer_python, tmp_path):
+    result = subprocess.run(
+        [trainer_python, "-c", "import gymnasium as gym, dig_env; gym.make('DiG-v0').reset()"],
+        cwd=ROOT,
+        env=os.environ | {"XDG_CACHE_HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+    )
+    assert result.stderr.strip().endswith("run: dig-env install-blender"), result.stderr

@@ -16,6 +16,7 @@ from dig_env.agents.reporting.table import Table
 from dig_env.agents.training.align_stages import AlignRun
 from dig_env.align import AlignSettings
 from dig_env.scenes import RenderSettings
+from dig_env.scenes.extras import extra
 from dig_env.scenes.files import write_whole
 
 
@@ -79,7 +80,8 @@ def align(run: tyro.conf.OmitArgPrefixes[AlignRun], output: Printed = Output()) 
         run: its settings.
         output: what is printed.
     """
-    from transformers.utils.logging import disable_progress_bar
+    with extra("train"):
+        from transformers.utils.logging import disable_progress_bar
 
     from dig_env.agents.training.align import train_align
 

@@ -17,12 +17,12 @@ from typing import Any
 from dig_env.scenes import STAGES, Renderer, RenderSettings, plan_pair
 from dig_env.scenes.machine import available_memory, resources
 from dig_env.scenes.render.interpreter import (
-    REMEDY,
     VARIABLE,
     blender_program,
     installed_python,
     is_executable,
     python_command,
+    remedy,
 )
 
 # The system libraries that Blender links to and a slim Debian lacks.
@@ -38,6 +38,7 @@ DEBIAN_PACKAGES = {
     "libGL.so.1": "libgl1",
 }
 LIBRARIES = ("gymnasium", "numpy", "torch", "transformers", "trl", "datasets")
+"""All but the first two come with the extra ``train``."""
 LEAST_FREE_GB = 2.0
 LEAST_MEMORY_GB = 3.0
 """What ``dig-env train`` takes with its defaults and two render workers."""
@@ -104,8 +105,8 @@ def _libraries() -> Finding:
         except importlib.metadata.PackageNotFoundError:
             missing.append(name)
     detail = ", ".join(versions) + "".join(f", no {name}" for name in missing)
-    remedy = "run 'pip install --constraint constraints.txt --editable .' in the repository"
-    return Finding("Libraries", not missing, detail, remedy)
+    hint = "to train a model, run: pip install 'dig-env[train]'" if missing else ""
+    return Finding("Libraries", True, detail, hint=hint)
 
 
 def _blender() -> Finding:
@@ -115,7 +116,7 @@ def _blender() -> Finding:
         str(installed_python()): "made by 'dig-env install-blender'",
     }.get(program, "this Python")
     missing = "" if _blender_binary(program) else "no Blender in "
-    return Finding("Blender", not missing, f"{missing}{program} ({whose})", REMEDY)
+    return Finding("Blender", not missing, f"{missing}{program} ({whose})", remedy())
 
 
 def _blender_binary(program: str) -> str:
@@ -174,24 +175,23 @@ def _memory() -> Finding:
 
 
 def _compute() -> Finding:
+    workers = Renderer(workers=None).workers  # starts none
+    detail = f"{resources()}: {workers} Blender process(es) by default; GPU: "
     try:
         import torch
+    except ModuleNotFoundError:
+        return Finding("Compute", True, f"{detail}not asked for (no torch)")
     except ImportError as error:
-        remedy = "install torch into this Python: pip install torch"
+        remedy = "install another build of torch into this Python"
         return Finding("Compute", False, f"torch cannot be imported ({error})", remedy)
     gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
-    workers = Renderer(workers=None).workers  # starts none
     hint = ""
     if not gpus and shutil.which("nvidia-smi") is not None:
         hint = (
             f"nvidia-smi is there, but torch {torch.__version__} sees no GPU: install a CUDA build "
             "of it, and a driver that is new enough (nvidia-smi tells its version)"
         )
-    detail = (
-        f"{resources()}: {workers} Blender process(es) by default; "
-        f"GPU: {', '.join(gpus) or 'none (not needed)'}"
-    )
-    return Finding("Compute", True, detail, hint=hint)
+    return Finding("Compute", True, detail + (", ".join(gpus) or "none (not needed)"), hint=hint)
 
 
 def check_rendering() -> Finding:

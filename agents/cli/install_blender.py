@@ -7,6 +7,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 from dig_env.agents.cli.checks import check_rendering
@@ -54,12 +55,13 @@ def make_interpreter(python: Path) -> None:
     folder = python.parent.parent
 
     def fill(beside: Path) -> None:
-        for command in _commands(beside):
-            if subprocess.run(command, stdout=2).returncode != 0:
-                raise BlenderNotFoundError(
-                    f"'{shlex.join(command)}' failed; see above why, then run "
-                    f"'dig-env install-blender' again, or set {VARIABLE} to a Blender of your own"
-                )
+        with tempfile.TemporaryDirectory() as tools:
+            for command in _commands(beside, tools):
+                if subprocess.run(command, stdout=2).returncode != 0:
+                    raise BlenderNotFoundError(
+                        f"'{shlex.join(command)}' failed; see above why, then run "
+                        f"'dig-env install-blender' again, or set {VARIABLE} to a Blender of yours"
+                    )
 
     folder.parent.mkdir(parents=True, exist_ok=True)
     with locked(folder.parent):  # who comes second finds it made
@@ -67,27 +69,25 @@ def make_interpreter(python: Path) -> None:
             write_folder_whole(folder, fill)
 
 
-def _commands(folder: Path) -> list[list[str]]:
-    """The commands that fill the folder; uv's if it is there, since uv can fetch the Python."""
+def _commands(folder: Path, tools: str) -> list[list[str]]:
+    """The commands that fill the folder: with a Python 3.11 that is there, or with uv, which can
+    fetch one. Where uv is missing too, pip puts it into the folder ``tools``."""
     python = str(folder / "bin" / "python")
     # 'pip install uv' puts it beside this Python, which need not be on the PATH.
     beside = os.path.dirname(sys.executable)
     uv = shutil.which("uv", path=os.pathsep.join([beside, os.environ.get("PATH", os.defpath)]))
-    if uv is not None:
-        return [
-            [uv, "venv", "--python", PYTHON, str(folder)],
-            [uv, "pip", "install", "--python", python, *PACKAGES],
-        ]
     is_ours = sys.version_info[:2] == (3, 11)
     base = sys.executable if is_ours else shutil.which(f"python{PYTHON}")
-    if base is None:
-        raise BlenderNotFoundError(
-            f"neither uv nor python{PYTHON} is there to make a Python {PYTHON} with: "
-            f"run 'pip install uv', or install python{PYTHON}, and try again; or set {VARIABLE} "
-            "to a blender executable"
-        )
-    # -E: PYTHONPATH and the like were set for the Python that runs this.
+    if uv is None and base is not None:
+        # -E: PYTHONPATH and the like were set for the Python that runs this.
+        return [
+            [base, "-E", "-m", "venv", str(folder)],
+            [python, "-E", "-m", "pip", "install", *PACKAGES],
+        ]
+    get_uv = [] if uv else [[sys.executable, "-m", "pip", "install", "--target", tools, "uv"]]
+    uv = uv or os.path.join(tools, "bin", "uv")
     return [
-        [base, "-E", "-m", "venv", str(folder)],
-        [python, "-E", "-m", "pip", "install", *PACKAGES],
+        *get_uv,
+        [uv, "venv", "--python", PYTHON, str(folder)],
+        [uv, "pip", "install", "--python", python, *PACKAGES],
     ]

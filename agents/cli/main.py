@@ -29,6 +29,7 @@ from dig_env.agents.cli.train import train
 from dig_env.agents.training.align_stages import AlignRun
 from dig_env.agents.training.settings import GRPORun
 from dig_env.scenes import RenderError
+from dig_env.scenes.extras import MissingExtraError
 from dig_env.serve.sessions import Limits
 
 
@@ -64,7 +65,7 @@ OK, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 """Exit codes: all went well; the job failed or found a fault; bad input; stopped with Ctrl-C."""
 
 # What a person can mend in the command line. Other errors of the system, such as a full disk, and
-# of Blender are failures of the job.
+# of Blender, or for lack of an extra, are failures of the job.
 BAD_INPUT = (ValueError, FileNotFoundError, FileExistsError, NotADirectoryError, PermissionError)
 
 
@@ -122,7 +123,7 @@ def main() -> None:
     except BAD_INPUT as error:
         fail(str(error))
         sys.exit(USAGE)
-    except (RenderError, OSError) as error:
+    except (RenderError, MissingExtraError, OSError) as error:
         fail(str(error))
         sys.exit(FAILED)
     except KeyboardInterrupt:

@@ -12,6 +12,7 @@ import tyro
 from dig_env.agents.cli.common import StageName
 from dig_env.agents.cli.output import Output, Printed
 from dig_env.scenes import RenderSettings
+from dig_env.scenes.extras import extra
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette
@@ -48,7 +49,8 @@ def play(
         port: 0 for any that is free.
         output: what is printed.
     """
-    from dig_env.agents.web.server import bind, serve
+    with extra("play"):
+        from dig_env.agents.web.server import bind, serve
 
     listener = bind(host, port)
     settings = RenderSettings(width, height, quality)
@@ -70,7 +72,8 @@ def play(
 def _player(
     settings: RenderSettings, stage: str, seed: int, reward: str, out: Path, output: Output
 ) -> Iterator[tuple[Starlette, str]]:
-    from dig_env.agents.web.play import Player, play_app
+    with extra("play"):
+        from dig_env.agents.web.play import Player, play_app
 
     out.parent.mkdir(parents=True, exist_ok=True)
     with contextlib.closing(Player(settings, seed, reward, out)) as player:
@@ -80,7 +83,8 @@ def _player(
 
 @contextlib.contextmanager
 def _inspector(path: Path) -> Iterator[tuple[Starlette, str]]:
-    from dig_env.agents.web.inspector import inspector_app, open_collection
+    with extra("play"):
+        from dig_env.agents.web.inspector import inspector_app, open_collection
 
     with contextlib.closing(open_collection(path)) as collection:
         yield inspector_app(collection), str(path)

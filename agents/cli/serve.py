@@ -10,7 +10,8 @@ from pathlib import Path
 import tyro
 
 from dig_env.agents.cli.output import Output, Printed
-from dig_env.envs.remote import TOKEN_VARIABLE
+from dig_env.scenes.extras import extra
+from dig_env.serve import TOKEN_VARIABLE
 from dig_env.serve.sessions import Limits, Sessions
 
 
@@ -41,8 +42,9 @@ def serve(
         limits: of sessions and requests.
         output: what is printed.
     """
-    from dig_env.agents.web import server
-    from dig_env.serve.server import make_app
+    with extra("serve"):
+        from dig_env.agents.web import server
+        from dig_env.serve.server import make_app
 
     datasets = {folder.resolve().name: folder for folder in dataset}
     if len(datasets) < len(dataset):

@@ -11,6 +11,7 @@ import tyro
 from dig_env.agents.cli.output import Output, Printed
 from dig_env.agents.training.settings import GRPORun
 from dig_env.scenes import Renderer, RenderSettings
+from dig_env.scenes.extras import extra
 
 
 def train(
@@ -23,7 +24,8 @@ def train(
         reward: name of the reward to learn from: full, paper, dense, strict, format, iou or f1.
         output: what is printed.
     """
-    from transformers.utils.logging import disable_progress_bar
+    with extra("train"):
+        from transformers.utils.logging import disable_progress_bar
 
     from dig_env.agents.training.grpo import train_grpo
     from dig_env.agents.training.grpo_report import held_out_table, summarize

@@ -24,20 +24,27 @@ from typing import Any, cast
 
 import gymnasium as gym
 import numpy as np
-import torch
 from gymnasium.vector import AutoresetMode
 from gymnasium.wrappers.vector import DictInfoToList
-from stable_baselines3.common.base_class import BaseAlgorithm
-from stable_baselines3.common.callbacks import BaseCallback
-from stable_baselines3.common.logger import KVWriter
-from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
-from stable_baselines3.common.vec_env.base_vec_env import VecEnv, VecEnvIndices, VecEnvStepReturn
-from torch import nn
 
 from dig_env import NumericVectorView, NumericView
 from dig_env.agents.evaluation.pairs import play
 from dig_env.envs.pairs import PairCache, StoredPairs
 from dig_env.scenes import Difficulty, Pair
+from dig_env.scenes.extras import extra
+
+with extra("sb3"):
+    import torch
+    from stable_baselines3.common.base_class import BaseAlgorithm
+    from stable_baselines3.common.callbacks import BaseCallback
+    from stable_baselines3.common.logger import KVWriter
+    from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
+    from stable_baselines3.common.vec_env.base_vec_env import (
+        VecEnv,
+        VecEnvIndices,
+        VecEnvStepReturn,
+    )
+    from torch import nn
 
 
 class PairsInMemory(StoredPairs):

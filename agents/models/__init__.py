@@ -4,24 +4,27 @@ Importing this module registers `dig_compact` and `dig_pair_encoder` with transf
 classes.
 """
 
-from transformers import (
-    AutoConfig,
-    AutoModel,
-    AutoModelForCausalLM,
-    AutoModelForImageTextToText,
-    AutoProcessor,
-)
+from dig_env.scenes.extras import extra
 
-# Before 5.18 transformers itself has it only where torchvision is.
-from transformers.models.auto.image_processing_auto import AutoImageProcessor
+with extra("train"):
+    from transformers import (
+        AutoConfig,
+        AutoModel,
+        AutoModelForCausalLM,
+        AutoModelForImageTextToText,
+        AutoProcessor,
+    )
 
-from dig_env.agents.models.assembly import PARTS, assemble, build_model, train_only
-from dig_env.agents.models.configuration import CompactConfig, PairEncoderConfig
-from dig_env.agents.models.modeling import CompactForConditionalGeneration, CompactModel
-from dig_env.agents.models.pair_encoder import PairEncoder
-from dig_env.agents.models.processing import CompactImageProcessor, CompactProcessor
-from dig_env.agents.models.tokenization import build_tokenizer
-from dig_env.agents.models.vocabulary import with_words_of
+    # Before 5.18 transformers itself has it only where torchvision is.
+    from transformers.models.auto.image_processing_auto import AutoImageProcessor
+
+    from dig_env.agents.models.assembly import PARTS, assemble, build_model, train_only
+    from dig_env.agents.models.configuration import CompactConfig, PairEncoderConfig
+    from dig_env.agents.models.modeling import CompactForConditionalGeneration, CompactModel
+    from dig_env.agents.models.pair_encoder import PairEncoder
+    from dig_env.agents.models.processing import CompactImageProcessor, CompactProcessor
+    from dig_env.agents.models.tokenization import build_tokenizer
+    from dig_env.agents.models.vocabulary import with_words_of
 
 __all__ = [
     "PARTS",

@@ -18,13 +18,16 @@ from dataclasses import asdict, astuple, dataclass
 from types import MappingProxyType
 from typing import Any
 
-import httpx
 import numpy as np
 
 from dig_env.agents.policies.kept_answers import KeptAnswers
 from dig_env.agents.policies.messages import png_url, reply_text, said_and_thought
 from dig_env.agents.policies.policy import Unanswered
 from dig_env.drawing import png
+from dig_env.scenes.extras import extra
+
+with extra("eval"):
+    import httpx
 
 RETRIED_STATUS = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 520, 522, 524, 529})
 """HTTP answers after which the same request may succeed: too early, too many, too busy."""

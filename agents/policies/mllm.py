@@ -7,18 +7,21 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-import torch
 from PIL import Image
-from transformers import (
-    AutoModelForImageTextToText,
-    AutoProcessor,
-    GenerationConfig,
-    PreTrainedModel,
-    ProcessorMixin,
-)
 
 from dig_env.agents import models
 from dig_env.agents.policies.policy import OraclePolicy, PixelDiffPolicy, Policy, RandomPolicy
+from dig_env.scenes.extras import extra
+
+with extra("train"):
+    import torch
+    from transformers import (
+        AutoModelForImageTextToText,
+        AutoProcessor,
+        GenerationConfig,
+        PreTrainedModel,
+        ProcessorMixin,
+    )
 
 T = TypeVar("T")
 Chat = tuple[list[dict[str, Any]], list[Image.Image]]

@@ -10,9 +10,12 @@ import sys
 import warnings
 from pathlib import Path
 
-from transformers import ProcessorMixin
-from transformers.models.auto.tokenization_auto import get_tokenizer_config
-from transformers.utils.chat_template_utils import render_jinja_template
+from dig_env.scenes.extras import extra
+
+with extra("train"):
+    from transformers import ProcessorMixin
+    from transformers.models.auto.tokenization_auto import get_tokenizer_config
+    from transformers.utils.chat_template_utils import render_jinja_template
 
 _CLOSING = "{%- if add_generation_prompt %}{{- '\\n</think>\\n\\n' }}{%- endif %}"
 _OPENING = "{%- if add_generation_prompt %}{{- '<think>\\n' }}{%- endif %}"

@@ -9,13 +9,16 @@ from typing import Any, cast
 import gymnasium as gym
 import numpy as np
 from PIL import Image
-from transformers import PreTrainedModel, ProcessorMixin
 
 from dig_env import PARTS, format_boxes
 from dig_env.agents.policies.dialogue import Dialogue, DialoguePolicy
 from dig_env.agents.policies.mllm import MLLMPolicy, pair_messages
 from dig_env.envs.zoom import DiGZoomEnv, zoom_message
 from dig_env.scenes import Pair
+from dig_env.scenes.extras import extra
+
+with extra("train"):
+    from transformers import PreTrainedModel, ProcessorMixin
 
 
 class ZoomOraclePolicy:

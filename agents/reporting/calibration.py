@@ -8,14 +8,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from matplotlib.figure import Figure
-
 from dig_env.agents.evaluation.calibration.reference_answers import PERSON, RANKS
 from dig_env.agents.reporting.plots import dots, figure_png
 from dig_env.agents.reporting.report import Section, write_report
 from dig_env.agents.reporting.table import Table
 from dig_env.scenes import PAPER_STAGES
+from dig_env.scenes.extras import extra
 from dig_env.scenes.files import write_whole
+
+with extra("eval"):
+    from matplotlib.figure import Figure
 
 SHOWN_PRESETS = ("full", "paper", "dense", "strict")
 LOOKERS = ("pixel difference", "pixel difference at its best", "embedded policy", PERSON)

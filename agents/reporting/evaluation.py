@@ -7,8 +7,6 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from matplotlib.figure import Figure
-
 from dig_env import Score, draw_pair
 from dig_env.agents.evaluation.breakdown import AXES
 from dig_env.agents.evaluation.episodes import METRICS, Episode
@@ -24,7 +22,11 @@ from dig_env.agents.reporting.report import (
 )
 from dig_env.agents.reporting.table import Table, interval_cells
 from dig_env.drawing import draw_answer
+from dig_env.scenes.extras import extra
 from dig_env.scenes.files import write_whole
+
+with extra("eval"):
+    from matplotlib.figure import Figure
 
 EXPLAINED = {
     "reward": "total of dig_env.score",

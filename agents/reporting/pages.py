@@ -5,7 +5,10 @@ from __future__ import annotations
 import functools
 from typing import Any
 
-import jinja2
+from dig_env.scenes.extras import extra
+
+with extra("eval"):
+    import jinja2
 
 
 def render_page(template: str, **values: Any) -> bytes:

@@ -12,17 +12,20 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
-from markupsafe import Markup
-from matplotlib.figure import Figure
 
 from dig_env.agents.policies.messages import png_url
 from dig_env.agents.reporting.pages import render_page
 from dig_env.agents.reporting.plots import bars_figure, figure_png, figure_svg
 from dig_env.agents.reporting.table import Table
 from dig_env.drawing import png
+from dig_env.scenes.extras import extra
 from dig_env.scenes.files import write_whole
 from dig_env.scenes.machine import cores
 from dig_env.scenes.version import __version__
+
+with extra("eval"):
+    from markupsafe import Markup
+    from matplotlib.figure import Figure
 
 Item = TypeVar("Item")
 DRAWN = 6

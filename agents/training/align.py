@@ -10,12 +10,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-from accelerate import PartialState
-from pytorch_optimizer import Muon
-from transformers import PrinterCallback, ProgressCallback, TrainerCallback
-from trl import SFTConfig, SFTTrainer
-
 from dig_env import instruction
 from dig_env.agents.models import (
     CompactForConditionalGeneration,
@@ -35,7 +29,15 @@ from dig_env.agents.training.trainer_settings import (
     set_gradient_accumulation,
     this_process,
 )
+from dig_env.scenes.extras import extra
 from dig_env.scenes.files import write_folder_whole, write_whole
+
+with extra("train"):
+    import torch
+    from accelerate import PartialState
+    from pytorch_optimizer import Muon
+    from transformers import PrinterCallback, ProgressCallback, TrainerCallback
+    from trl import SFTConfig, SFTTrainer
 
 CHECKPOINTS = "trainer"
 """Folder of the trainer's own checkpoints, within ``AlignRun.out``."""

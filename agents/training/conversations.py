@@ -10,13 +10,16 @@ from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
-from datasets import Dataset
 from PIL import Image
 
 from dig_env import format_boxes, instruction
 from dig_env.agents.data.instructions.folder import MANIFEST
 from dig_env.agents.policies.mllm import pair_messages
 from dig_env.scenes import PairDataset
+from dig_env.scenes.extras import extra
+
+with extra("train"):
+    from datasets import Dataset
 
 BATCHES_SORTED = 20
 """Batches among which conversations are sorted by length, as transformers groups by length."""

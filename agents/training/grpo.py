@@ -30,12 +30,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import torch
-from datasets import IterableDataset
-from peft import LoraConfig, get_peft_model
-from transformers import PrinterCallback, ProgressCallback
-from trl import GRPOTrainer
-
 from dig_env import Curriculum, StageCurriculum
 from dig_env.agents.policies.mllm import EMBEDDED, MLLMPolicy
 from dig_env.agents.policies.thinking import set_thinking
@@ -55,8 +49,16 @@ from dig_env.agents.training.tracking import wandb_run
 from dig_env.agents.training.trainer_settings import different_settings, this_process
 from dig_env.envs.pairs import FreshPairs, PairSource, StoredPairs
 from dig_env.scenes import RenderSettings
+from dig_env.scenes.extras import extra
 from dig_env.scenes.files import write_folder_whole, write_whole
 from dig_env.scenes.machine import default_workers
+
+with extra("train"):
+    import torch
+    from datasets import IterableDataset
+    from peft import LoraConfig, get_peft_model
+    from transformers import PrinterCallback, ProgressCallback
+    from trl import GRPOTrainer
 
 HISTORY = "history.json"
 

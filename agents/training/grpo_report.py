@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib.figure import Figure
 
 from dig_env.agents.evaluation.episodes import METRICS
 from dig_env.agents.reporting.evaluation import episode_picture
@@ -23,7 +22,11 @@ from dig_env.agents.reporting.report import (
 from dig_env.agents.reporting.table import Table
 from dig_env.agents.training.monitor import GRPOResult
 from dig_env.drawing import png
+from dig_env.scenes.extras import extra
 from dig_env.scenes.files import write_whole
+
+with extra("eval"):
+    from matplotlib.figure import Figure
 
 RESULT = "result.json"
 PAIRS_IN_PICTURE = 4

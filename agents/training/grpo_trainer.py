@@ -5,12 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import torch
-from trl import GRPOConfig, GRPOTrainer
-
 from dig_env.agents.training.rollouts import GroupReward
 from dig_env.agents.training.settings import GRPORun
 from dig_env.agents.training.trainer_settings import common_settings, set_gradient_accumulation
+from dig_env.scenes.extras import extra
+
+with extra("train"):
+    import torch
+    from trl import GRPOConfig, GRPOTrainer
 
 CHECKPOINTS = "trainer"
 """Folder of the trainer's own checkpoints, within ``GRPORun.out``."""

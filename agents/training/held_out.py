@@ -7,9 +7,6 @@ from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
-import torch
-from accelerate.utils import gather_object
-
 from dig_env import StageCurriculum
 from dig_env.agents.evaluation.episodes import Episode, mean_metrics
 from dig_env.agents.evaluation.pairs import pair_seeds, play
@@ -20,6 +17,11 @@ from dig_env.agents.training.settings import GRPORun
 from dig_env.agents.training.trainer_settings import this_process
 from dig_env.envs.pairs import PairSource, stages_of
 from dig_env.scenes import Pair, PairDataset
+from dig_env.scenes.extras import extra
+
+with extra("train"):
+    import torch
+    from accelerate.utils import gather_object
 
 
 class Results:

@@ -11,9 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from accelerate.utils import broadcast_object_list
-from transformers import TrainerCallback
-from trl import GRPOConfig
 
 from dig_env import StageCurriculum, parse_boxes
 from dig_env.agents.evaluation.episodes import Episode, mean_metrics
@@ -22,7 +19,13 @@ from dig_env.agents.training.rollouts import GroupReward, PairStream
 from dig_env.agents.training.settings import GRPORun
 from dig_env.agents.training.trainer_settings import this_process
 from dig_env.drawing import draw_answer
+from dig_env.scenes.extras import extra
 from dig_env.scenes.files import write_whole
+
+with extra("train"):
+    from accelerate.utils import broadcast_object_list
+    from transformers import TrainerCallback
+    from trl import GRPOConfig
 
 PROGRESS = "progress.json"
 PICTURES_EVERY = 20

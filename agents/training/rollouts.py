@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from accelerate.utils import gather_object
 from PIL import Image
 
 from dig_env import PARTS, RewardLike, StageCurriculum, instruction, score_batch
@@ -18,6 +17,10 @@ from dig_env.agents.policies.mllm import pair_messages
 from dig_env.agents.training.settings import GRPORun
 from dig_env.envs.pairs import PairSource, stages_of
 from dig_env.scenes import SEEDS_PER_SPLIT, Pair
+from dig_env.scenes.extras import extra
+
+with extra("train"):
+    from accelerate.utils import gather_object
 
 LEAST_SPREAD = 1e-6
 """A group whose rewards, from 0 to 1, differ by less than this has zero variance."""

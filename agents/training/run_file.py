@@ -7,9 +7,11 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any, get_type_hints
 
-import yaml
-
 from dig_env.agents.training.settings import GRPORun
+from dig_env.scenes.extras import extra
+
+with extra("train"):
+    import yaml
 
 
 class _Loader(yaml.SafeLoader):

@@ -5,8 +5,11 @@ from __future__ import annotations
 import os
 from typing import Any
 
-import torch
-from accelerate import PartialState
+from dig_env.scenes.extras import extra
+
+with extra("train"):
+    import torch
+    from accelerate import PartialState
 
 
 def this_process() -> PartialState:

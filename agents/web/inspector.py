@@ -8,17 +8,19 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
-from starlette.applications import Starlette
-from starlette.requests import Request
-from starlette.responses import HTMLResponse, Response
-from starlette.routing import Route
-
 from dig_env import resolve_reward, score
 from dig_env.agents.reporting.pages import render_page
 from dig_env.agents.web.server import make_app, outcome, truth_of
 from dig_env.drawing import png
 from dig_env.envs.pairs import PairCache, pair_source
 from dig_env.scenes import CHANGES, STAGES, Pair, PairDataset, resolve_stage
+from dig_env.scenes.extras import extra
+
+with extra("play"):
+    from starlette.applications import Starlette
+    from starlette.requests import Request
+    from starlette.responses import HTMLResponse, Response
+    from starlette.routing import Route
 
 PAIRS_A_PAGE = 12
 PAIRS_KEPT = 64

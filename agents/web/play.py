@@ -12,11 +12,6 @@ from pathlib import Path
 from typing import Any, cast
 
 import gymnasium as gym
-from starlette.applications import Starlette
-from starlette.concurrency import run_in_threadpool
-from starlette.requests import Request
-from starlette.responses import HTMLResponse, JSONResponse, Response
-from starlette.routing import Route
 
 from dig_env import DiGEnv, format_boxes, resolve_reward
 from dig_env.agents.evaluation.pairs import pair_seeds, scored_episode
@@ -26,6 +21,14 @@ from dig_env.agents.reporting.pages import render_page
 from dig_env.agents.web.server import Conflict, make_app, outcome
 from dig_env.drawing import png
 from dig_env.scenes import STAGES, RenderSettings, resolve_stage
+from dig_env.scenes.extras import extra
+
+with extra("play"):
+    from starlette.applications import Starlette
+    from starlette.concurrency import run_in_threadpool
+    from starlette.requests import Request
+    from starlette.responses import HTMLResponse, JSONResponse, Response
+    from starlette.routing import Route
 
 SPLIT = "test"
 

@@ -8,15 +8,17 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import uvicorn
-from starlette.applications import Starlette
-from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
-from starlette.routing import BaseRoute, Mount
-from starlette.staticfiles import StaticFiles
-
 from dig_env import RewardConfig, Score
 from dig_env.scenes import Pair, RenderError
+from dig_env.scenes.extras import extra
+
+with extra("play"):
+    import uvicorn
+    from starlette.applications import Starlette
+    from starlette.requests import Request
+    from starlette.responses import JSONResponse, Response
+    from starlette.routing import BaseRoute, Mount
+    from starlette.staticfiles import StaticFiles
 
 STATIC = Path(__file__).parent / "static"
 

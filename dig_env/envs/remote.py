@@ -18,7 +18,6 @@ from time import sleep
 from typing import Any
 
 import gymnasium as gym
-import httpx
 import numpy as np
 from gymnasium.utils import EzPickle
 from PIL import Image
@@ -27,10 +26,12 @@ from dig_env.drawing import HumanWindow, draw_pair
 from dig_env.envs.dig import RENDER_MODES, check_action, check_render_mode, plain_seed, spaces_of
 from dig_env.reward_config import RewardConfig, RewardLike
 from dig_env.scenes import Difficulty, DifficultyError, RenderError, resolve_stage
+from dig_env.scenes.extras import extra
 from dig_env.scenes.forks import start_anew_in_forks
+from dig_env.serve import TOKEN_VARIABLE
 
-TOKEN_VARIABLE = "DIG_ENV_TOKEN"
-"""Where server and client look for the token."""
+with extra("serve"):
+    import httpx
 
 
 class RemoteError(RuntimeError):

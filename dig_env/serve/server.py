@@ -23,18 +23,21 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
 from typing import Any
 
-import anyio.to_thread
 import gymnasium as gym
-from starlette.applications import Starlette
-from starlette.concurrency import run_in_threadpool
-from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect, Request
-from starlette.responses import Response
-from starlette.routing import Route
 
 from dig_env.drawing import png
 from dig_env.scenes import RenderError
+from dig_env.scenes.extras import extra
 from dig_env.serve.sessions import Limits, Rates, Refusal, Sessions
+
+with extra("serve"):
+    import anyio.to_thread
+    from starlette.applications import Starlette
+    from starlette.concurrency import run_in_threadpool
+    from starlette.exceptions import HTTPException
+    from starlette.requests import ClientDisconnect, Request
+    from starlette.responses import Response
+    from starlette.routing import Route
 
 log = logging.getLogger("dig_env.serve.server")
 

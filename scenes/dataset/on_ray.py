@@ -16,6 +16,7 @@ from typing import Any
 
 from dig_env.scenes.dataset.folder import PIXEL_VERSIONS
 from dig_env.scenes.dataset.manifest import library_versions
+from dig_env.scenes.extras import extra
 from dig_env.scenes.machine import default_workers
 from dig_env.scenes.measure.pair import Pair
 from dig_env.scenes.plans.difficulty import Difficulty
@@ -50,15 +51,13 @@ def ray_pairs(
             is there, and then it does not matter.
 
     Raises:
-        ValueError: there is no Ray.
+        MissingExtraError: there is no Ray.
         RenderError: Blender failed, or the cluster did.
     """
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
-    try:
+    with extra("ray"):
         import ray
-    except ImportError as error:
-        raise ValueError("engine='ray' needs Ray: pip install 'dig-env[ray]'") from error
     if "RAY_ADDRESS" in os.environ:
         ray.init(log_to_driver=False)
     else:

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy.spatial.transform import Rotation
 
+from dig_env.scenes.extras import extra
 from dig_env.scenes.files import inside
 
 MAX_FACES = 200_000
@@ -131,12 +131,8 @@ class _File:
 
     def _decoded(self, packed: dict, named: dict) -> tuple[dict[str, np.ndarray], np.ndarray]:
         """As ``primitive``, of Draco's bytes."""
-        try:
+        with extra("models"):
             import DracoPy
-        except ImportError:
-            raise ModelError(
-                "it is compressed with Draco: 'pip install DracoPy', or export it without"
-            ) from None
         mesh = DracoPy.decode(self._view(packed["bufferView"], 0, None))
         found = {attribute["unique_id"]: attribute["data"] for attribute in mesh.attributes}
         attributes = {name: np.asarray(found[packed["attributes"][name]]) for name in named}
@@ -240,6 +236,8 @@ def _world_matrices(nodes: list[dict], roots: list[int]) -> dict[int, np.ndarray
 def _matrix(node: dict[str, Any]) -> np.ndarray:
     if "matrix" in node:
         return np.reshape(np.array(node["matrix"], float), (4, 4)).T
+    from scipy.spatial.transform import Rotation  # here, since it takes a while to import
+
     matrix = np.eye(4)
     turn = Rotation.from_quat(node.get("rotation", (0, 0, 0, 1))).as_matrix()
     matrix[:3, :3] = turn * np.array(node.get("scale", (1, 1, 1)), float)

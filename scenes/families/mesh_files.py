@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from dig_env.scenes.extras import extra
 from dig_env.scenes.families.gltf import MAX_FACES, MAX_VERTICES, read_gltf
 from dig_env.scenes.families.gltf import ModelError as ModelError
 from dig_env.scenes.render.blender.meshes import Mesh
@@ -61,7 +62,8 @@ def _read_other(path: Path, suffix: str) -> tuple[np.ndarray, list[tuple[int, ..
         raise ModelError(f"it has more than {MAX_BYTES} bytes or {MAX_LINES} lines")
     if suffix == ".obj":
         return _read_obj(content.decode("utf-8", errors="replace"))
-    import trimesh
+    with extra("models"):
+        import trimesh
 
     with warnings.catch_warnings():
         # numpy's, of text in which no number stands where one should.

@@ -19,6 +19,8 @@ from urllib.parse import urlsplit
 import numpy as np
 from PIL import Image
 
+from dig_env.scenes.extras import extra
+
 Size = tuple[int, int]
 
 OUTSIDE = 0.02
@@ -239,7 +241,8 @@ def drawn_size(annotation: Annotation) -> Size | None:
 
 def decoded(segmentation: Any, size: Size) -> Image.Image:
     """The mask of a segmentation without a fault: 255 where the object is, of a size."""
-    from pycocotools import mask as coco_mask  # here, since trainers' environments lack it
+    with extra("photos"):
+        from pycocotools import mask as coco_mask
 
     width, height = size
     if isinstance(segmentation, list):

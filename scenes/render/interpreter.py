@@ -13,11 +13,16 @@ from pathlib import Path
 
 VARIABLE = "DIG_ENV_BLENDER"
 """Environment variable: path of a Python that has bpy, or of a ``blender`` executable."""
-REMEDY = (
-    f"set {VARIABLE} to a Python that has bpy or to a blender executable, or unset it and run "
-    "'dig-env install-blender'"
-)
-"""What to do when there is no Blender, for the end of an error message."""
+
+
+def remedy() -> str:
+    """What to do when there is no Blender, for the end of an error message."""
+    if os.environ.get(VARIABLE):
+        return (
+            f"set {VARIABLE} to a Python that has bpy or to a blender executable, or unset it and "
+            "run: dig-env install-blender"
+        )
+    return "run: dig-env install-blender"
 
 
 def blender_program() -> str:

@@ -27,7 +27,7 @@ from dig_env.scenes.families.models import model_mesh
 from dig_env.scenes.plans.plan import SceneObject
 from dig_env.scenes.plans.scenery import Camera, Light, Scenery
 from dig_env.scenes.plans.vocabulary import SHAPES
-from dig_env.scenes.render.interpreter import REMEDY, blender_command
+from dig_env.scenes.render.interpreter import blender_command, remedy
 from dig_env.scenes.render.passes import RenderPasses, Window
 from dig_env.scenes.render.settings import RenderSettings
 
@@ -112,7 +112,7 @@ class WorkerProcess:
             if error.filename == self._command[0]:
                 raise BlenderNotFoundError(
                     f"could not start the render worker {error.filename} ({error.strerror}): "
-                    f"{REMEDY}"
+                    f"{remedy()}"
                 ) from error
             raise RenderError(
                 f"could not start a render worker ({error}): raise the limit on what is named "
@@ -172,7 +172,7 @@ class WorkerProcess:
             # A crash or a hang may pass; a program that is no Blender will be none again.
             is_blender = greeted or self._process.poll() is not None
             raise (WorkerDiedError if is_blender else RenderError)(
-                f"{self._command[0]} did not come up: {error}. If that is no Blender, {REMEDY}"
+                f"{self._command[0]} did not come up: {error}. If that is no Blender, {remedy()}"
             ) from error
         _raise_error(versions, self._command[0])
         return versions
@@ -349,10 +349,12 @@ def _raise_error(reply: dict[str, Any], program: str) -> None:
     if "error" not in reply:
         return
     message = f"{reply['error']}: {reply['message']}"
-    if reply["error"] in ("ModuleNotFoundError", "ImportError"):
+    if reply["error"] == "ModuleNotFoundError":
+        raise BlenderNotFoundError(f"there is no Blender in {program} ({message}); {remedy()}")
+    if reply["error"] == "ImportError":
         raise BlenderNotFoundError(
-            f"the render worker ({program}) could not import Blender ({message}): {REMEDY}; "
-            "'dig-env doctor' tells which system libraries are missing"
+            f"Blender cannot be imported in {program} ({message}); for a missing system library "
+            f"run: dig-env doctor. Otherwise {remedy()}"
         )
     raise RenderError(f"Blender could not render ({message})")
 
