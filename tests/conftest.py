@@ -64,10 +64,10 @@ def pairs(renderer, tmp_path_factory) -> dict[str, list[Pair]]:
     return pickle.loads(path.read_bytes())
 
 
-def evaluation_pairs(renderer) -> dict[str, list[Pair]]:
+def evaluation_pairs(renderer, count=PAIRS_PER_STAGE) -> dict[str, list[Pair]]:
     rendered = {}
     for stage in PAPER_STAGES:
         seeds = pair_seeds(0, "test")
-        plans = (plan_pair(next(seeds), STAGES[stage]) for _ in range(PAIRS_PER_STAGE))
+        plans = (plan_pair(next(seeds), STAGES[stage]) for _ in range(count))
         rendered[stage] = list(renderer.imap(plans))
     return rendered

@@ -3,11 +3,12 @@
 import dataclasses
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import shapely
-from conftest import SMALL
+from conftest import SMALL, evaluation_pairs
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -36,7 +37,7 @@ from dig_env.agents.evaluation.pairs import held_out_pairs
 from dig_env.agents.evaluation.person import append_answers
 from dig_env.agents.reporting.calibration import TABLES, filled, plot, write_card_report, write_page
 from dig_env.agents.reporting.plots import figure_png
-from dig_env.scenes import PAPER_STAGES
+from dig_env.scenes import PAPER_STAGES, STAGES, Renderer
 
 DOCS = Path(__file__).parent.parent / "docs"
 FEW = CalibrationSettings(pairs=40, resamples=200)
@@ -203,15 +204,57 @@ def test_too_little_to_calibrate_on_is_an_error(wrong):
         CalibrationSettings(**wrong)
 
 
+STORED = Path(__file__).parent / "calibration_pairs.json"
+"""The boxes of the published card's pairs, and where their pixels differ, in pixels.
+
+Written by ``python tests/test_calibration.py``, in place of 400 renders in every run of the tests.
+"""
+
+
+def stored_pairs(stage):
+    """The stored pairs, with blank images: no reference answer looks at them. The pixel answers."""
+    blank = np.zeros((SMALL.height, SMALL.width, 3), np.uint8)
+    pairs, answers = [], []
+    for seed, boxes, pixels in json.loads(STORED.read_text())[stage]:
+        pair = {
+            "plan": SimpleNamespace(seed=seed, difficulty=STAGES[stage]),
+            "boxes_unit": np.array(boxes) / ([SMALL.width, SMALL.height] * 2),
+            "image_a": blank,
+            "image_b": blank,
+        }
+        pairs.append(SimpleNamespace(**pair))
+        answers.append(pixels)
+    return pairs, answers
+
+
 @pytest.mark.parametrize("stage", ["single", "mixed"])
-def test_the_published_card_is_what_the_reward_gives_today(pairs, stage):
+def test_the_published_card_is_what_the_reward_gives_today(stage):
     card = json.loads((DOCS / "results/calibration.json").read_text())
-    published = {row["policy"]: row for row in card["rows"] if row["condition"] == stage}
-    answered = answer_all(reference_answers() | {"pixel difference": PIXELS}, pairs[stage])
-    for policy, result in answered.items():
-        for preset, rewards in result.rewards.items():
-            # Another kind of processor draws a few pixels a level lighter or darker.
-            assert rewards.mean() == pytest.approx(published[policy]["reward"][preset][0], abs=0.01)
+    published = {row["policy"]: row["reward"] for row in card["rows"] if row["condition"] == stage}
+    pairs, pixels = stored_pairs(stage)
+    assert len(pairs) == card["settings"]["pairs"]
+    for policy, answer in (reference_answers() | {"pixel difference": lambda _: pixels}).items():
+        answers = answer(pairs)
+        for preset in REWARDS:
+            scores = score_batch(answers, [pair.boxes_unit for pair in pairs], preset)
+            earned = np.mean([result.total for result in scores])
+            assert earned == pytest.approx(published[policy][preset][0], abs=0.01), (policy, preset)
+
+
+@pytest.mark.parametrize("stage", ["single", "mixed"])
+def test_the_published_cards_pairs_are_those_that_are_rendered_today(pairs, stage):
+    stored, pixels = stored_pairs(stage)
+    some = pairs[stage]
+    for pair, before in zip(some, stored, strict=False):
+        assert pair.plan.seed == before.plan.seed
+        np.testing.assert_allclose(pair.boxes_unit, before.boxes_unit, atol=1e-9)
+    # Another kind of processor draws a few pixels a level lighter or darker.
+    truths = [pair.boxes_unit for pair in some]
+    today, then = (
+        np.mean([result.total for result in score_batch(answers, truths)])
+        for answers in (PIXELS(some), pixels[: len(some)])
+    )
+    assert today == pytest.approx(then, abs=0.01)
 
 
 def test_a_card_names_the_command_that_makes_it():
@@ -234,3 +277,21 @@ def test_the_published_card_says_that_the_reward_orders_the_yardsticks():
         for preset in ("full", "dense"):
             assert by_preset[preset]["holds"], (condition, preset)
             assert by_preset[preset]["gap"][1] > 0, (condition, preset)
+
+
+def main():
+    with Renderer(SMALL) as renderer:
+        rendered = evaluation_pairs(renderer, CalibrationSettings().pairs)
+    lines = {
+        stage: [
+            json.dumps((pair.plan.seed, [diff.box for diff in pair.differences], answer))
+            for pair, answer in zip(rendered[stage], PIXELS(rendered[stage]), strict=True)
+        ]
+        for stage in ("single", "mixed")
+    }
+    parts = [f'"{stage}": [\n' + ",\n".join(rows) + "\n]" for stage, rows in lines.items()]
+    STORED.write_text("{" + ", ".join(parts) + "}\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -54,12 +54,15 @@ from dig_env.scenes.files import _beside, locked
 
 TINY = RenderSettings(width=64, height=48, quality="draft", device="cpu")
 COUNTS = {"single": 8, "mixed": 5}
-CLI_TINY = ["--width=64", "--height=48", "--quality=draft", "--device=cpu", "--pairs-per-file=2"]
+CLI_TINY = ["--width=64", "--height=48", "--quality=draft", "--device=cpu", "--workers=1"]
+CLI_TINY += ["--pairs-per-file=2"]
 CLI_SINGLE = ["--stage=single", "--count=12", *CLI_TINY]
 
 
 def make(folder, counts=COUNTS, split="train", **options):
-    return render_dataset(folder, counts, split, TINY, **{"pairs_per_file": 2} | options)
+    return render_dataset(
+        folder, counts, split, TINY, **{"pairs_per_file": 2, "workers": 1} | options
+    )
 
 
 @pytest.fixture(scope="module")
@@ -83,6 +86,14 @@ def twelve(tmp_path_factory) -> Path:
     """What ``CLI_SINGLE`` should lead to, in one uninterrupted call."""
     folder = tmp_path_factory.mktemp("dataset") / "twelve"
     make(folder, {"single": 12})
+    return folder
+
+
+@pytest.fixture(scope="module")
+def three(tmp_path_factory) -> Path:
+    """Its first three."""
+    folder = tmp_path_factory.mktemp("dataset") / "three"
+    make(folder, {"single": 3})
     return folder
 
 
@@ -273,16 +284,16 @@ def replace(source, target):
     rename(source, target)
 os.replace = replace
 settings = RenderSettings(64, 48, "draft", "cpu")
-render_dataset(sys.argv[1], {"single": 12}, settings=settings, pairs_per_file=2)
+render_dataset(sys.argv[1], {"single": 12}, settings=settings, pairs_per_file=2, workers=1)
 """
 
 
 # First the manifest and the card are renamed, then a data file, the manifest, the card, and so on.
 # The first data file here replaces a shorter one.
 @pytest.mark.parametrize("rename", [1, 3, 4])
-def test_a_run_killed_between_any_two_files_goes_on(twelve, tmp_path, rename):
+def test_a_run_killed_between_any_two_files_goes_on(twelve, three, tmp_path, rename):
     if rename > 2:
-        make(tmp_path, {"single": 3})
+        shutil.copytree(three, tmp_path, dirs_exist_ok=True)
     killed = subprocess.run([sys.executable, "-c", KILL_AT_RENAME, str(tmp_path), str(rename)])
     assert killed.returncode == -signal.SIGKILL
     make(tmp_path, {"single": 12})

@@ -21,7 +21,16 @@ from dig_env.agents.evaluation.intervals import mean_intervals, ratio_intervals
 from dig_env.agents.evaluation.pairs import EvaluationResult, evaluate_stored, play
 from dig_env.agents.reporting.evaluation import write_evaluation
 from dig_env.agents.reporting.report import worst_and_best
-from dig_env.scenes import CHANGES, PAPER_CHANGES, STAGES, Change, PairDataset, render_dataset
+from dig_env.scenes import (
+    CHANGES,
+    PAPER_CHANGES,
+    STAGES,
+    Change,
+    Difficulty,
+    PairDataset,
+    plan_pair,
+    render_dataset,
+)
 from dig_env.scenes.measure.occlusion import hidden_share, silhouette
 
 
@@ -185,23 +194,21 @@ def test_pairs_are_told_apart_by_their_number_of_differences(episodes):
 # Occlusion
 
 
-def _hidden_most(pairs):
-    """The pairs and objects of which most is hidden, among those that only one image has."""
-    candidates = [
-        (hidden_share(pair, diff.object_id), pair, diff.object_id)
-        for pair in pairs
-        for diff in pair.differences
-        if diff.change in ("add", "delete")
-    ]
-    return sorted(candidates, key=lambda candidate: -candidate[0])[:3]
-
-
-def test_occlusion_agrees_with_blender_showing_the_object_alone(renderer, pairs):
-    for share, pair, object_id in _hidden_most(pairs["mixed"]):
-        (change,) = (c for c in pair.plan.changes if c.object_id == object_id)
+def test_occlusion_agrees_with_blender_showing_the_object_alone(renderer):
+    behind = Difficulty(
+        objects=(5, 7), changes=("add", "delete"), occlusion=(0.2, 0.6), min_visible=0.001
+    )
+    for pair in renderer.imap(plan_pair(seed, behind) for seed in range(3)):
+        (change,) = pair.plan.changes
+        object_id = change.object_id
+        share = hidden_share(pair, object_id)
         obj = change.before or change.after
         plan = dataclasses.replace(
-            pair.plan, objects=(), changes=(Change("delete", obj, None),), attempt=0
+            pair.plan,
+            objects=(),
+            changes=(Change("delete", obj, None),),
+            difficulty=dataclasses.replace(behind, occlusion=(0.0, 1.0)),
+            attempt=0,
         )
         alone = renderer.render(plan)
         assert alone.plan == plan
