@@ -17,7 +17,7 @@ $(BIN)/pip:
 # Nothing is compiled ahead, which costs a minute: Python does so where a module is imported.
 .venv/.installed: pyproject.toml constraints.txt | $(BIN)/pip
 	$(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt torch
-	$(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt --editable ".[dev]"
+	$(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt --editable ".[all,dev]"
 	$(BIN)/python -m pip show --quiet bpy || $(BIN)/dig-env install-blender
 	$(BIN)/dig-env doctor
 	touch $@

@@ -306,9 +306,7 @@ def test_draco_is_decoded_and_without_its_decoder_the_error_names_it(tmp_path, m
         del accessor["bufferView"]
     assert is_the_block(gltf.read(tmp_path))
     monkeypatch.setitem(__import__("sys").modules, "DracoPy", None)
-    with pytest.raises(
-        ModelError, match="DracoPy is not installed; run: pip install"
-    ):
+    with pytest.raises(ModelError, match="DracoPy is not installed; run: pip install"):
         gltf.read(tmp_path)
 
 
