@@ -6,15 +6,14 @@ import itertools
 import json
 import os
 import re
-import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from conftest import SMALL
 from PIL import Image
+from ranks import Job
 from transformers import CLIPVisionConfig, Dinov2Config
 
 from dig_env import format_boxes, instruction
@@ -226,19 +225,20 @@ def test_the_sources_numbers():
     }
 
 
+def on_the_cpu(*words):
+    """What ``accelerate launch --cpu`` runs in each of its processes."""
+    os.environ["ACCELERATE_USE_CPU"] = "true"
+    sys.argv = ["dig-env", *words]
+    cli.main()
+
+
 def test_two_processes_under_accelerate_learn_what_one_does(data, assembled, tmp_path):
     enough = {"questions": 44, "turns": 1}  # for a loss to be noted, which is every ten steps
     alone = train_align(run(data, tmp_path / "one", model=str(assembled), **enough))
-    command = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes=2"]
-    command += ["--main_process_port=0", "-m", "dig_env.agents.cli.main", "align", "--stage=1b"]
-    command += ["--preset=tiny", f"--data={data}", f"--model={assembled}", "--save-every=0"]
-    command += ["--questions=44", "--batch-size=4", "--turns=1", f"--out={tmp_path / 'two'}"]
-    root = Path(__file__).parent.parent
-    said = subprocess.run(
-        command, env=os.environ | {"PYTHONPATH": str(root)}, capture_output=True, text=True
-    )
-    assert said.returncode == 0, said.stderr
-    assert said.stdout.count("checkpoint:") == 1, "the first process alone reports"
+    command = ["align", "--stage=1b", "--preset=tiny", f"--data={data}", f"--model={assembled}"]
+    command += ["--save-every=0", "--questions=44", "--batch-size=4", "--turns=1"]
+    said = Job(tmp_path / "output", 2, on_the_cpu, *command, f"--out={tmp_path / 'two'}").wait()
+    assert said.count("checkpoint:") == 1, "the first process alone reports"
     history = json.loads((tmp_path / "two" / "history.json").read_text())
     losses = [entry["loss"] for entry in history["log"]]
     assert losses == pytest.approx([loss for _, loss in alone.losses], rel=1e-3) != []
@@ -249,18 +249,18 @@ class Stop(Exception):
 
 
 def test_a_stopped_run_goes_on_to_the_same_weights(data, pairs, tmp_path):
-    fields = {"questions": 100, "turns": 2, "save_every": 10, "pairs": str(pairs)}
+    fields = {"questions": 60, "turns": 2, "save_every": 4, "pairs": str(pairs)}
 
     def stop(step, steps, loss):
-        assert steps > 10
-        if step >= 10:
+        assert steps > 4
+        if step >= 4:
             raise Stop
 
     torch.set_num_threads(1)
     with pytest.raises(Stop):
-        train_align(run(data, tmp_path / "stopped", trl={"logging_steps": 11}, **fields), stop)
+        train_align(run(data, tmp_path / "stopped", trl={"logging_steps": 5}, **fields), stop)
     results = [
-        train_align(run(data, tmp_path / name, trl={"logging_steps": 11}, **fields))
+        train_align(run(data, tmp_path / name, trl={"logging_steps": 5}, **fields))
         for name in ("stopped", "whole")
     ]
     weights = [
@@ -269,7 +269,7 @@ def test_a_stopped_run_goes_on_to_the_same_weights(data, pairs, tmp_path):
     ]
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
     assert (
-        train_align(run(data, tmp_path / "whole", trl={"logging_steps": 11}, **fields), stop)
+        train_align(run(data, tmp_path / "whole", trl={"logging_steps": 5}, **fields), stop)
         == (results[1])
     ), "a run that has ended is not trained again"
     with pytest.raises(ValueError, match="holds a run with seed=0, not 1"):
@@ -304,20 +304,20 @@ def test_a_history_of_another_version_is_named(data, tmp_path, content):
 
 def test_a_checkpoint_that_was_cut_off_is_passed_over(data, tmp_path):
     """The trainer writes its state last; whoever is killed before leaves none, or a part of it."""
-    fields = {"questions": 100, "save_every": 10, "trl": {"logging_steps": 11}}
+    fields = {"questions": 40, "save_every": 4, "trl": {"logging_steps": 5}}
 
     def stop(step, steps, loss):
         raise Stop
 
     with pytest.raises(Stop):
         train_align(run(data, tmp_path, **fields), stop)
-    half = tmp_path / "trainer" / "checkpoint-20"
+    half = tmp_path / "trainer" / "checkpoint-8"
     half.mkdir()
     for left in (None, "", '{"epoch": 1.0, "glob'):
         if left is not None:
             (half / "trainer_state.json").write_text(left)
         found = _begin(run(data, tmp_path, **fields), this_process())
-        assert found == half.with_name("checkpoint-10")
+        assert found == half.with_name("checkpoint-4")
     result = train_align(run(data, tmp_path, **fields))
     assert MLLMPolicy.from_pretrained(result.checkpoint, device="cpu")
 

@@ -7,14 +7,14 @@ from itertools import islice
 
 import numpy as np
 import pytest
-from conftest import SMALL
 
 from dig_env import Curriculum, RandomCurriculum, RewardConfig, score
 from dig_env.agents import GRPORun
 from dig_env.agents.training.rollouts import GroupReward, PairStream
 from dig_env.envs.pairs import FreshPairs, StoredPairs
-from dig_env.scenes import render_dataset
+from dig_env.scenes import RenderSettings, render_dataset
 
+TINY = RenderSettings(width=64, height=48, quality="draft", device="cpu")
 RUN = GRPORun(pairs_per_step=4, rollouts=4, window=4, promote_at=0.01, workers=1)
 
 
@@ -89,7 +89,7 @@ def test_a_group_whose_rewards_are_equal_has_zero_variance(rollouts):
 
 @pytest.fixture(scope="module")
 def fresh():
-    source = FreshPairs(SMALL, "train", workers=1)
+    source = FreshPairs(TINY, "train", workers=1)
     yield source
     source.close()
 
@@ -109,7 +109,7 @@ def test_the_stream_plans_at_the_curriculums_stage_and_only_on_training_seeds(fr
     assert [row["stage"] for row in later][4:] == ["dual"] * 5
     assert all(len(row["truth"]) == 2 for row in later if row["stage"] == "dual")
     assert all(row["pair_seed"] < 2**48 for row in first + later)
-    assert np.asarray(first[0]["images"][0]).shape == (96, 128, 3)
+    assert np.asarray(first[0]["images"][0]).shape == (48, 64, 3)
 
 
 def test_equal_seeds_stream_equal_pairs(fresh):
@@ -122,7 +122,7 @@ def test_equal_seeds_stream_equal_pairs(fresh):
 
 def test_the_pairs_of_the_latest_rows_are_kept_for_pictures_though_drawn_before(tmp_path):
     """Of six stored pairs, drawn again and again, the four that were drawn last."""
-    render_dataset(tmp_path, {"single": 6}, "train", SMALL, workers=1)
+    render_dataset(tmp_path, {"single": 6}, "train", TINY, workers=1)
     run = replace(RUN, pairs_per_step=1)
     with closing(StoredPairs(tmp_path, "train")) as source:
         stream = PairStream(source, Curriculum(), run)
