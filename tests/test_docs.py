@@ -152,13 +152,12 @@ def recorder(function, calls: list):
     return functools.wraps(function)(lambda *_, **__: calls.append(function))
 
 
-def rows(page: str, first: str) -> dict[str, list[str]]:
-    """The cells of the page's table whose head begins with ``first``, by the cell on their left."""
-    lines = iter((ROOT / "docs" / page).read_text().splitlines())
+def rows(page: str, after: str) -> dict[str, list[str]]:
+    """The cells of the page's first table after a text, by the cell on their left."""
+    table = (ROOT / "docs" / page).read_text().partition(f"\n{after}")[2].partition("\n|")[2]
+    lines = table.partition("\n\n")[0].splitlines()[2:]
     cells = ([cell.strip() for cell in line.strip("|").split("|")] for line in lines)
-    next(row for row in cells if row[0] == first or row[1:2] == [first])
-    next(cells)
-    return {row[0].strip("`"): row[1:] for row in iter(lambda: next(cells, [""]), [""])}
+    return {row[0].strip("`"): row[1:] for row in cells}
 
 
 def result(name: str):
@@ -168,7 +167,7 @@ def result(name: str):
 def test_the_table_of_difficulties_is_what_was_measured():
     f1 = {(row["condition"], row["policy"]): row["f1"][0] for row in result("axes.json")["rows"]}
     policies = ("pixel difference", "pixel difference at its best", "embedded policy")
-    table = rows("difficulty.md", "pixel difference")
+    table = rows("difficulty.md", "## How policies do")
     assert len(table) >= 10
     for condition, cells in table.items():
         assert cells == [f"{f1[condition, policy]:.2f}" for policy in policies]
@@ -176,7 +175,7 @@ def test_the_table_of_difficulties_is_what_was_measured():
 
 def test_the_table_of_alignment_tasks_has_what_blind_answers_earn():
     blind = result("align.json")["blind"]
-    table = rows("align.md", "task")
+    table = rows("align.md", "## Tasks")
     earned = {task: float(cells[-1]) for task, cells in table.items()}
     assert earned == {task: round(blind[task]["reward"][0], 2) for task in blind}
 
@@ -187,7 +186,7 @@ def test_the_table_of_vectors_is_what_was_measured():
         for row in result("vector.json")["rows"]
         if row["environments"] == 16
     }
-    table = rows("vectors.md", "sync")
+    table = rows("vectors.md", "16 environments")
     for column, mode in enumerate(("sync", "async", "vector_entry_point")):
         live, stored = found["live", mode], found["dataset", mode]
         assert [float(cells[column]) for cells in table.values()] == [
@@ -196,6 +195,61 @@ def test_the_table_of_vectors_is_what_was_measured():
             round(live["megabytes"] / 1000, 1),
             round(stored["episodes_per_second"]),
         ]
+
+
+@pytest.mark.parametrize(
+    ("page", "heading", "file", "arms"),
+    [
+        (
+            "results.md",
+            "### 1. GRPO",
+            "reproduce_grpo.json",
+            {
+                "start": "start",
+                "GRPO on single differences": "single_only-full",
+                "GRPO, automatic curriculum": "automatic-full",
+            },
+        ),
+        (
+            "results.md",
+            "### 2. Curriculum",
+            "reproduce_curriculum.json",
+            {
+                "automatic promotion": "automatic-full",
+                "mixed only": "mixed_only-full",
+                "fixed schedule, a third each": "schedule-full",
+                "random stages": "random-full",
+            },
+        ),
+        (
+            "results.md",
+            "### 3. Reward",
+            "reproduce_reward.json",
+            {
+                "format": "schedule-format",
+                "format and IoU": "schedule-iou",
+                "format and F1": "schedule-f1",
+                "all": "schedule-full",
+            },
+        ),
+        ("curricula.md", "## Compared", "curriculum_research.json", None),
+    ],
+)
+def test_the_tables_of_experiments_are_what_was_measured(page, heading, file, arms):
+    measured, table = result(file)["table"], rows(page, heading)
+    assert table.keys() == (arms or measured).keys()
+    for name, cells in table.items():
+        found = measured[arms[name] if arms else name]
+        f1 = [found[stage]["f1"] for stage in PAPER_STAGES]
+        assert cells[:3] == [f"{mean:.2f} [{low:.2f}, {high:.2f}]" for mean, low, high in f1]
+
+
+def test_the_table_of_seeds_is_what_was_measured():
+    held_out, table = result("grpo_seeds.json")["held_out"], rows("results.md", "## GRPO in two")
+    for stage, cells in table.items():
+        for name, cell in zip(("f1", "reward", "sampled_f1"), cells, strict=True):
+            before, after = (held_out[stage][name][when] for when in ("before", "after"))
+            assert cell == f"{before['mean']:.2f} → {after['mean']:.2f} ± {after['sd']:.2f}"
 
 
 LINKS = sorted(ROOT.glob("*.md")) + sorted(ROOT.glob("docs/**/*.md"))
