@@ -6,9 +6,9 @@ python examples/external_set.py
 import tempfile
 from pathlib import Path
 
-from dig_env.agents import PixelDiffPolicy
+from dig_env.agents import PixelDiffPolicy, evaluate_external
 from dig_env.agents.data.export import export_dataset
-from dig_env.agents.evaluation.external import evaluate_external, read_coco_pairs
+from dig_env.agents.evaluation.external import read_coco_pairs
 from dig_env.scenes import RenderSettings, render_dataset
 
 with tempfile.TemporaryDirectory() as folder:

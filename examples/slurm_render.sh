@@ -5,7 +5,7 @@
 #
 # The same line again goes on with what was cut off, and with another --array too. The folder's
 # file system needs locks (flock); without, 'dig-env render' says so before it renders. To check
-# the whole: dig-env render --audit /shared/pairs
+# the whole: dig-env audit /shared/pairs
 #SBATCH --job-name=dig-pairs
 #SBATCH --array=1-16
 #SBATCH --cpus-per-task=8

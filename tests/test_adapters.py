@@ -11,10 +11,9 @@ from conftest import SMALL
 from PIL import Image
 
 from dig_env import REWARDS, format_boxes, resolve_reward, score, score_batch
-from dig_env.agents import evaluate, evaluate_stored
+from dig_env.agents import evaluate, evaluate_external, evaluate_stored
 from dig_env.agents.data.export import ExportSettings
 from dig_env.agents.evaluation.external import ExternalPair
-from dig_env.agents.evaluation.external.evaluation import evaluate_external
 from dig_env.agents.integrations import easyr1, read_truth, score_responses, trl, verl
 from dig_env.agents.integrations.trl_zoom import zoom_reward
 from dig_env.agents.training.settings import GRPORun
@@ -133,7 +132,7 @@ def test_environments_and_evaluations_take_a_reward_in_every_spelling(spelling, 
             in_env = env.step(EVERYWHERE)[1]
         report = evaluate_stored(Everywhere(), stored, stage="mixed", split="train", config=config)
         outside = evaluate_external(Everywhere(), external, config=config)
-        earned.append((in_env, report.reward, outside.values.tolist()))
+        earned.append((in_env, report.reward, outside.metrics))
     assert earned[0] == earned[1]
     report = evaluate_stored(Everywhere(), stored, stage="mixed", split="train")
     assert report.reward != earned[0][1]

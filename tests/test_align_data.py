@@ -260,7 +260,7 @@ def test_fresh_pairs_are_rendered_and_asked_from_the_command_line(tmp_path, caps
     out = str(tmp_path / "fresh")
     small = ["--width", "64", "--height", "48", "--quality", "draft", "--device", "cpu"]
     small += ["--workers", "1", "--crop-px", "32"]
-    asked = ["render", "--task", "text_to_box,existence", "--count", "4", "--out", out, *small]
+    asked = ["questions", "--task", "text_to_box,existence", "--count", "4", "--out", out, *small]
     run(asked)
     rows = load(out, split="train")
     assert rows["task"].count("existence") == 2

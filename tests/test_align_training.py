@@ -125,7 +125,7 @@ def test_tasks_that_the_data_lacks_are_named(data, tasks, message):
 
 
 def test_a_folder_without_data_says_how_to_write_some(tmp_path):
-    with pytest.raises(FileNotFoundError, match="dig-env render --task"):
+    with pytest.raises(FileNotFoundError, match="dig-env questions"):
         Conversations(tmp_path, ("existence",))
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from dig_env.agents.cli import checks
+from dig_env.agents.cli import doctor
 from dig_env.agents.cli import main as cli
 from dig_env.scenes import RenderError
 
@@ -160,8 +160,8 @@ def test_doctor_names_the_debian_package_of_a_missing_library(monkeypatch):
     class Ldd:
         stdout = "\tlibXrender.so.1 => not found\n\tlibc.so.6 => /lib/libc.so.6\n"
 
-    monkeypatch.setattr(checks.subprocess, "run", lambda *_, **__: Ldd)
-    finding = checks._system_libraries()
+    monkeypatch.setattr(doctor.subprocess, "run", lambda *_, **__: Ldd)
+    finding = doctor._system_libraries()
     assert not finding.ok
     assert "libXrender.so.1" in finding.detail and "apt-get install libxrender1" in finding.remedy
 

@@ -188,7 +188,7 @@ def test_a_folder_without_a_manifest_is_refused(tmp_path):
 def test_reading_a_damaged_pair_is_an_error_that_names_the_audit(copy):
     path = copy / "data" / "train-single-00000.parquet"
     path.write_bytes(path.read_bytes()[:-1000])
-    with pytest.raises(ValueError, match=r"pair seed 1 .*damaged.*--audit"):
+    with pytest.raises(ValueError, match=r"pair seed 1 .*damaged.*dig-env audit"):
         PairDataset(copy).pair(1)
 
 
@@ -240,9 +240,9 @@ main()
 """
 
 
-def start(*arguments):
+def start(*arguments, command="render"):
     return subprocess.Popen(
-        [sys.executable, "-c", MAIN, "render", *arguments],
+        [sys.executable, "-c", MAIN, command, *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -563,11 +563,11 @@ def test_the_audit_looks_at_everything_and_finds_nothing_wrong(folder):
 
 
 def test_the_audit_command_prints_a_table_and_names_what_is_broken(copy):
-    sound = start(f"--audit={copy}")
+    sound = start(str(copy), command="audit")
     assert "no problems" in sound.communicate()[0] and sound.returncode == 0
     path = copy / "data" / "train-mixed-00002.parquet"
     path.write_bytes(path.read_bytes()[:5000])
-    broken = start(f"--audit={copy}")
+    broken = start(str(copy), command="audit")
     assert "data/train-mixed-00002.parquet: has 5000 bytes" in broken.communicate()[0]
     assert broken.returncode == 1
 

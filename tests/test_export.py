@@ -422,7 +422,7 @@ def test_an_export_that_fails_leaves_the_one_before(dataset, tmp_path):
     content = bytearray(damaged.read_bytes())
     content[1000:3000] = bytes(2000)
     damaged.write_bytes(content)
-    with pytest.raises(ValueError, match="is damaged.*--audit"):
+    with pytest.raises(ValueError, match="is damaged.*dig-env audit"):
         export_dataset(tmp_path / "pairs", out, "easyr1")
     assert json.loads((out / "export.json").read_text())["format"] == "trl"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "pairs"]

@@ -13,11 +13,11 @@ from PIL import Image
 from pycocotools.coco import COCO
 
 from dig_env import RewardConfig
-from dig_env.agents import OraclePolicy, PixelDiffPolicy
-from dig_env.agents.cli.external import eval_external
+from dig_env.agents import OraclePolicy, PixelDiffPolicy, evaluate_external
+from dig_env.agents.cli.eval import eval_external
 from dig_env.agents.cli.output import Output
 from dig_env.agents.data.export import export_dataset
-from dig_env.agents.evaluation.external import evaluate_external, read_clevr_change, read_coco_pairs
+from dig_env.agents.evaluation.external import read_clevr_change, read_coco_pairs
 from dig_env.agents.evaluation.pairs import play
 from dig_env.scenes import PairDataset, render_dataset
 
@@ -139,7 +139,7 @@ def test_distractors_are_right_to_answer_with_the_empty_list(clevr):
     assert [len(pair.boxes_unit) for pair in read] == [1, 0] * 4
     report = evaluate_external(OraclePolicy(), read)
     assert report.metrics == pytest.approx(dict.fromkeys(report.metrics, 1.0))
-    assert report.recall_by_change()["none"] == 1.0
+    assert report.to_json()["by_differences"]["0"]["count_accuracy"][0] == 1.0
     empty = evaluate_external(Fixed("[]"), read)
     assert empty.metrics["reward"] == empty.metrics["count_accuracy"] == 0.5
 
@@ -149,7 +149,7 @@ def test_a_box_where_nothing_differs_earns_its_format_alone(clevr):
     report = evaluate_external(Fixed("[[0, 0, 500, 500]]"), read)
     assert report.metrics["format"] == 1.0
     assert report.metrics["reward"] == RewardConfig().format_weight
-    assert report.metrics["count_accuracy"] == report.recall_by_change()["none"] == 0.0
+    assert report.metrics["count_accuracy"] == 0.0
 
 
 def test_no_prompt_tells_which_pairs_have_no_difference(clevr):
@@ -317,8 +317,10 @@ def test_the_command_prints_json_and_writes_it_with_a_report(clevr, tmp_path, ca
             output=Output(json=True),
         )
     result = json.loads(out.read_text())
+    names = [answer["name"] for answer in result.pop("answers")]
+    assert len(names) == len(set(names)) == 3
     assert result["format"] == result["f1"] == result["count_accuracy"] == 1.0
-    assert result["pairs"] == 3 and result["layout"] == "clevr-change"
+    assert result["episodes"] == 3 and result["stage"] == "clevr-change"
     assert result["intervals"]["f1"] == [1.0, 1.0, 1.0]
     printed = json.loads(capsys.readouterr().out)
     assert printed.pop("files") == {"result": str(out), "report": str(out.with_suffix(".html"))}

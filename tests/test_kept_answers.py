@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -15,11 +16,9 @@ from test_api_policy import ROOT, completion, images_of, serving
 
 import dig_env.agents.policies.endpoint
 from dig_env.agents import PixelDiffPolicy
-from dig_env.agents.cli.align import eval_align
 from dig_env.agents.cli.common import HeldOut
-from dig_env.agents.cli.endpoint import Endpoint
-from dig_env.agents.cli.eval import eval
-from dig_env.agents.cli.external import eval_external
+from dig_env.agents.cli.eval import eval, eval_align, eval_external
+from dig_env.agents.cli.evaluation import Endpoint
 from dig_env.agents.policies.endpoint import MOST_IN_A_ROW, ApiError, ApiPolicy
 from dig_env.agents.policies.kept_answers import KeptAnswers
 from dig_env.agents.policies.messages import said_and_thought
@@ -142,10 +141,35 @@ def test_a_killed_evaluation_goes_on_where_it_was(foreign, tmp_path):
         lines = (tmp_path / "result.answers.jsonl").read_text().splitlines()
         assert len(lines) == 3 and all(json.loads(line)["answer"] for line in lines)
         ran = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
-    assert ran.returncode == 0 and "going on with 3 answers" in ran.stderr, ran.stderr
+    assert ran.returncode == 0 and "resuming with 3 answers" in ran.stderr, ran.stderr
     assert len(server.requests) == 4 + (PAIRS - 3)
     result = json.loads(out.read_text())
-    assert result["f1"] == 1.0 and result["pairs"] == result["usage"]["answers"] == PAIRS
+    assert result["f1"] == 1.0 and result["episodes"] == result["usage"]["answers"] == PAIRS
+
+
+def test_ctrl_c_does_not_wait_for_requests_under_way(foreign, tmp_path):
+    never = threading.Event()
+
+    def hangs(body):
+        never.wait(120)
+        return looks(body)
+
+    with serving(hangs) as server:
+        words = ["--format", "coco", "--data", str(foreign), "--policy", "looker"]
+        words += ["--base-url", server.url, "--out", str(tmp_path / "result.json")]
+        # A shell that runs the tests in the background has its children ignore SIGINT.
+        program = (
+            "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
+            f"sys.argv = ['dig-env', 'eval-external', *{words!r}]; "
+            "from dig_env.agents.cli.main import main; main()"
+        )
+        process = subprocess.Popen([sys.executable, "-c", program], cwd=ROOT)
+        while not server.requests:
+            time.sleep(0.05)
+            assert process.poll() is None
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=60) == 130  # while the server still keeps it waiting
+        never.set()
 
 
 def test_a_line_that_was_cut_off_costs_one_answer(tmp_path):

@@ -22,7 +22,7 @@ from skimage import color, data, restoration
 import dig_env  # noqa: F401, registers the environments
 from dig_env import PairStatistics
 from dig_env.agents import OraclePolicy, PixelDiffPolicy
-from dig_env.agents.cli.render import render
+from dig_env.agents.cli.render import render_photos
 from dig_env.agents.data.export import export_dataset
 from dig_env.agents.evaluation.external import read_coco_pairs
 from dig_env.agents.evaluation.pairs import evaluate_stored
@@ -393,7 +393,7 @@ def test_evaluation_and_export_read_photographs(real_pairs, tmp_path):
 
 def test_the_command_makes_the_dataset(scenes_folder, tmp_path, capsys):
     options = {"stage": "dual", "count": 3, "width": 128, "height": 96}
-    render(tmp_path / "pairs", photos=scenes_folder / "instances.json", **options)
+    render_photos(scenes_folder / "instances.json", tmp_path / "pairs", **options)
     assert "6 photographs, 128x96" in capsys.readouterr().err
     assert [len(pair.differences) for pair in PairDataset(tmp_path / "pairs")] == [2, 2, 2]
 

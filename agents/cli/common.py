@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import tyro
 
 from dig_env import COORDINATES
+from dig_env.align import TASKS, resolve_tasks
 from dig_env.scenes import RenderSettings
 
 
@@ -95,6 +96,12 @@ StageName = Annotated[
     ),
 ]
 """A stage on the command line."""
+
+
+def tasks_named(task: str) -> tuple[str, ...]:
+    """The alignment tasks of a command line: a name, several with commas between, or all."""
+    return tuple(TASKS) if task == "all" else resolve_tasks(task.split(","))
+
 
 HeldOutArgs = Annotated[HeldOut, tyro.conf.OmitArgPrefixes]
 AnswersArgs = Annotated[Answers, tyro.conf.OmitArgPrefixes]

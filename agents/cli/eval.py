@@ -1,9 +1,10 @@
-"""``dig-env eval``: what a policy finds on held-out pairs, as tables, JSON and a report."""
+"""``dig-env eval``, ``eval-external`` and ``eval-align``: tables, JSON and a report."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from dig_env import resolve_reward
 from dig_env.agents.cli.common import (
@@ -13,10 +14,16 @@ from dig_env.agents.cli.common import (
     HeldOutArgs,
     StageName,
     result_file,
+    tasks_named,
 )
-from dig_env.agents.cli.endpoint import Course, Endpoint, EndpointArgs
-from dig_env.agents.cli.output import Output, Printed, this_command
+from dig_env.agents.cli.evaluation import Endpoint, EndpointArgs, EvaluationRun
+from dig_env.agents.cli.output import Output, Printed
+from dig_env.align import AlignSettings
 from dig_env.scenes import PairDataset
+from dig_env.scenes.files import write_whole
+
+if TYPE_CHECKING:
+    from dig_env.agents.evaluation.pairs import EvaluationResult
 
 FRESH_EPISODES = 200
 
@@ -51,64 +58,195 @@ def eval(
         output: what is printed.
     """
     config, out = resolve_reward(reward), result_file(out, "eval", policy, stage)
-    from dig_env.agents.evaluation.episodes import read_error
     from dig_env.agents.evaluation.pairs import evaluate, evaluate_stored
-    from dig_env.agents.reporting.evaluation import result_tables, write_evaluation
-    from dig_env.agents.reporting.report import machine
 
     if episodes is None:
         stored = held_out.dataset and PairDataset(held_out.dataset)
         episodes = len(stored.pair_seeds(stage, held_out.split)) if stored else FRESH_EPISODES
-    course = Course(out, output)
-    player = named_player(policy, answers, endpoint, course)
+    run = EvaluationRun(policy, out, answers, endpoint, output)
+    player = _pair_policy(run)
     with output.counting("pairs", episodes) as on_episode:
         common: dict[str, Any] = {
             "stage": stage,
             "episodes": episodes,
             "seed": held_out.seed,
             "split": held_out.split,
-            "coordinates": answers.coordinates,
             "config": config,
-            "batch_size": endpoint.batch_size,
-            "on_episode": on_episode,
-            "on_failure": course.on_failure,
+            **_how(run, on_episode),
         }
         if held_out.dataset is not None:
-            report = evaluate_stored(player, held_out.dataset, **common)
+            played = evaluate_stored(player, held_out.dataset, **common)
         else:
-            report = evaluate(player, settings=held_out.settings, workers=workers, **common)
-    result = {
-        "policy": policy,
-        "command": this_command(),
-        "machine": machine(),
-        "reward_name": reward,
-        "coordinates": answers.coordinates,
-        "quality": None if held_out.dataset else held_out.quality,
-        "usage": None if endpoint.base_url is None else player.usage_json(),
-        **report.to_json(),
-        **course.findings([read_error(episode.score) for episode in report.episodes]),
+            played = evaluate(player, settings=held_out.settings, workers=workers, **common)
+    quality = None if held_out.dataset else held_out.quality
+    _report_pairs(run, player, played, {"reward_name": reward, "quality": quality})
+
+
+def eval_external(
+    format: Literal["clevr-change", "coco"],
+    data: Path,
+    policy: str = "tiny",
+    split: str = "test",
+    unchanged: bool = False,
+    size: tuple[int, int] = (480, 320),
+    images: Path | None = None,
+    limit: int | None = None,
+    reward: str = "full",
+    out: Path | None = None,
+    answers: AnswersArgs = Answers(),
+    endpoint: EndpointArgs = Endpoint(),
+    output: Printed = Output(),
+) -> None:
+    """Evaluate a policy on pairs of another origin, with the same metrics.
+
+    Args:
+        format: clevr-change (the release of Robust Change Captioning) or coco (pairs in a COCO
+            instances file, such as dig-env export --format coco writes).
+        data: the folder that CLEVR-Change unpacks to, or the COCO file.
+        policy: tiny, tiny-start, random, oracle, pixeldiff, or a model's folder or hub name; with
+            --base-url the model's name at that endpoint.
+        split: of clevr-change: train, val or test.
+        unchanged: of clevr-change: play the distractors too, in which nothing differs.
+        size: of clevr-change: width and height in pixels of the images that the boxes are for.
+        images: of coco: the folder that its file names begin at; by default the file's own.
+        limit: play only the first so many pairs.
+        reward: name of the reward: full, paper, dense, strict, format, iou or f1.
+        out: JSON file for the result with every answer; its report, .html, and plot, .png, lie
+            beside it. By default runs/eval-external-POLICY-FORMAT.json.
+        answers: how the policy answers.
+        endpoint: where a model is served.
+        output: what is printed.
+    """
+    config, out = resolve_reward(reward), result_file(out, "eval-external", policy, format)
+    from dig_env.agents.evaluation.external import read_clevr_change, read_coco_pairs
+    from dig_env.agents.evaluation.pairs import evaluate_external
+
+    if format == "clevr-change":
+        pairs = read_clevr_change(data, split, unchanged=unchanged, size=size)
+    else:
+        pairs, split = read_coco_pairs(data, images), ""
+    pairs = pairs[:limit]
+    run = EvaluationRun(policy, out, answers, endpoint, output)
+    player = _pair_policy(run)
+    with output.counting("pairs", len(pairs)) as on_episode:
+        how = _how(run, on_episode)
+        played = evaluate_external(
+            player, pairs, source=str(data), stage=format, split=split, config=config, **how
+        )
+    _report_pairs(run, player, played, {"reward_name": reward})
+
+
+def eval_align(
+    policy: str,
+    task: str = "all",
+    episodes: int = 200,
+    options: int = 4,
+    out: Path | None = None,
+    held_out: HeldOutArgs = HeldOut(),
+    answers: AnswersArgs = Answers(),
+    endpoint: EndpointArgs = Endpoint(),
+    output: Printed = Output(),
+) -> None:
+    """Evaluate a policy on the alignment tasks, on held-out pairs.
+
+    Args:
+        policy: blind, oracle, or a model's folder or hub name; with --base-url the model's name at
+            that endpoint.
+        task: a name, several with commas, or all.
+        episodes: questions of each task.
+        options: crops to choose from, at most.
+        out: JSON file for the metrics; their report, .html, and plot, .png, lie beside it. By
+            default runs/eval-align-POLICY-TASK.json.
+        held_out: which pairs are played.
+        answers: how the policy answers.
+        endpoint: where a model is served.
+        output: what is printed.
+    """
+    tasks = tasks_named(task)
+    out = result_file(out, "eval-align", policy, task)
+    from dig_env.agents.evaluation.align import align_metrics, evaluate_align
+    from dig_env.agents.reporting.align import tasks_table, write_tasks_report
+
+    run = EvaluationRun(policy, out, answers, endpoint, output)
+    player = _align_policy(run, AlignSettings(answers.coordinates, options=options))
+    with output.counting("questions", episodes * len(tasks)) as on_episode:
+        played = {
+            name: evaluate_align(
+                player,
+                name,
+                episodes=episodes,
+                seed=held_out.seed,
+                split=held_out.split,
+                filters={"options": options},
+                **_how(run, on_episode),
+                **held_out.environment,
+            )
+            for name in tasks
+        }
+    metrics = {name: align_metrics(of, held_out.seed) for name, of in played.items()}
+    errors = [graded.error for of in played.values() for e in of for graded in e.grades]
+    result = run.result(player, {"seed": held_out.seed, "tasks": metrics}, errors)
+    write_whole(out, json.dumps(result, indent=1).encode() + b"\n")
+    write_tasks_report(out.with_suffix(".html"), played, result, answers.coordinates)
+    output.table(tasks_table(metrics))
+    run.finish(result)
+
+
+def _how(run: EvaluationRun, on_episode: Any) -> dict[str, Any]:
+    """Arguments that all evaluations take."""
+    return {
+        "coordinates": run.answers.coordinates,
+        "batch_size": run.endpoint.batch_size,
+        "on_episode": on_episode,
+        "on_failure": run.on_failure,
     }
-    write_evaluation(out, report, result)
-    output.say(
-        f"{policy} on {result['episodes']} pairs of {result['split']}/{result['stage']} "
+
+
+def _report_pairs(
+    run: EvaluationRun, player: Any, played: EvaluationResult, fields: dict[str, Any]
+) -> None:
+    """Write and print the result of an evaluation on pairs."""
+    from dig_env.agents.reporting.evaluation import result_tables, write_evaluation
+
+    fields |= {"coordinates": run.answers.coordinates} | played.to_json()
+    result = run.result(player, fields, [episode.error for episode in played.episodes])
+    write_evaluation(run.out, played, result)
+    run.output.say(
+        f"{run.policy} on {result['episodes']} pairs of {result['split']}/{result['stage']} "
         f"({'x'.join(map(str, result['size']))}, {result['source']}, seed {result['seed']})"
     )
     for table in result_tables(result):
-        output.table(table)
+        run.output.table(table)
     if result["usage"]:
         parts = (f"{name} {value}" for name, value in result["usage"].items())
-        output.say(f"endpoint: {', '.join(parts)}")
-    output.result(result, result=out, report=out.with_suffix(".html"))
-    course.end(result)
+        run.output.say(f"endpoint: {', '.join(parts)}")
+    run.finish(result)
 
 
-def named_player(policy: str, answers: Answers, endpoint: Endpoint, course: Course) -> Any:
-    """The policy that plays: here, or behind the endpoint, its answers kept."""
-    if endpoint.base_url is None:
-        from dig_env.agents.policies.mllm import named_policy
+def _pair_policy(run: EvaluationRun) -> Any:
+    """The policy that answers pairs: here, or behind the endpoint."""
+    if run.endpoint.base_url is not None:
+        from dig_env.agents.policies.endpoint import ApiPolicy
 
-        return named_policy(policy, answers.coordinates, answers.max_tokens)
-    from dig_env.agents.policies.endpoint import ApiPolicy
+        return run.connect(ApiPolicy)
+    from dig_env.agents.policies.mllm import named_policy
 
-    settings = endpoint.settings(answers)
-    return ApiPolicy(endpoint.base_url, policy, kept=course.keep(), **settings)
+    return named_policy(run.policy, run.answers.coordinates, run.answers.max_tokens)
+
+
+def _align_policy(run: EvaluationRun, settings: AlignSettings) -> Any:
+    """The policy that answers alignment tasks: here, or behind the endpoint."""
+    from dig_env.agents.policies.align import AlignBlind, AlignOracle
+
+    if run.endpoint.base_url is not None:
+        from dig_env.agents.policies.align_endpoint import AlignApiPolicy
+
+        return run.connect(AlignApiPolicy)
+    if run.policy == "blind":
+        return AlignBlind(coordinates=settings.coordinates)
+    if run.policy == "oracle":
+        return AlignOracle(settings)
+    from dig_env.agents.policies.align_mllm import AlignMLLMPolicy
+
+    longest = 256 if run.answers.max_tokens is None else run.answers.max_tokens
+    return AlignMLLMPolicy.from_pretrained(run.policy, max_new_tokens=longest, batch_size=32)

@@ -10,7 +10,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from dig_env.agents.cli.checks import check_rendering
+from dig_env.agents.cli.doctor import check_rendering
 from dig_env.agents.cli.output import Output, Printed
 from dig_env.scenes import BlenderNotFoundError
 from dig_env.scenes.files import locked, write_folder_whole
@@ -41,7 +41,7 @@ def install_blender(output: Printed = Output()) -> None:
         raise BlenderNotFoundError(f"{folder}: {finding.detail}")
     output.say(finding.detail)
     if first != str(python):
-        output.note(f"the workers go on to run in {first}; for this one, set {VARIABLE}={python}")
+        output.note(f"the workers still run in {first}; for this one, set {VARIABLE}={python}")
     size_gb = sum(file.lstat().st_size for file in folder.rglob("*")) / 1e9
     output.result({"gigabytes": round(size_gb, 1), "used": first == str(python)}, blender=folder)
 

@@ -2,30 +2,35 @@
 
 from __future__ import annotations
 
+import argparse
+import dataclasses
+import functools
 import inspect
+import operator
 import re
 import sys
 import warnings
 from collections.abc import Callable
-from typing import Annotated, Any, Literal
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import tyro
 
 from dig_env import __version__
-from dig_env.agents.cli.align import TaskData, align, eval_align
 from dig_env.agents.cli.bench import bench
 from dig_env.agents.cli.common import Answers, HeldOut
 from dig_env.agents.cli.doctor import doctor
-from dig_env.agents.cli.endpoint import Endpoint
-from dig_env.agents.cli.eval import eval
+from dig_env.agents.cli.eval import eval, eval_align, eval_external
+from dig_env.agents.cli.evaluation import Endpoint
 from dig_env.agents.cli.export import export
-from dig_env.agents.cli.external import eval_external
 from dig_env.agents.cli.install_blender import install_blender
-from dig_env.agents.cli.output import Output, fail, this_command
+from dig_env.agents.cli.output import Output, command_line, fail
 from dig_env.agents.cli.play import play
-from dig_env.agents.cli.render import render
+from dig_env.agents.cli.questions import questions
+from dig_env.agents.cli.render import audit, render, render_photos
 from dig_env.agents.cli.serve import serve
-from dig_env.agents.cli.train import train
+from dig_env.agents.cli.train import align, train
 from dig_env.agents.training.align_stages import AlignRun
 from dig_env.agents.training.settings import GRPORun
 from dig_env.scenes import RenderError
@@ -39,20 +44,20 @@ def completion(shell: Annotated[Literal["bash", "zsh", "fish"], tyro.conf.Positi
     Args:
         shell: whose script.
     """
-    make_app().cli(prog="dig-env", args=["--tyro-print-completion", shell])
+    make_app().cli(prog="dig-env", args=["--tyro-print-completion", shell], registry=_registry())
 
 
 GROUPS: dict[str, tuple[Callable[..., None], ...]] = {
     "Set up": (doctor, install_blender, completion),
-    "Make pairs": (render, export),
+    "Make pairs": (render, render_photos, questions, audit, export),
     "Look and play": (play, serve),
     "Train": (train, align),
     "Measure": (eval, eval_align, eval_external, bench),
 }
 """Every sub-command; its name is the function's, its help the function's docstring."""
 
-GOES_ON = ("render", "train", "align")
-"""Those that go on where they were stopped when they are called again."""
+RESUMABLE = ("render", "render-photos", "questions", "train", "align")
+"""Those that resume where they were stopped when they are called again."""
 
 EXAMPLES = """\
   dig-env doctor                                          is this machine ready?
@@ -64,20 +69,28 @@ EXAMPLES = """\
 OK, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 """Exit codes: all went well; the job failed or found a fault; bad input; stopped with Ctrl-C."""
 
-# What a person can mend in the command line. Other errors of the system, such as a full disk, and
+# What can be fixed in the command line. Other errors of the system, such as a full disk, and
 # of Blender, or for lack of an extra, are failures of the job.
 BAD_INPUT = (ValueError, FileNotFoundError, FileExistsError, NotADirectoryError, PermissionError)
 
 
-def make_app() -> tyro.extras.SubcommandApp:
-    """All sub-commands as one program."""
+def make_app(config: Path | None = None) -> tyro.extras.SubcommandApp:
+    """All sub-commands as one program.
+
+    Args:
+        config: settings that ``train`` begins with instead of its defaults.
+    """
     app = tyro.extras.SubcommandApp()
     for commands in GROUPS.values():
         for command in commands:
-            _unwrap(command)
+            _describe(command)
             app.command(command)
-    for settings in (AlignRun, Answers, Endpoint, GRPORun, HeldOut, Limits, Output, TaskData):
-        _unwrap(settings)
+    for settings in (AlignRun, Answers, Endpoint, GRPORun, HeldOut, Limits, Output):
+        _describe(settings)
+    if config is not None:
+        from dig_env.agents.training.run_file import read_run
+
+        app.command(name="train")(functools.partial(train, run=read_run(config)))
     return app
 
 
@@ -119,7 +132,8 @@ def main() -> None:
         return
     warnings.filterwarnings("ignore", category=FutureWarning)
     try:
-        make_app().cli(prog="dig-env")
+        app = make_app(_config(arguments) if arguments[0] == "train" else None)
+        app.cli(prog="dig-env", registry=_registry())
     except BAD_INPUT as error:
         fail(str(error))
         sys.exit(USAGE)
@@ -127,13 +141,60 @@ def main() -> None:
         fail(str(error))
         sys.exit(FAILED)
     except KeyboardInterrupt:
-        fail(f"stopped; go on with: {this_command()}" if arguments[0] in GOES_ON else "stopped")
+        fail(f"stopped; resume with: {command_line()}" if arguments[0] in RESUMABLE else "stopped")
         sys.exit(INTERRUPTED)
 
 
-def _unwrap(described: Callable[..., Any]) -> None:
-    """Join the continued lines of its arguments: tyro's help would break where the source does."""
+def _config(arguments: list[str]) -> Path | None:
+    """The value of ``--config``, which decides the other options' defaults."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--config", type=Path)
+    return parser.parse_known_args(arguments)[0].config
+
+
+def _describe(described: Callable[..., Any]) -> None:
+    """Make its help readable.
+
+    The continued lines of its arguments are joined, since tyro's help would break where the source
+    does; and what may be left out is called optional.
+    """
     described.__doc__ = re.sub(r"\n {8,}", " ", inspect.cleandoc(described.__doc__ or ""))
+    hints = get_type_hints(described, include_extras=True)
+    for name, parameter in inspect.signature(described).parameters.items():
+        if parameter.default is None:
+            optional = tyro.conf.arg(help_behavior_hint="(optional)")
+            hints[name] = Annotated[hints[name], optional]
+    described.__annotations__ = hints
+
+
+def _registry() -> tyro.constructors.ConstructorRegistry:
+    """How types are read: "X | None" is shown as X, and "None" is read as None."""
+    registry = tyro.constructors.ConstructorRegistry()
+
+    @registry.primitive_rule
+    def optional(
+        info: tyro.constructors.PrimitiveTypeInfo,
+    ) -> tyro.constructors.PrimitiveConstructorSpec | None:
+        members = get_args(info.type)
+        if get_origin(info.type) not in (Union, UnionType) or NoneType not in members:
+            return None
+        rest = functools.reduce(operator.or_, (m for m in members if m is not NoneType))
+        inner = tyro.constructors.PrimitiveTypeInfo.make(rest, info.markers)
+        spec = tyro.constructors.ConstructorRegistry.get_primitive_spec(inner)
+        if not isinstance(spec, tyro.constructors.PrimitiveConstructorSpec):
+            return None
+        return dataclasses.replace(
+            spec,
+            instance_from_str=lambda words: (
+                None if words == ["None"] else spec.instance_from_str(words)
+            ),
+            is_instance=lambda value: value is None or spec.is_instance(value),
+            str_from_instance=lambda value: (
+                ["None"] if value is None else spec.str_from_instance(value)
+            ),
+        )
+
+    return registry
 
 
 if __name__ == "__main__":

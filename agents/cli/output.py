@@ -122,7 +122,7 @@ Printed = Annotated[Output, tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairs
 """The last argument of every sub-command."""
 
 
-def this_command() -> str:
+def command_line() -> str:
     """The command line that runs, as it would be typed."""
     return shlex.join(["dig-env", *sys.argv[1:]])
 

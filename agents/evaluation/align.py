@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from dig_env.agents.evaluation.intervals import CONFIDENCE, ratio_intervals
+from dig_env.agents.evaluation.play import OnFailure, play_dialogues
 from dig_env.agents.policies.align import AlignOracle
-from dig_env.agents.policies.dialogue import Dialogue, DialoguePolicy
-from dig_env.agents.policies.policy import OnFailure, Unanswered, answers_to
+from dig_env.agents.policies.dialogue import DialoguePolicy
 from dig_env.align import Grade, Question, grade
 from dig_env.align.questions import BoxTruth, YesNoTruth
 from dig_env.envs.align import DiGAlignEnv, observe_turn
@@ -76,23 +76,34 @@ def evaluate_align(
     if episodes < 1:
         raise ValueError(f"episodes={episodes!r}: give 1 or more")
     env = DiGAlignEnv(task=task, split=split, **environment)
-    played: list[AlignEpisode] = []
-    drawn = 0
-    try:
-        while drawn < episodes:
-            asked: list[tuple[Question, dict[str, Any]]] = []
-            for _ in range(min(batch_size, episodes - drawn)):
-                _, info = env.reset(seed=seed if not drawn and not asked else None)
-                asked.append((env.question, info))
-            drawn += len(asked)
-            for episode in _play(policy, asked, env, on_failure):
-                played.append(episode)
-                if on_episode is not None:
-                    on_episode(episode)
-    finally:
-        env.close()
-    if on_failure is not None and not played:
-        raise Unanswered("no question got an answer")
+
+    def questions() -> Iterator[tuple[Question, dict[str, Any]]]:
+        for index in range(episodes):
+            _, info = env.reset(seed=None if index else seed)
+            yield env.question, info
+
+    def observation(asked: tuple[Question, dict[str, Any]], turn: int) -> dict[str, Any] | None:
+        question, _ = asked
+        if isinstance(policy, AlignOracle) and not turn:
+            policy.reveal(question)
+        return observe_turn(question, turn, env.settings) if turn < len(question.turns) else None
+
+    played = []
+    with contextlib.closing(env):
+        for (question, info), texts in play_dialogues(
+            policy.reply,
+            questions(),
+            observation,
+            lambda asked: f"{asked[1]['task']} {asked[1]['pair_seed']}",
+            batch_size=batch_size,
+            on_failure=on_failure,
+        ):
+            turns = zip(texts, question.turns, strict=True)
+            frame = (env.coordinates, question.size)
+            grades = tuple(grade(text, turn.truth, *frame) for text, turn in turns)
+            played.append(AlignEpisode(question, info, texts, grades))
+            if on_episode is not None:
+                on_episode(played[-1])
     return played
 
 
@@ -125,52 +136,6 @@ def align_metrics(episodes: Sequence[AlignEpisode], seed: int = 0) -> dict[str, 
         if name in episodes[0].info
     }
     return {"confidence": CONFIDENCE, **_numbers(episodes, seed), "by": groups}
-
-
-def _play(
-    policy: DialoguePolicy,
-    asked: Sequence[tuple[Question, dict[str, Any]]],
-    env: DiGAlignEnv,
-    on_failure: OnFailure | None,
-) -> list[AlignEpisode]:
-    """Answer some questions side by side, turn by turn."""
-    if isinstance(policy, AlignOracle):
-        for question, _ in asked:
-            policy.reveal(question)
-    dialogues = [Dialogue([]) for _ in asked]
-    failed: set[int] = set()
-    for turn in itertools.count():
-        going_on = [
-            index
-            for index, (question, _) in enumerate(asked)
-            if turn < len(question.turns) and index not in failed
-        ]
-        if not going_on:
-            break
-        for index in going_on:
-            observation = observe_turn(asked[index][0], turn, env.settings)
-            dialogues[index].observations.append(observation)
-        names = [f"{asked[index][1]['task']} {asked[index][1]['pair_seed']}" for index in going_on]
-        talking = [dialogues[index] for index in going_on]
-        texts = answers_to(policy.reply, talking, names, on_failure)
-        for index, text in zip(going_on, texts, strict=True):
-            if text is None:
-                failed.add(index)
-            else:
-                dialogues[index].texts.append(text)
-    return [
-        AlignEpisode(
-            question,
-            info,
-            tuple(dialogue.texts),
-            tuple(
-                grade(text, turn.truth, env.coordinates, question.size)
-                for text, turn in zip(dialogue.texts, question.turns, strict=True)
-            ),
-        )
-        for index, ((question, info), dialogue) in enumerate(zip(asked, dialogues, strict=True))
-        if index not in failed
-    ]
 
 
 def _numbers(episodes: Sequence[AlignEpisode], seed: int) -> dict[str, Any]:

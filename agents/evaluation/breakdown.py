@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from dig_env.agents.evaluation.episodes import METRICS, Episode, metric_values
+from dig_env.agents.evaluation.external.pair import ExternalPair
 from dig_env.agents.evaluation.intervals import mean_intervals, ratio_intervals
 from dig_env.scenes import CHANGES, Difference, Pair, PhotoPlan
 from dig_env.scenes.measure.occlusion import hidden_share
@@ -25,7 +26,7 @@ class Axis:
     Attributes:
         meaning: of its groups, in a sentence for people.
         groups: in the order in which they are shown.
-        group_of: the group that a pair's difference belongs to; None where it is in none.
+        group_of: the group that a rendered pair's difference belongs to; None where it is in none.
     """
 
     meaning: str
@@ -99,26 +100,35 @@ def recall_by_axis(
         and "recall", [share found, lower, upper end of the interval].
     """
     result = {}
-    for name, axis in AXES.items():
-        there = np.zeros((len(episodes), len(axis.groups)))
+    for name in AXES:
+        groups = [_groups(name, episode) for episode in episodes]
+        names = dict.fromkeys(AXES[name].groups) | dict.fromkeys(g for of in groups for g in of)
+        columns = {group: column for column, group in enumerate(names) if group is not None}
+        there = np.zeros((len(episodes), len(columns)))
         found = np.zeros_like(there)
-        for row, episode in enumerate(episodes):
-            for difference in episode.pair.differences:
-                group = axis.group_of(episode.pair, difference)
+        for row, (episode, of) in enumerate(zip(episodes, groups, strict=True)):
+            for index, group in enumerate(of):
                 if group is not None:
-                    column = axis.groups.index(group)
-                    there[row, column] += 1
-                    found[row, column] += difference.object_id in episode.found
+                    there[row, columns[group]] += 1
+                    found[row, columns[group]] += index in episode.found
         filled = there.any(axis=0)
         if not filled.any():
             continue
         intervals = iter(ratio_intervals(found[:, filled], there[:, filled], seed=seed).tolist())
         result[name] = {
             group: {"differences": int(there[:, column].sum()), "recall": next(intervals)}
-            for column, group in enumerate(axis.groups)
+            for group, column in columns.items()
             if filled[column]
         }
     return result
+
+
+def _groups(axis: str, episode: Episode) -> list[str | None]:
+    """The group of each difference of a pair. Of an external one only the change is known."""
+    if not isinstance(episode.pair, ExternalPair):
+        group_of = AXES[axis].group_of
+        return [group_of(episode.pair, difference) for difference in episode.pair.differences]
+    return list(episode.changes) if axis == "change" else []
 
 
 def metrics_by_count(episodes: Sequence[Episode], seed: int = 0) -> dict[str, dict[str, Any]]:
@@ -128,7 +138,7 @@ def metrics_by_count(episodes: Sequence[Episode], seed: int = 0) -> dict[str, di
         By that number: "pairs", how many there are, and for each of ``METRICS`` [mean, lower,
         upper end of the interval].
     """
-    counts = np.array([len(episode.pair.differences) for episode in episodes])
+    counts = np.array([len(episode.pair.boxes_unit) for episode in episodes])
     values = metric_values(episodes)
     return {
         str(count): {

@@ -1,4 +1,4 @@
-"""One answered pair, and what it counts for."""
+"""A pair that was answered, and the metrics of such pairs."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from dig_env import Score
+from dig_env.agents.evaluation.external.pair import ExternalPair
 from dig_env.scenes import Pair
 
 METRICS = ("reward", "format", "f1", "iou", "precision", "recall", "count_accuracy")
@@ -18,31 +19,54 @@ METRICS = ("reward", "format", "f1", "iou", "precision", "recall", "count_accura
 
 @dataclass(frozen=True, eq=False)
 class Episode:
-    """One answered pair.
+    """A pair that was answered.
 
     Attributes:
         pair: what was asked about.
         answer: the policy's text.
         score: what the answer earned; its ``answer`` holds the boxes.
-        found: the object ids of the differences that were found.
+        found: indices of the pair's differences that were found.
     """
 
-    pair: Pair
+    pair: Pair | ExternalPair
     answer: str
     score: Score
     found: frozenset[int]
 
     @property
+    def name(self) -> str:
+        """The pair seed, or the pair's name in its set."""
+        if isinstance(self.pair, ExternalPair):
+            return self.pair.name
+        return str(self.pair.plan.seed)
+
+    @property
+    def changes(self) -> tuple[str, ...]:
+        """The kind of each difference."""
+        if isinstance(self.pair, ExternalPair):
+            return self.pair.changes
+        return tuple(difference.change for difference in self.pair.differences)
+
+    @property
+    def error(self) -> str:
+        """Why nothing could be read; "" for boxes, and for the empty list."""
+        read = self.score.answer
+        return "" if read.ok or read.empty else read.error
+
+    @property
     def count_is_right(self) -> bool:
         """Whether the answer has as many boxes as the pair has differences."""
         read = self.score.answer
-        return (read.ok or read.empty) and len(read.boxes) == len(self.pair.differences)
+        return (read.ok or read.empty) and len(read.boxes) == len(self.pair.boxes_unit)
 
     def to_json(self) -> dict[str, Any]:
-        """Seed and changes of the pair, the answer, what it earned, and why nothing ("error")."""
-        return {
-            "pair_seed": self.pair.plan.seed,
-            "changes": [difference.change for difference in self.pair.differences],
+        """The pair's seed or name, its changes, the answer, what it earned, and why nothing."""
+        if isinstance(self.pair, ExternalPair):
+            which: dict[str, Any] = {"name": self.pair.name}
+        else:
+            which = {"pair_seed": self.pair.plan.seed}
+        return which | {
+            "changes": list(self.changes),
             "answer": self.answer,
             "error": self.score.answer.error,
             "found": sorted(self.found),
@@ -61,11 +85,6 @@ def unreadable(errors: Sequence[str]) -> dict[str, Any]:
     commonest = kinds.most_common(1)[0][0] if kinds else ""
     same = (e for e in errors if e and re.sub(r"'.*'|\".*\"|\d+", "", e) == commonest)
     return {"answers": kinds.total(), "of": len(errors), "reason": next(same, "")}
-
-
-def read_error(result: Score) -> str:
-    """Why nothing could be read; "" for boxes, and for the empty list."""
-    return "" if result.answer.ok or result.answer.empty else result.answer.error
 
 
 def metric_values(episodes: Sequence[Episode]) -> np.ndarray:

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from dig_env import RewardConfig, RewardLike, observe, resolve_reward, score
+from dig_env import RewardConfig, RewardLike, instruction, observe, resolve_reward, score
 from dig_env.agents.evaluation.breakdown import (
     metrics_by_count,
     metrics_with_intervals,
     recall_by_axis,
 )
 from dig_env.agents.evaluation.episodes import Episode, mean_metrics, metric_values
+from dig_env.agents.evaluation.external.pair import ExternalPair
 from dig_env.agents.evaluation.intervals import CONFIDENCE
-from dig_env.agents.policies.policy import OnFailure, OraclePolicy, Policy, Unanswered, answers_to
+from dig_env.agents.evaluation.play import OnFailure, play_dialogues, reply_once
+from dig_env.agents.policies.policy import OraclePolicy, Policy
 from dig_env.scenes import (
     Difficulty,
     Pair,
@@ -36,9 +38,9 @@ class EvaluationResult:
     """What a policy did on a set of pairs.
 
     Attributes:
-        stage, split, seed: which pairs.
+        stage, split, seed: which pairs; the seed is that of the resampling, too.
         episodes: one entry a pair, in order.
-        source: where the pairs came from: "fresh", or the folder of a dataset.
+        source: where the pairs came from: "fresh", or the folder or file of a dataset.
     """
 
     stage: str
@@ -77,7 +79,7 @@ class EvaluationResult:
             each metric, "recall_by" (see ``recall_by_axis``) and "by_differences" (see
             ``metrics_by_count``).
         """
-        height, width = self.episodes[0].pair.image_a.shape[:2]
+        width, height = _size(self.episodes[0].pair)
         intervals = metrics_with_intervals(metric_values(self.episodes), self.seed)
         return {
             "stage": self.stage,
@@ -126,9 +128,13 @@ def evaluate(
         workers: Blender processes.
         batch_size: observations a call of ``policy.act``.
         on_episode: called after each episode, for progress.
+        on_failure: called with the name of a pair that the policy gave no answer to, and why; the
+            pair is left out. Without it that is an error.
 
     Raises:
-        ValueError: ``episodes`` is not positive, or an unknown stage, split or reward.
+        ValueError: ``episodes`` is not positive, or an unknown stage, split or reward; or a policy
+            that does not answer each observation.
+        Unanswered: an endpoint gave no answer.
     """
     with Renderer(settings, workers) as renderer:
         return EvaluationResult(
@@ -196,6 +202,53 @@ def evaluate_stored(
     return EvaluationResult(stage, split, seed, tuple(played), str(folder))
 
 
+def evaluate_external(
+    policy: Policy,
+    pairs: Sequence[ExternalPair],
+    *,
+    source: str = "external",
+    stage: str = "external",
+    split: str = "",
+    seed: int = 0,
+    coordinates: str = "norm1000",
+    config: RewardLike = RewardConfig(),
+    batch_size: int = 16,
+    on_episode: Callable[[Episode], None] | None = None,
+    on_failure: OnFailure | None = None,
+) -> EvaluationResult:
+    """Play pairs of another origin.
+
+    The prompt is the game's; where a pair of the set has no difference, all prompts are those of a
+    stage where nothing may differ, so that no prompt tells which.
+
+    Args:
+        policy: answers batches of observations.
+        pairs: of a reader in ``dig_env.agents.evaluation.external``.
+        source, stage, split: what the result calls the set and its part.
+        seed: of the resampling for the intervals.
+        coordinates, config, batch_size, on_episode, on_failure: as for ``evaluate``.
+
+    Raises:
+        ValueError: no pairs; or as ``evaluate``.
+        Unanswered: as ``evaluate``.
+    """
+    config = resolve_reward(config)
+    if not pairs:
+        raise ValueError("there are no pairs to play")
+    fewest = min(1, *(len(pair.boxes_unit) for pair in pairs))
+    played = play(
+        policy,
+        pairs,
+        difficulty=Difficulty(differences=(fewest, 1)),
+        coordinates=coordinates,
+        config=config,
+        batch_size=batch_size,
+        on_episode=on_episode,
+        on_failure=on_failure,
+    )
+    return EvaluationResult(stage, split, seed, tuple(played), source)
+
+
 def held_out_pairs(
     renderer: Renderer,
     stage: str | Difficulty | dict[str, Any],
@@ -225,44 +278,59 @@ def pair_seeds(seed: int, split: str) -> Iterator[int]:
 
 def play(
     policy: Policy,
-    pairs: Iterable[Pair],
+    pairs: Iterable[Pair | ExternalPair],
     *,
+    difficulty: Difficulty = Difficulty(),
     coordinates: str = "norm1000",
     config: RewardLike = RewardConfig(),
     batch_size: int = 16,
     on_episode: Callable[[Episode], None] | None = None,
     on_failure: OnFailure | None = None,
 ) -> list[Episode]:
-    """Let a policy answer pairs that are at hand, and score the answers; see ``evaluate``."""
+    """Let a policy answer pairs that are at hand, and score the answers; see ``evaluate``.
+
+    ``difficulty`` is what the prompt of external pairs says.
+    """
     config = resolve_reward(config)
-    episodes: list[Episode] = []
-    stream = iter(pairs)
-    while batch := list(itertools.islice(stream, batch_size)):
+
+    def observation(pair: Pair | ExternalPair, turn: int) -> dict[str, Any] | None:
+        if turn:
+            return None
         if isinstance(policy, OraclePolicy):
-            for pair in batch:
-                policy.reveal(pair)
-        seen = [observe(pair, coordinates) for pair in batch]
-        names = [str(pair.plan.seed) for pair in batch]
-        answers = answers_to(policy.act, seen, names, on_failure)
-        for pair, answer in zip(batch, answers, strict=True):
-            if answer is None:
-                continue
-            episodes.append(scored_episode(pair, answer, coordinates, config))
-            if on_episode is not None:
-                on_episode(episodes[-1])
-    if on_failure is not None and not episodes:
-        raise Unanswered("no pair got an answer")
+            policy.reveal(pair)
+        if isinstance(pair, Pair):
+            return observe(pair, coordinates)
+        prompt = instruction(coordinates, pair.size, difficulty)
+        return {"image_a": pair.image_a, "image_b": pair.image_b, "prompt": prompt}
+
+    episodes = []
+    for pair, (answer,) in play_dialogues(
+        reply_once(policy),
+        pairs,
+        observation,
+        lambda pair: str(pair.plan.seed) if isinstance(pair, Pair) else pair.name,
+        batch_size=batch_size,
+        on_failure=on_failure,
+    ):
+        episodes.append(scored_episode(pair, answer, coordinates, config))
+        if on_episode is not None:
+            on_episode(episodes[-1])
     return episodes
 
 
-def scored_episode(pair: Pair, answer: str, coordinates: str, config: RewardLike) -> Episode:
+def scored_episode(
+    pair: Pair | ExternalPair, answer: str, coordinates: str, config: RewardLike
+) -> Episode:
     """What an answer to a pair earns and finds; ``coordinates`` is the frame that it is read in."""
     config = resolve_reward(config)
-    height, width = pair.image_a.shape[:2]
-    result = score(answer, pair.boxes_unit, config, coordinates=coordinates, size=(width, height))
-    found = frozenset(
-        pair.differences[true].object_id
-        for _, true, iou in result.matches
-        if iou >= config.iou_threshold
-    )
+    result = score(answer, pair.boxes_unit, config, coordinates=coordinates, size=_size(pair))
+    found = frozenset(true for _, true, iou in result.matches if iou >= config.iou_threshold)
     return Episode(pair, answer, result, found)
+
+
+def _size(pair: Pair | ExternalPair) -> tuple[int, int]:
+    """(width, height) of the images in pixels."""
+    if isinstance(pair, ExternalPair):
+        return pair.size
+    height, width = pair.image_a.shape[:2]
+    return width, height

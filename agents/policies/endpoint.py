@@ -10,10 +10,12 @@ import hashlib
 import json
 import operator
 import os
+import queue
 import random
+import threading
 import time
+from collections import deque
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict, astuple, dataclass
 from types import MappingProxyType
 from typing import Any
@@ -162,27 +164,29 @@ class ApiPolicy:
 
     def ask(self, chats: Sequence[list[dict[str, Any]]]) -> list[str]:
         """One answer per chat, given as the request's messages; see ``act``."""
-        key = os.environ.get(self._api_key_env)
-        headers = {"Authorization": f"Bearer {key}"} if key else {}
         answers: list[str | None] = [None] * len(chats)
         reasons = [""] * len(chats)
         self._given_up = ""
-        with (
-            httpx.Client(headers=headers, timeout=self._timeout_s) as client,
-            ThreadPoolExecutor(self._concurrency, thread_name_prefix="dig-env-api") as pool,
-        ):
-            waiting = {pool.submit(self._ask, client, c): index for index, c in enumerate(chats)}
-            try:
-                for future in as_completed(waiting):
-                    index = waiting[future]
-                    try:
-                        answers[index], usage = future.result()
-                        self.usage += usage
-                    except _NoAnswer as failure:
-                        reasons[index] = str(failure)
-            except BaseException:
-                pool.shutdown(wait=False, cancel_futures=True)
-                raise
+        pending = deque(enumerate(chats))
+        outcomes: queue.SimpleQueue[tuple[int, tuple[str, Usage] | Exception]]
+        outcomes = queue.SimpleQueue()
+        for _ in range(min(self._concurrency, len(chats))):
+            # Daemons, since neither Ctrl-C nor the end of the process waits for these.
+            threading.Thread(target=self._work, args=(pending, outcomes), daemon=True).start()
+        try:
+            for _ in chats:
+                index, outcome = outcomes.get()
+                if isinstance(outcome, _NoAnswer):
+                    reasons[index] = str(outcome)
+                elif isinstance(outcome, Exception):
+                    raise outcome
+                else:
+                    answers[index] = outcome[0]
+                    self.usage += outcome[1]
+        except BaseException as error:
+            pending.clear()
+            self._given_up = self._given_up or repr(error)
+            raise
         if any(reasons):
             raise ApiError(next(filter(None, reasons)), answers, reasons)
         return [answer for answer in answers if answer is not None]
@@ -191,6 +195,25 @@ class ApiPolicy:
         """The usage as JSON values, with "cost" where a price was given."""
         cost = {} if self.price is None else {"cost": self.usage.cost(self.price)}
         return asdict(self.usage) | cost
+
+    def _work(
+        self,
+        pending: deque[tuple[int, list[dict[str, Any]]]],
+        outcomes: queue.SimpleQueue[tuple[int, tuple[str, Usage] | Exception]],
+    ) -> None:
+        """Ask one chat after the other, until none is left."""
+        key = os.environ.get(self._api_key_env)
+        headers = {"Authorization": f"Bearer {key}"} if key else {}
+        with httpx.Client(headers=headers, timeout=self._timeout_s) as client:
+            while True:
+                try:
+                    index, chat = pending.popleft()
+                except IndexError:
+                    return
+                try:
+                    outcomes.put((index, self._ask(client, chat)))
+                except Exception as error:
+                    outcomes.put((index, error))
 
     def _ask(self, client: httpx.Client, chat: list[dict[str, Any]]) -> tuple[str, Usage]:
         """A kept answer, or the endpoint's, which is kept."""
@@ -225,7 +248,7 @@ class ApiPolicy:
                 text, usage = self._attempt(client, body)
                 return text, usage + Usage(retries=attempt)
             except _Again as failure:
-                if attempt == self._retries:
+                if attempt == self._retries or self._given_up:
                     raise _NoAnswer(
                         f"{self.url} failed {attempt + 1} times, lastly so: {failure}; check the "
                         "URL, wait for the service, or lower the concurrency"

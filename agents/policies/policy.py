@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -50,45 +50,6 @@ class Unanswered(OSError):
     ) -> None:
         super().__init__(message)
         self.answers, self.reasons = list(answers), list(reasons)
-
-
-OnFailure = Callable[[str, str], None]
-"""Called with the name of a question that got no answer, and why; it is in no number."""
-
-
-def answers_to(
-    ask: Callable[[Any], list[str]],
-    asked: Sequence[Any],
-    names: Sequence[str],
-    on_failure: OnFailure | None = None,
-) -> Sequence[str | None]:
-    """A policy's answers, one to each question; None to one that got none.
-
-    Args:
-        ask: ``act`` or ``reply`` of a policy.
-        asked: what it takes.
-        names: of the questions.
-        on_failure: without it, a question that gets no answer is an error.
-
-    Raises:
-        ValueError: it gave more or fewer.
-        Unanswered: no answer to some, or no use in asking on.
-    """
-    try:
-        answers: Sequence[str | None] = ask(asked)
-    except Unanswered as error:
-        if on_failure is None or not error.answers:
-            raise
-        for name, reason in zip(names, error.reasons, strict=True):
-            if reason:
-                on_failure(name, reason)
-        return error.answers
-    if len(answers) != len(asked):
-        raise ValueError(
-            f"{ask.__qualname__} returned {len(answers)} answers for {len(asked)} questions; it "
-            "must return one each"
-        )
-    return answers
 
 
 class RandomPolicy:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from dig_env import Score, draw_pair
+from dig_env import draw_pair
 from dig_env.agents.evaluation.breakdown import AXES
 from dig_env.agents.evaluation.episodes import METRICS, Episode
-from dig_env.agents.evaluation.external import ExternalPair, ExternalResult
+from dig_env.agents.evaluation.external import ExternalPair
 from dig_env.agents.evaluation.pairs import EvaluationResult
 from dig_env.agents.reporting.plots import dots
 from dig_env.agents.reporting.report import (
@@ -38,7 +37,7 @@ EXPLAINED = {
     "count_accuracy": "share of answers with as many boxes as differences",
 }
 """What each of ``METRICS`` means; all are means over the pairs."""
-_INTERVALS = "Intervals are 95 % of a bootstrap over the pairs."
+INTERVALS = "Intervals are 95 % of a bootstrap over the pairs."
 
 
 def write_evaluation(out: Path, report: EvaluationResult, result: dict[str, Any]) -> None:
@@ -52,36 +51,21 @@ def write_evaluation(out: Path, report: EvaluationResult, result: dict[str, Any]
     """
     made_of = ("command", "split", "seed", "source", "reward_name", "coordinates", "usage")
     where = "freshly rendered" if result["source"] == "fresh" else "stored"
-    _write(
-        out,
-        result | {"answers": [episode.to_json() for episode in report.episodes]},
+    answers = [episode.to_json() for episode in report.episodes]
+    write_whole(out, json.dumps(result | {"answers": answers}, indent=1).encode() + b"\n")
+    write_report(
+        out.with_suffix(".html"),
         f"{result['policy']} on {result['stage']}",
         f"F1 {result['f1']:.3f} and reward {result['reward']:.3f} on {result['episodes']} "
-        f"{where} pairs of {'x'.join(map(str, result['size']))} pixels. {_INTERVALS}",
+        f"{where} pairs of {'x'.join(map(str, result['size']))} pixels. {INTERVALS}",
         [
             *_sections(result),
             *worst_and_best_sections(
                 report.episodes, lambda episode: episode.score.total, episode_picture
             ),
         ],
-        {name: result[name] for name in made_of if result[name] is not None},
-    )
-
-
-def write_external(out: Path, report: ExternalResult, result: dict[str, Any]) -> None:
-    """The like of ``write_evaluation`` for pairs of another origin."""
-    played = list(zip(report.pairs, report.answers, report.scores, strict=True))
-    _write(
-        out,
-        result,
-        f"{result['policy']} on {result['data']}",
-        f"F1 {result['f1']:.3f} and reward {result['reward']:.3f} on {result['pairs']} pairs. "
-        + _INTERVALS,
-        [
-            *_sections(result),
-            *worst_and_best_sections(played, lambda item: item[2].total, _external_picture),
-        ],
-        {name: result[name] for name in ("command", "data", "layout")},
+        {name: result[name] for name in made_of if result[name] is not None}
+        | {"versions": versions()},
     )
 
 
@@ -92,9 +76,6 @@ def result_tables(result: dict[str, Any]) -> list[Table]:
         for name, interval in result["intervals"].items()
     ]
     tables = [Table(("mean over pairs", "", "95 % interval", ""), means)]
-    if "recall_by" not in result:
-        recalls = [(name, f"{recall:.3f}") for name, recall in result["recall_by_change"].items()]
-        return [*tables, Table(("change", "recall"), recalls)]
     for axis, groups in result["recall_by"].items():
         rows = [
             (group, str(entry["differences"]), *interval_cells(entry["recall"]))
@@ -112,29 +93,23 @@ def result_tables(result: dict[str, Any]) -> list[Table]:
 
 def episode_picture(episode: Episode) -> Picture:
     """A pair with its boxes, and what the answer earned."""
-    pair = episode.pair
+    pair, score = episode.pair, episode.score
     found = [
-        f"{diff.change} {'found' if diff.object_id in episode.found else 'missed'}"
-        for diff in pair.differences
+        f"{change} {'found' if index in episode.found else 'missed'}"
+        for index, change in enumerate(episode.changes)
     ]
-    title = f"Pair {pair.plan.seed}"
-    image = draw_answer(pair, episode.score.answer.boxes)
-    return Picture(image, _caption(title, episode.score, found), episode.answer)
-
-
-def _external_picture(item: tuple[ExternalPair, str, Score]) -> Picture:
-    pair, answer, score = item
-    image = draw_pair(pair.image_a, pair.image_b, pair.boxes_unit, score.answer.boxes)
-    return Picture(image, _caption(f"Pair {pair.name}", score, pair.changes), answer)
-
-
-def _caption(title: str, score: Score, differences: Iterable[str]) -> str:
     boxes = len(score.answer.boxes)
     caption = (
-        f"{title}: reward {score.total:.3f}, F1 {score.f1:.3f}, IoU {score.iou:.3f}; "
-        f"{boxes} {'box' if boxes == 1 else 'boxes'}; {', '.join(differences) or 'no difference'}."
+        f"Pair {episode.name}: reward {score.total:.3f}, F1 {score.f1:.3f}, IoU {score.iou:.3f}; "
+        f"{boxes} {'box' if boxes == 1 else 'boxes'}; {', '.join(found) or 'no difference'}."
     )
-    return f"{caption} The answer: {score.answer.error}." if score.answer.error else caption
+    if score.answer.error:
+        caption += f" The answer: {score.answer.error}."
+    if isinstance(pair, ExternalPair):
+        image = draw_pair(pair.image_a, pair.image_b, pair.boxes_unit, score.answer.boxes)
+    else:
+        image = draw_answer(pair, score.answer.boxes)
+    return Picture(image, caption, episode.answer)
 
 
 def _sections(result: dict[str, Any]) -> list[Section]:
@@ -151,9 +126,9 @@ def _figure(result: dict[str, Any]) -> Figure:
     """The means, and the recall of each group of differences, with their intervals."""
     groups = {
         f"{axis}: {group}": entry["recall"]
-        for axis, of in result.get("recall_by", {}).items()
+        for axis, of in result["recall_by"].items()
         for group, entry in of.items()
-    } or {change: [recall] * 3 for change, recall in result.get("recall_by_change", {}).items()}
+    }
     heights = [len(METRICS), max(1, len(groups))]
     figure = Figure(figsize=(9, 1.6 + 0.24 * sum(heights)), layout="constrained")
     means, recalls = figure.subplots(2, 1, height_ratios=heights, sharex=True)
@@ -162,15 +137,3 @@ def _figure(result: dict[str, Any]) -> Figure:
     means.set_title("Means over the pairs")
     recalls.set_title("Recall: the share of the differences of each group that were found")
     return figure
-
-
-def _write(
-    out: Path,
-    result: dict[str, Any],
-    title: str,
-    lead: str,
-    sections: list[Section],
-    made: dict[str, Any],
-) -> None:
-    write_whole(out, json.dumps(result, indent=1).encode() + b"\n")
-    write_report(out.with_suffix(".html"), title, lead, sections, made | {"versions": versions()})

@@ -80,7 +80,7 @@ class AlignRun:
 
     Attributes:
         stage: 1a, 1b, 2 or 3.
-        data: folder that dig-env render --task wrote (format trl); its train split is learnt.
+        data: folder that dig-env questions wrote (format trl); its train split is learnt.
         model: "new" for a small model that knows nothing, "tiny", "tiny-start", or the folder of a
             compact model, such as the one that the stage before left. A small model learns the
             words that are new to it.

@@ -36,7 +36,7 @@ class Conversations:
     Conversations of a batch have about the same number of images and of words.
 
     Args:
-        folder: that ``dig-env render --task`` wrote with ``--format trl``.
+        folder: that ``dig-env questions`` wrote with ``--format trl``.
         tasks: whose training rows to take.
         turns: rows that are merged, at most.
         batch_size: conversations of a batch.
@@ -193,13 +193,13 @@ def _without_image(messages: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 def _read(folder: Path) -> Any:
     if not (folder / MANIFEST).is_file():
         raise FileNotFoundError(
-            f"{folder} holds no instruction data: write it with dig-env render --task all "
+            f"{folder} holds no instruction data: write it with dig-env questions "
             f"--count 10000 --out {folder}"
         )
     files = sorted((folder / "data").glob("train-*.parquet"))
     if not files:
         raise FileNotFoundError(
-            f"{folder} has no training rows for TRL: write them with dig-env render --task, "
+            f"{folder} has no training rows for TRL: write them with dig-env questions, "
             "--format trl and --split train"
         )
     return pq.ParquetDataset(files).read(["messages", "images", "task", "pair_seed", "side"])

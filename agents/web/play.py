@@ -115,13 +115,14 @@ class Player:
             seconds = time.monotonic() - self._seen_at[self._open]
             _, reward, *_ = self._env.step(text)
             self._open = None
-            episode = scored_episode(self._game.pair, text, self._game.coordinates, self._config)
+            pair = self._game.pair
+            episode = scored_episode(pair, text, self._game.coordinates, self._config)
             images = {name: getattr(self.settings, name) for name in ("width", "height", "quality")}
             given = {"stage": stage, **images, "seconds": round(seconds, 1), **episode.to_json()}
             given["reward"] = reward
             self._answers.append(given)
             told = given | {"warning": self._saved(given), "summary": self.summary()}
-        return told | outcome(episode.pair, episode.score, self._config)
+        return told | outcome(pair, episode.score, self._config)
 
     def summary(self) -> list[dict[str, Any]]:
         """Of each stage that was played: "episodes", mean "reward", "f1" and "iou", and the median

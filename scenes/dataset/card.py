@@ -58,7 +58,7 @@ lie behind the last pixel. A change that cannot be seen is not in here.
 ## Splits
 
 Train, validation and test take their pair seeds from disjoint ranges, so no pair is in two.
-`dig-env render --audit path/of/this/folder` checks every claim of this page on the pixels.
+`dig-env audit path/of/this/folder` checks every claim of this page on the pixels.
 
 ## Licence
 

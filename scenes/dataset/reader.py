@@ -128,8 +128,7 @@ class PairDataset:
             ) from error
         except Exception as error:  # damaged bytes can break any of the decoders in many ways
             raise ValueError(
-                f"{what}{path} is damaged ({error}): "
-                f"'dig-env render --audit {self.folder}' lists all damage"
+                f"{what}{path} is damaged ({error}): 'dig-env audit {self.folder}' lists all damage"
             ) from error
 
     def _place_of(self, pair_seed: int) -> tuple[DataFile, int]:

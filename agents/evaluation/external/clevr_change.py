@@ -10,7 +10,7 @@
 The boxes are those of its pointing game, in pixels. One is null where the object is not there:
 "bbox_before" of an added object, "bbox_after" of a dropped one. The game's box is the bounds of the
 object in both images, so they are joined. For an object that moved, the joined box spans where it
-was and where it is; ``ExternalResult.recall_by_change`` keeps such pairs ("move") apart.
+was and where it is; the recall by change keeps such pairs ("move") apart.
 
 The boxes are for the release's images, 480x320. For images that were resized they are scaled.
 """

@@ -1,4 +1,4 @@
-"""Models behind an endpoint on the command line, and what an evaluation says at its end."""
+"""What all evaluations on the command line share: endpoints, kept answers, how they end."""
 
 from __future__ import annotations
 
@@ -7,14 +7,17 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
 from dig_env.agents.cli.common import Answers
-from dig_env.agents.cli.output import Output, fail
+from dig_env.agents.cli.output import Output, command_line, fail
 from dig_env.agents.evaluation.episodes import unreadable
 from dig_env.agents.policies.kept_answers import KeptAnswers
+
+if TYPE_CHECKING:
+    from dig_env.agents.policies.endpoint import ApiPolicy
 
 BATCH_SIZE = 16
 
@@ -22,7 +25,7 @@ BATCH_SIZE = 16
 @dataclass(frozen=True)
 class Endpoint:
     """Where a model is served. Its answers are kept beside --out as they come: the same command
-    goes on after a stop, and asks again what got no answer.
+    resumes, and asks again what got no answer.
 
     Attributes:
         base_url: of an OpenAI-compatible endpoint, such as http://localhost:8000/v1.
@@ -59,38 +62,64 @@ EndpointArgs = Annotated[Endpoint, tyro.conf.OmitArgPrefixes]
 
 
 @dataclass
-class Course:
-    """What went wrong in an evaluation, and what is kept of it.
+class EvaluationRun:
+    """An evaluation under way: the policy, what is kept of its answers, and what failed.
 
     Attributes:
+        policy: its name, as given.
         out: the result's file.
+        answers: how the policy answers.
+        endpoint: where a model is served.
         output: what is printed.
         kept: answers of an endpoint.
         failed: "question" and "reason" of each that got no answer.
     """
 
+    policy: str
     out: Path
+    answers: Answers
+    endpoint: Endpoint
     output: Output
     kept: KeptAnswers | None = None
     failed: list[dict[str, str]] = field(default_factory=list)
 
-    def keep(self) -> KeptAnswers:
-        """Where the answers of an endpoint are kept from now on."""
+    def connect(self, kind: type[ApiPolicy]) -> ApiPolicy:
+        """The model behind the endpoint, whose answers are kept from now on."""
+        assert self.endpoint.base_url is not None
         self.kept = KeptAnswers(self.out.with_suffix(".answers.jsonl"))
         if len(self.kept):
-            self.output.note(f"going on with {len(self.kept)} answers kept in {self.kept.path}")
-        return self.kept
+            self.output.note(f"resuming with {len(self.kept)} answers kept in {self.kept.path}")
+        settings = self.endpoint.settings(self.answers)
+        return kind(self.endpoint.base_url, self.policy, kept=self.kept, **settings)
 
     def on_failure(self, name: str, reason: str) -> None:
         """A question got no answer."""
         self.failed.append({"question": name, "reason": reason})
 
-    def findings(self, errors: Sequence[str]) -> dict[str, Any]:
-        """For the result: "unreadable" and "failed"; ``errors`` as in ``unreadable``."""
-        return {"unreadable": unreadable(errors), "failed": self.failed}
+    def result(self, player: Any, fields: dict[str, Any], errors: Sequence[str]) -> dict[str, Any]:
+        """The result as JSON values.
 
-    def end(self, result: dict[str, Any]) -> None:
-        """Say what was not answered or not read, and exit with 1 if that spoils the evaluation."""
+        Args:
+            player: the policy.
+            fields: what was measured.
+            errors: why each answer could not be read; "" for those that could.
+        """
+        from dig_env.agents.reporting.report import machine
+
+        return {
+            "policy": self.policy,
+            "command": command_line(),
+            "machine": machine(),
+            "usage": None if self.endpoint.base_url is None else player.usage_json(),
+            **fields,
+            "unreadable": unreadable(errors),
+            "failed": self.failed,
+        }
+
+    def finish(self, result: dict[str, Any]) -> None:
+        """Print where the files lie, and what was not answered or read; exit with 1 if that spoils
+        the evaluation."""
+        self.output.result(result, result=self.out, report=self.out.with_suffix(".html"))
         unread, usage = result["unreadable"], result.get("usage") or {}
         count, of = unread["answers"], unread["of"]
         if count:
@@ -107,7 +136,7 @@ class Course:
             names += ", ..." * (len(self.failed) > 5)
             fail(
                 f"{len(self.failed)} of {of + len(self.failed)} questions got no answer ({names}) "
-                f"and are in no number: {self.failed[0]['reason']}. The same command asks "
+                f"and count in no metric: {self.failed[0]['reason']}. The same command asks "
                 f"them again; the others are kept in {self.kept.path}"
             )
         elif self.kept is not None:
