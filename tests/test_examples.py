@@ -28,7 +28,6 @@ TESTED_ELSEWHERE = {  # with what they need: an endpoint, another environment, a
     "openenv_client",
     "photographs",
     "sb3_ppo",
-    "train_qwen3_vl",
     "verifiers_eval",
 }
 

@@ -15,8 +15,9 @@ from wandb_lines import wandb_lines
 from dig_env import Curriculum, RandomCurriculum
 from dig_env.agents import GRPORun, MLLMPolicy, train_grpo
 from dig_env.agents.policies.mllm import EMBEDDED
-from dig_env.agents.training.grpo import latest_checkpoint
 from dig_env.agents.training.grpo_report import summarize
+from dig_env.agents.training.monitor import PROGRESS
+from dig_env.agents.training.run_folder import latest_checkpoint
 from dig_env.scenes import PAPER_STAGES, PairDataset, render_dataset
 
 SHORT = {
@@ -140,12 +141,12 @@ def test_an_interrupted_run_goes_on_to_the_same_losses(fresh_pairs, make, stored
     broken = settings(tmp_path / "broken", dataset=dataset)
     with pytest.raises(Killed):
         train(broken, killed_after(2))
-    assert latest_checkpoint(broken).name == "checkpoint-2"
+    assert latest_checkpoint(broken.out, PROGRESS).name == "checkpoint-2"
     report = Path(broken.out, "report.html")
     assert "Not finished: 3 of 4 steps" in report.read_text()
     resumed = train(broken)
     assert "Not finished" not in report.read_text()
-    assert latest_checkpoint(broken) is None
+    assert latest_checkpoint(broken.out, PROGRESS) is None
 
     def course(result):
         return [(s.step, s.stage, s.reward, s.f1, s.window_mean, s.pairs) for s in result.steps]
@@ -179,7 +180,7 @@ def test_a_finished_run_is_returned_and_not_trained_anew(result):
     for stage in PAPER_STAGES:
         assert again.metrics("after", stage) == result.metrics("after", stage)
     assert summarize(again) | {"settings": None} == summarize(result) | {"settings": None}
-    with pytest.raises(ValueError, match="a finished run with steps=3, not 4"):
+    with pytest.raises(ValueError, match="holds a run with steps=3, not 4"):
         train_grpo(replace(result.run, steps=4))
     with pytest.raises(ValueError, match="of a threshold curriculum, this is a random one"):
         train_grpo(result.run, curriculum=RandomCurriculum())
@@ -190,13 +191,13 @@ def test_a_checkpoint_that_was_cut_off_is_passed_over(tmp_path):
     with pytest.raises(Killed):
         train_grpo(run, killed_after(2))
     (tmp_path / "run" / "trainer" / "checkpoint-2" / "progress.json").unlink()
-    assert latest_checkpoint(run).name == "checkpoint-1"
+    assert latest_checkpoint(run.out, PROGRESS).name == "checkpoint-1"
 
 
 def test_an_unfinished_run_with_other_settings_is_not_mixed_up(tmp_path):
     with pytest.raises(Killed):
         train_grpo(settings(tmp_path), killed_after(1))
-    with pytest.raises(ValueError, match="unfinished run with learning_rate=0.0001, not 1e-06"):
+    with pytest.raises(ValueError, match="holds a run with learning_rate=0.0001, not 1e-06"):
         train_grpo(settings(tmp_path, learning_rate=1e-6))
     with pytest.raises(ValueError, match="of a threshold curriculum, this is a random one"):
         train_grpo(settings(tmp_path), curriculum=RandomCurriculum())
@@ -243,7 +244,7 @@ def test_a_run_that_was_stopped_after_its_last_step_takes_no_other(
 
         patch.setattr("dig_env.agents.training.grpo._trained", kill)
         train_grpo(broken)
-    assert latest_checkpoint(broken).name == "checkpoint-2"
+    assert latest_checkpoint(broken.out, PROGRESS).name == "checkpoint-2"
     resumed = train_grpo(broken)
     assert [step.reward for step in resumed.steps] == [step.reward for step in straight.steps]
     one, other = (

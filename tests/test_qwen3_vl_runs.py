@@ -21,9 +21,11 @@ from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLIm
 from trl import GRPOConfig
 
 from dig_env.agents import MLLMPolicy, train_grpo
+from dig_env.agents.cli.main import main
 from dig_env.agents.policies.mllm import pair_messages
 from dig_env.agents.policies.thinking import set_thinking
 from dig_env.agents.training.run_file import read_run
+from dig_env.scenes import STAGES
 
 FOLDER = Path("examples/qwen3_vl")
 FSDP = FOLDER / "fsdp.yaml"
@@ -248,6 +250,25 @@ def test_a_wrong_run_file_is_refused(text, message, tmp_path):
         read_run(path)
 
 
+def test_a_run_file_changes_its_base(tmp_path):
+    (tmp_path / "base.yaml").write_text("steps: 3\nseed: 1\ntrl: {weight_decay: 0.1, bf16: true}")
+    (tmp_path / "run.yaml").write_text("base: base.yaml\nsteps: 4\ntrl: {bf16: false}")
+    run = read_run(tmp_path / "run.yaml")
+    assert (run.steps, run.seed) == (4, 1)
+    assert run.trl == {"weight_decay": 0.1, "bf16": False}
+
+
+def test_a_run_file_takes_a_stage_that_a_module_registers(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "my_stages.py").write_text(
+        "from dig_env.scenes import Difficulty, register_stage\n"
+        "register_stage('from_yaml', Difficulty())\n"
+    )
+    (tmp_path / "run.yaml").write_text("stages: ['my_stages:from_yaml', single]")
+    assert read_run(tmp_path / "run.yaml").stages == ("from_yaml", "single")
+    STAGES.pop("from_yaml")
+
+
 def test_numbers_without_a_dot_are_numbers(tmp_path):
     path = tmp_path / "run.yaml"
     path.write_text("learning_rate: 1e-6\ntrl: {weight_decay: 1e-2, lr_scheduler_type: constant}")
@@ -256,17 +277,16 @@ def test_numbers_without_a_dot_are_numbers(tmp_path):
     assert run.trl == {"weight_decay": 0.01, "lr_scheduler_type": "constant"}
 
 
-def test_the_launcher_changes_what_the_command_line_says(folder, tmp_path, monkeypatch, capsys):
+def test_the_command_line_changes_what_a_run_file_says(folder, tmp_path, monkeypatch, capsys):
     run_file = tmp_path / "run.yaml"
     small = {key: value for key, value in IN_MINIATURE.items() if value is not None}
     settings = small | {"model": str(folder), "eval_pairs": 0, "steps": 5, "stages": ["single"]}
     run_file.write_text(json.dumps(settings))  # JSON is YAML
     out = tmp_path / "run"
-    monkeypatch.setattr(
-        sys, "argv", ["train", str(run_file), "--steps", "1", "--out", str(out), "--minutes", "9"]
-    )
-    runpy.run_path("examples/train_qwen3_vl.py", run_name="__main__")
-    printed = capsys.readouterr().out
-    assert "step 1 " in printed and "step 2 " not in printed
-    assert f"checkpoint: {out / 'checkpoint'}" in printed
+    changes = ["--steps", "1", "--out", str(out), "--minutes", "9"]
+    monkeypatch.setattr(sys, "argv", ["dig-env", "train", "--config", str(run_file), *changes])
+    main()
+    printed, progress = capsys.readouterr()
+    assert "1 of 1 steps" in progress
+    assert f"checkpoint: {out / 'checkpoint'}" in printed.replace("\n", "")
     assert not isinstance(MLLMPolicy.from_pretrained(out / "checkpoint").model, PeftModel)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
 import re
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,6 +10,7 @@ from typing import Annotated, Any
 import tyro
 
 from dig_env import COORDINATES
+from dig_env.agents.training.settings import stage_of_module
 from dig_env.align import TASKS, resolve_tasks
 from dig_env.scenes import RenderSettings
 
@@ -67,22 +66,6 @@ class Answers:
             raise ValueError(
                 f"--coordinates {self.coordinates}: give one of {', '.join(COORDINATES)}"
             )
-
-
-def stage_of_module(text: str) -> str:
-    """The stage's name in "name" or "module:name"; the module, which registers it, is imported.
-
-    Raises:
-        ValueError: there is no such module.
-    """
-    module, _, name = text.rpartition(":")
-    if module:
-        sys.path.append("")  # a file of the current folder, as in "python -m"
-        try:
-            importlib.import_module(module)
-        except ModuleNotFoundError as error:
-            raise ValueError(f"{text}: cannot import {module} ({error})") from error
-    return name
 
 
 StageName = Annotated[

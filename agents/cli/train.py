@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import dataclasses
 import os
 from pathlib import Path
@@ -45,6 +46,7 @@ def train(
     if os.environ.get("RANK", "0") != "0":  # the first of several processes reports
         output = Output(quiet=True)
     _note_settings(run, output)
+    _keep_freed_memory()
     with output.progress("steps", every=20) as tell:
 
         def on_step(step: Step) -> None:
@@ -104,3 +106,12 @@ def _note_settings(run: GRPORun, output: Output) -> None:
             output.note(str(renderer))
     if run.eval_pairs:
         output.note("rendering the held-out pairs and evaluating the starting policy ...")
+
+
+def _keep_freed_memory() -> None:
+    """Let glibc keep what one step frees for the next (a fifth of a step's time on two cores)."""
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "mallopt"):  # glibc
+        m_trim_threshold, m_mmap_threshold = -1, -3  # as in malloc.h
+        libc.mallopt(m_mmap_threshold, 2**30)
+        libc.mallopt(m_trim_threshold, 2**31 - 1)

@@ -1,4 +1,4 @@
-"""Supervised stages of the compact model's road, over TRL's ``SFTTrainer``."""
+"""Supervised training stages of the compact model, with TRL's ``SFTTrainer``."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 import shutil
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +22,16 @@ from dig_env.agents.reporting.align import losses, write_training
 from dig_env.agents.reporting.report import throttled
 from dig_env.agents.training.align_stages import NEW, AlignRun
 from dig_env.agents.training.conversations import Conversations
+from dig_env.agents.training.run_folder import (
+    CHECKPOINTS,
+    check_settings,
+    latest_checkpoint,
+    read_json,
+    write_settings,
+)
 from dig_env.agents.training.tracking import wandb_run
 from dig_env.agents.training.trainer_settings import (
     common_settings,
-    different_settings,
     set_gradient_accumulation,
     this_process,
 )
@@ -34,15 +40,10 @@ from dig_env.scenes.files import write_folder_whole, write_whole
 
 with extra("train"):
     import torch
-    from accelerate import PartialState
     from pytorch_optimizer import Muon
     from transformers import PrinterCallback, ProgressCallback, TrainerCallback
     from trl import SFTConfig, SFTTrainer
 
-CHECKPOINTS = "trainer"
-"""Folder of the trainer's own checkpoints, within ``AlignRun.out``."""
-RESUMABLE_CHANGES = ("out", "save_every", "wandb")
-"""Settings that a run may change when it goes on."""
 MUON_FASTER = 3
 """Learning rate of Muon's part over AdamW's; of 2, 3 and 9, the one that learnt fastest."""
 LOGGED_EVERY = 10
@@ -73,8 +74,8 @@ def train_align(
 ) -> AlignResult | None:
     """Train a compact model on instruction data, the assistant's tokens by cross-entropy.
 
-    Called again with the settings of a run that was stopped, it goes on from its last checkpoint;
-    of one that was not, it returns what was left.
+    Called again with the settings of a run that was stopped, it resumes from its last checkpoint;
+    with those of a run that has finished, it returns what was left.
 
     Args:
         run: the settings.
@@ -90,8 +91,11 @@ def train_align(
     """
     assert run.tasks and run.train and run.batch_size and run.epochs, "the stage's, if not given"
     process = this_process()
-    checkpoint = _begin(run, process)
-    if finished := _finished(run):
+    check_settings(run)
+    finished = _finished(run)
+    checkpoint = latest_checkpoint(run.out, "trainer_state.json")  # the trainer writes it last
+    process.wait_for_everyone()  # all have looked before one writes
+    if finished:
         return finished if process.is_main_process else None
     conversations = Conversations(
         run.data,
@@ -122,6 +126,8 @@ def train_align(
     )
     for printer in (PrinterCallback, ProgressCallback):
         trainer.remove_callback(printer)
+    if process.is_main_process:
+        write_settings(run)
     begun = time.perf_counter()
     try:
         with wandb_run(run.wandb, run.out):
@@ -160,7 +166,7 @@ def _finished(run: AlignRun) -> AlignResult | None:
     history = Path(run.out, "history.json")
     if not history.is_file():
         return None
-    record = _read(history)
+    record = read_json(history)
     try:
         points = [(entry["step"], entry["loss"]) for entry in record["log"]]
         questions, seconds = record["questions"], record["seconds"]
@@ -172,7 +178,7 @@ def _finished(run: AlignRun) -> AlignResult | None:
 
 
 class _Log(TrainerCallback):
-    """Tells of the losses, and has a report written."""
+    """Passes on the losses, and has a report written."""
 
     def __init__(
         self,
@@ -186,37 +192,6 @@ class _Log(TrainerCallback):
             self._report(state)
             if self._on_loss is not None:
                 self._on_loss(state.global_step, state.max_steps, logs["loss"])
-
-
-def _begin(run: AlignRun, process: PartialState) -> Path | None:
-    """Note the settings in ``run.out``; the last whole checkpoint there, to go on from.
-
-    Raises:
-        ValueError: a run with other settings is there, or something that is no run.
-    """
-    path = Path(run.out, "run.json")
-    now = json.loads(json.dumps(asdict(run)))
-    if path.is_file() and (different := different_settings(_read(path), now, RESUMABLE_CHANGES)):
-        raise ValueError(
-            f"{run.out} holds a run with {different}: give its settings to go on with it, or "
-            "another --out"
-        )
-    process.wait_for_everyone()
-    if process.is_main_process:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(path, json.dumps(now, indent=1).encode() + b"\n")
-    # The trainer writes this file last.
-    states = Path(run.out, CHECKPOINTS).glob("checkpoint-*/trainer_state.json")
-    whole = [state.parent for state in states if isinstance(_read(state), dict)]
-    return max(whole, key=lambda folder: int(folder.name.rpartition("-")[2]), default=None)
-
-
-def _read(path: Path) -> Any:
-    """A file's JSON value; None if it has none."""
-    try:
-        return json.loads(path.read_bytes())
-    except ValueError:
-        return None
 
 
 def _load(run: AlignRun, texts: list[str]) -> tuple[CompactForConditionalGeneration, Any]:

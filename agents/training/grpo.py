@@ -21,7 +21,6 @@ steps are lost in bfloat16 weights; truncated answers stay in the loss with what
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import json
 import os
 import shutil
@@ -36,7 +35,6 @@ from dig_env.agents.policies.thinking import set_thinking
 from dig_env.agents.reporting.report import throttled
 from dig_env.agents.training.grpo_report import RESULT, write_run
 from dig_env.agents.training.grpo_trainer import (
-    CHECKPOINTS,
     FilteringGRPOTrainer,
     pairs_per_batch,
     trl_config,
@@ -44,9 +42,15 @@ from dig_env.agents.training.grpo_trainer import (
 from dig_env.agents.training.held_out import Results
 from dig_env.agents.training.monitor import PROGRESS, GRPOResult, Monitor, Step
 from dig_env.agents.training.rollouts import GroupReward, PairStream
+from dig_env.agents.training.run_folder import (
+    CHECKPOINTS,
+    check_settings,
+    latest_checkpoint,
+    write_settings,
+)
 from dig_env.agents.training.settings import GRPORun
 from dig_env.agents.training.tracking import wandb_run
-from dig_env.agents.training.trainer_settings import different_settings, this_process
+from dig_env.agents.training.trainer_settings import this_process
 from dig_env.envs.pairs import FreshPairs, PairSource, StoredPairs
 from dig_env.scenes import RenderSettings
 from dig_env.scenes.extras import extra
@@ -61,9 +65,6 @@ with extra("train"):
     from trl import GRPOTrainer
 
 HISTORY = "history.json"
-
-RESUMABLE_CHANGES = ("workers", "minutes", "save_every", "wandb", "out")
-"""Settings that may differ when a run is resumed."""
 
 
 def train_grpo(
@@ -94,10 +95,9 @@ def train_grpo(
         dig_env.scenes.RenderError: Blender is missing or failed.
     """
     curriculum = _checked(curriculum, run)
-    _keep_freed_memory()
-    Path(run.out).mkdir(parents=True, exist_ok=True)
     process = this_process()
-    finished, checkpoint = _finished(run, curriculum), latest_checkpoint(run)
+    check_settings(run)
+    finished, checkpoint = _finished(run, curriculum), latest_checkpoint(run.out, PROGRESS)
     process.wait_for_everyone()  # all have looked before one writes
     if finished is not None:
         return finished if process.is_main_process else None
@@ -107,6 +107,8 @@ def train_grpo(
         trainer, monitor = _trainer(run, policy, source, curriculum, results, on_step)
         if checkpoint is not None:
             monitor.load(checkpoint, lambda: trainer._load_rng_state(str(checkpoint)))
+        if process.is_main_process:
+            write_settings(run)
         results.play_before()
         try:
             with wandb_run(run.wandb, run.out):
@@ -181,27 +183,12 @@ def _trainer(
     return trainer, monitor
 
 
-def latest_checkpoint(run: GRPORun) -> Path | None:
-    """The last whole checkpoint of an unfinished run in ``run.out``.
-
-    Raises:
-        ValueError: it is of a run with other settings.
-    """
-    found = Path(run.out, CHECKPOINTS).glob(f"checkpoint-*/{PROGRESS}")
-    newest = max(found, key=lambda path: int(path.parent.name.rpartition("-")[2]), default=None)
-    if newest is None:
-        return None
-    _check_settings(run, json.loads(newest.read_text()).get("run"), "an unfinished", "resume it")
-    return newest.parent
-
-
 def _finished(run: GRPORun, curriculum: StageCurriculum) -> GRPOResult | None:
     """What a finished run in ``run.out`` left; ``curriculum`` gets its last state."""
     out = Path(run.out)
     if not (out / RESULT).is_file():
         return None
     summary = json.loads((out / RESULT).read_text())
-    _check_settings(run, summary.get("settings"), "a finished", "get its result")
     checkpoint = out / "checkpoint"
     curriculum.load_state_dict(json.loads((checkpoint / "curriculum.json").read_text()))
     steps = json.loads((out / HISTORY).read_text())
@@ -216,23 +203,6 @@ def _finished(run: GRPORun, curriculum: StageCurriculum) -> GRPOResult | None:
         recorded=summary["held_out"],
         finished=True,
     )
-
-
-def _check_settings(run: GRPORun, then: Any, kind: str, aim: str) -> None:
-    """Refuse a folder that holds a run with other settings.
-
-    Args:
-        run: the settings now.
-        then: those of the run in the folder, from its JSON file.
-        kind: of that run.
-        aim: what the same settings would do.
-    """
-    now = json.loads(json.dumps(asdict(run)))
-    if different := different_settings(then, now, RESUMABLE_CHANGES):
-        raise ValueError(
-            f"{run.out} holds {kind} run with {different}: give its settings to {aim}, or another "
-            f"--out, or delete {run.out}"
-        )
 
 
 def _load_policy(run: GRPORun) -> MLLMPolicy:
@@ -257,15 +227,6 @@ def _source(run: GRPORun) -> PairSource:
     here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))  # processes that share this machine's cores
     workers = run.workers or max(1, default_workers(run.width, run.height) // here)
     return FreshPairs(RenderSettings(run.width, run.height, run.quality), "train", workers)
-
-
-def _keep_freed_memory() -> None:
-    """Let glibc keep what one step frees for the next (a fifth of a step's time on two cores)."""
-    libc = ctypes.CDLL(None)
-    if hasattr(libc, "mallopt"):  # glibc
-        m_trim_threshold, m_mmap_threshold = -1, -3  # as in malloc.h
-        libc.mallopt(m_mmap_threshold, 2**30)
-        libc.mallopt(m_trim_threshold, 2**31 - 1)
 
 
 def _trained(trainer: GRPOTrainer, run: GRPORun) -> tuple[Any, dict[str, torch.Tensor] | None]:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from dig_env.agents.training.rollouts import GroupReward
+from dig_env.agents.training.run_folder import CHECKPOINTS
 from dig_env.agents.training.settings import GRPORun
 from dig_env.agents.training.trainer_settings import common_settings, set_gradient_accumulation
 from dig_env.scenes.extras import extra
@@ -13,9 +14,6 @@ from dig_env.scenes.extras import extra
 with extra("train"):
     import torch
     from trl import GRPOConfig, GRPOTrainer
-
-CHECKPOINTS = "trainer"
-"""Folder of the trainer's own checkpoints, within ``GRPORun.out``."""
 
 OWNED = {
     "output_dir": "out",

@@ -216,7 +216,6 @@ class Monitor(TrainerCallback):
         this_process().wait_for_everyone()  # each process writes its own random numbers
         if state.is_world_process_zero:
             progress = {
-                "run": asdict(self._run),
                 "curriculum": self._curriculum.state_dict(),
                 "stream": self._stream.state_dict(),
                 "steps": [asdict(step) for step in self.steps],

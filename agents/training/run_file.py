@@ -28,26 +28,37 @@ def read_run(path: str | Path) -> GRPORun:
 
     Args:
         path: the file. ``stages`` is a list there, ``reward`` a name or a mapping; see
-            ``dig_env.resolve_reward``.
+            ``dig_env.resolve_reward``. ``base`` names another file, beside this one, whose settings
+            hold where this one has none; mappings such as ``trl`` are joined.
 
     Raises:
         FileNotFoundError: there is no such file.
         ValueError: not YAML, no mapping, an unknown setting, or one of the wrong kind.
     """
+    given = _settings(Path(path))
+    if "stages" in given:
+        given["stages"] = tuple(given["stages"])
+    return GRPORun(**given)
+
+
+def _settings(path: Path) -> dict[str, Any]:
+    """The settings of a file, on top of those of its base."""
     try:
-        given = yaml.load(Path(path).read_text(), Loader=_Loader)
+        given = yaml.load(path.read_text(), Loader=_Loader)
     except yaml.YAMLError as error:
         raise ValueError(f"{path} is not YAML: {error}") from error
     if not isinstance(given, dict):
         raise ValueError(f"{path} holds {type(given).__name__}: give a mapping of settings")
+    base = _settings(path.parent / str(given.pop("base"))) if "base" in given else {}
     names = [field.name for field in fields(GRPORun)]
     unknown = [name for name in given if name not in names]
     if unknown:
-        raise ValueError(f"{path}: no setting {unknown[0]!r}; there are {', '.join(names)}")
+        raise ValueError(f"{path}: no setting {unknown[0]!r}; there are base, {', '.join(names)}")
     _check_kinds(path, given)
-    if "stages" in given:
-        given["stages"] = tuple(given["stages"])
-    return GRPORun(**given)
+    for name, value in given.items():
+        both = isinstance(value, dict) and isinstance(base.get(name), dict)
+        base[name] = base[name] | value if both else value
+    return base
 
 
 def _check_kinds(path: str | Path, given: dict[str, Any]) -> None:

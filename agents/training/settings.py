@@ -2,16 +2,33 @@
 
 from __future__ import annotations
 
+import importlib
+import sys
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
 import tyro
 
 from dig_env import RewardConfig, RewardLike, resolve_reward
-from dig_env.agents.cli.common import StageName
 from dig_env.scenes import PAPER_STAGES, STAGES
 
 WandbMode = Literal["disabled", "offline", "online"]
+
+
+def stage_of_module(text: str) -> str:
+    """The stage's name in "name" or "module:name"; the module, which registers it, is imported.
+
+    Raises:
+        ValueError: there is no such module.
+    """
+    module, _, name = text.rpartition(":")
+    if module:
+        sys.path.append("")  # a file of the current folder, as in "python -m"
+        try:
+            importlib.import_module(module)
+        except ModuleNotFoundError as error:
+            raise ValueError(f"{text}: cannot import {module} ({error})") from error
+    return name
 
 
 @dataclass(frozen=True)
@@ -23,8 +40,8 @@ class GRPORun:
         model: "tiny-start" or "tiny" (the embedded policy), a folder, or a hub name.
         thinking: whether the answer begins with a thought; None: as the chat template has it.
         lora: settings of peft.LoraConfig, to train adapters only; None: all weights.
-        stages: names of the curriculum's stages, from first to last. On the command line
-            MODULE:NAME is one that your module registers.
+        stages: names of the curriculum's stages, from first to last; MODULE:NAME is one that your
+            module registers.
         promote_at: mean reward of the window at which the next stage begins.
         demote_below: mean reward of the window below which the stage before returns; None: never.
         window: pairs that a stage is judged by.
@@ -60,7 +77,7 @@ class GRPORun:
     model: str = "tiny-start"
     thinking: bool | None = None
     lora: tyro.conf.Suppress[dict[str, Any] | None] = None
-    stages: tuple[StageName, ...] = PAPER_STAGES
+    stages: tuple[str, ...] = PAPER_STAGES
     promote_at: float = 0.7
     demote_below: float | None = None
     window: int = 128
@@ -87,6 +104,7 @@ class GRPORun:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "reward", resolve_reward(self.reward))
+        object.__setattr__(self, "stages", tuple(map(stage_of_module, self.stages)))
         least = {"pairs_per_step": 1, "steps": 1, "window": 1}
         least |= {"eval_pairs": 0, "eval_every": 0, "save_every": 0}
         for name, low in least.items():

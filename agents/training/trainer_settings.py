@@ -64,24 +64,3 @@ def set_gradient_accumulation(
             f"gradient_accumulation_steps={settings.get('gradient_accumulation_steps', parts)}: "
             "choose them so that it is"
         )
-
-
-def different_settings(then: Any, now: dict[str, Any], free: tuple[str, ...]) -> str:
-    """What an earlier run's settings have otherwise, setting by setting; "" if nothing.
-
-    Args:
-        then: the earlier run's, from its JSON file.
-        now: the settings, as JSON values.
-        free: names that may differ.
-    """
-    if not isinstance(then, dict):
-        return "settings that cannot be read"
-    return ", ".join(
-        f"{name}={then[name]!r}, not {now[name]!r}"
-        if name in then and name in now
-        else f"no {name}, as one of another version"
-        if name in now
-        else f"{name}={then[name]!r}, which this version does not know"
-        for name in (*now, *(then.keys() - now.keys()))
-        if name not in free and (name not in then or name not in now or then[name] != now[name])
-    )
