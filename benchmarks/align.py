@@ -48,7 +48,7 @@ def main(
         pairs: how many, of the test split.
         episodes: questions of each task.
         settings: image size and quality.
-        folder: where the dataset lies.
+        folder: where the dataset is.
         out: file for the results.
         picture: file for the sheet.
     """

@@ -15,7 +15,7 @@ from dig_env.agents.evaluation.calibration.axes import AXES
 from dig_env.agents.evaluation.calibration.card import (
     CalibrationSettings,
     answer_all,
-    looking_policies,
+    image_policies,
     table_rows,
     write_card,
 )
@@ -37,7 +37,7 @@ def main(
     """
     settings = CalibrationSettings(pairs=pairs)
     render = RenderSettings(settings.width, settings.height, settings.quality, "cpu")
-    lookers = looking_policies(render)
+    policies = image_policies(render)
     conditions = {"single": STAGES["single"]} | AXES
     card: dict[str, Any] = {
         "command": f"python benchmarks/axes.py --pairs {pairs}",
@@ -49,7 +49,7 @@ def main(
     with Renderer(render) as renderer:
         for name, difficulty in conditions.items():
             played = list(held_out_pairs(renderer, difficulty, pairs, settings.seed))
-            rows = list(table_rows(name, answer_all(lookers, played), settings))
+            rows = list(table_rows(name, answer_all(policies, played), settings))
             card["rows"] += [
                 {key: row[key] for key in ("condition", "policy", "note", "f1") if key in row}
                 for row in rows
@@ -57,7 +57,7 @@ def main(
             print(name, *(f"{row['policy']}: {row['f1'][0]:.2f}" for row in rows), flush=True)
     write_card(card, out)
     found = {
-        policy: [row["f1"] for row in card["rows"] if row["policy"] == policy] for policy in lookers
+        name: [row["f1"] for row in card["rows"] if row["policy"] == name] for name in policies
     }
     sections = [Section("Who finds what", figure=dots_figure(conditions, found, "mean F1"))]
     write_report(out.with_suffix(".html"), "F1 along the axes", card["command"], sections, card)

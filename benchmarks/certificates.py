@@ -40,7 +40,7 @@ def main(
         pairs: how many.
         stage: single, dual or mixed.
         settings: image size and quality.
-        folder: where the dataset lies.
+        folder: where the dataset is.
         out: file for the results.
     """
     render_dataset(folder, {stage: pairs}, "validation", settings, on_pair=_progress)

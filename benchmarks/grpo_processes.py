@@ -45,7 +45,7 @@ class Settings:
         steps: of each run.
         kills: of each run that is not left alone.
         seed: of the moments.
-        runs: folder for the runs, made anew.
+        runs: folder for the runs; an old one is deleted.
         out: the results.
     """
 

@@ -32,7 +32,7 @@ MIN_PIXELS, MAX_PIXELS = 65_536, 16_777_216
 INSTRUCTION_TOKENS = {None: 80, True: 80, False: 82}
 """A prompt of Qwen3-VL-Thinking without its image tokens, by ``GRPORun.thinking``: two image marks
 each, the instruction (64), the turns' marks and the opening of the thought. Counted with Qwen's
-vocabulary of 151,643 byte pairs, as it lies in the package dashscope (resources/qwen.tiktoken)."""
+vocabulary of 151,643 byte pairs, as in the package dashscope (resources/qwen.tiktoken)."""
 
 
 @dataclass(frozen=True)
@@ -156,7 +156,7 @@ def budget(run: GRPORun, gpus: int, width: int, height: int, assumed: Assumed) -
         # In shares too, but TRL gathers the reference model whole, in bfloat16, when it is asked.
         reference, reference_peak = 4 * weights / gpus, 2.0 * weights
     checkpoints = 2 * micro * longest * text.hidden_size * text.num_hidden_layers
-    # One layer's, computed anew: some 8 of the layer's width and 4 of its MLP's; its input again.
+    # One layer's, recomputed: some 8 of the layer's width and 4 of its MLP's; its input again.
     layer = 2 * micro * longest * (8 * text.hidden_size + 4 * text.intermediate_size)
     pool = run.trl["vllm_gpu_memory_utilization"] * assumed.gpu_gb
     cache = pool - 2 * weights / 1e9 - assumed.vllm_overhead_gb

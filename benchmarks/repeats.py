@@ -54,7 +54,7 @@ def main(
     """Render rounds until the time is over, adding to what the file holds.
 
     Args:
-        minutes: how long to go on; the round under way is finished.
+        minutes: how long to run; the current round is finished.
         plans: of each family in a round of small pictures; an eighth in one of larger pictures.
         out: file for the results.
     """
@@ -155,7 +155,7 @@ class _Watched(WorkerProcess):
 
 
 def _window(mask: np.ndarray) -> Window:
-    """Where the part of image B lies, which is rendered in whole tiles."""
+    """The region of image B, which is rendered in whole tiles."""
     height, width = mask.shape
     tight = Window.around(mask if mask.any() else ~mask)
     return tight.widened(0, TILE_PX, width, height)

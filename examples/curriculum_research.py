@@ -68,7 +68,7 @@ class Settings:
         seeds: of the stream of pairs, the weights, the sampling and the curriculum; one run each.
         steps: answers that a run learns from; PPO rounds up to whole rollouts.
         reward: a name of `dig_env.REWARDS`, for training; results are scored by the default one.
-        target_reward: mean reward at which the threshold curriculum goes on, and which adaptive
+        target_reward: mean reward at which the threshold curriculum moves on, and which adaptive
             difficulty keeps.
         window: episodes that curricula judge by.
         max_boxes: of an answer; with three, no policy's F1 on mixed pairs is above 0.964.

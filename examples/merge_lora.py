@@ -13,7 +13,7 @@ from dig_env.scenes.files import write_folder_whole
 
 
 def merge_lora(adapter: str | Path, out: str | Path) -> None:
-    """Write the merged model, and the processor that lies beside the adapter.
+    """Write the merged model, and the processor beside the adapter.
 
     Args:
         adapter: folder with adapter_config.json, the adapter's weights and the processor's files.

@@ -1,4 +1,4 @@
-"""Spot the difference on photographs: scikit-image's, with masks that were drawn by hand.
+"""Spot the difference on photographs: scikit-image's, with hand-drawn masks.
 
 python examples/photographs.py
 """
@@ -27,7 +27,7 @@ def ellipse(x: float, y: float, x_radius: float, y_radius: float) -> list[float]
 
 
 def rectangle(x0: float, y0: float, x1: float, y1: float) -> list[float]:
-    """Likewise of 4 corners."""
+    """The same from 4 corners."""
     return [x0, y0, x1, y0, x1, y1, x0, y1]
 
 

@@ -3,7 +3,7 @@
 #
 #     sbatch examples/slurm_render.sh --preset paper --out /shared/pairs
 #
-# The same line again goes on with what was cut off, and with another --array too. The folder's
+# The same line again resumes what was cut off, and with another --array too. The folder's
 # file system needs locks (flock); without, 'dig-env render' says so before it renders. To check
 # the whole: dig-env audit /shared/pairs
 #SBATCH --job-name=dig-pairs

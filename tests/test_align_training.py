@@ -1,4 +1,4 @@
-"""The supervised stages of the compact model's road: what they show it, train, and leave."""
+"""The supervised stages of the compact model: what they show it, train, and leave."""
 
 import contextlib
 import dataclasses

@@ -19,10 +19,10 @@ from dig_env.agents.evaluation.calibration.card import (
     CalibrationSettings,
     answer_all,
     calibrate,
-    looking_policies,
+    human_row,
+    image_policies,
+    load_human_answers,
     order_of,
-    person_answers,
-    person_row,
     table_rows,
     write_card,
 )
@@ -33,8 +33,8 @@ from dig_env.agents.evaluation.calibration.reference_answers import (
     jittered,
     reference_answers,
 )
+from dig_env.agents.evaluation.human_answers import append_answers
 from dig_env.agents.evaluation.pairs import held_out_pairs
-from dig_env.agents.evaluation.person import append_answers
 from dig_env.agents.reporting.calibration import TABLES, filled, plot, write_card_report, write_page
 from dig_env.agents.reporting.plots import figure_png
 from dig_env.scenes import PAPER_STAGES, STAGES, Renderer
@@ -164,9 +164,9 @@ def test_a_small_card_from_blender_to_the_page(tmp_path):
 
 
 def test_a_card_of_other_pictures_goes_without_the_embedded_policy():
-    assert "embedded policy" in looking_policies(SMALL)
+    assert "embedded policy" in image_policies(SMALL)
     other = dataclasses.replace(SMALL, quality="standard")
-    assert "embedded policy" not in looking_policies(other)
+    assert "embedded policy" not in image_policies(other)
 
 
 def test_a_person_is_scored_on_the_pairs_that_were_answered(pairs, tmp_path):
@@ -176,21 +176,21 @@ def test_a_person_is_scored_on_the_pairs_that_were_answered(pairs, tmp_path):
     for pair, answer in zip(some, reference_answers()["jitter 0.7"](some), strict=True):
         seen = {"stage": "dual", "pair_seed": pair.plan.seed, "seconds": 9.0}
         append_answers(file, [look | seen | earned | {"answer": answer}])
-    answers = person_answers(file, SMALL)
-    assert person_row(answers, "single", pairs["single"]) == {}
-    assert person_row(answers[:1], "dual", pairs["dual"]) == {}, "one pair has no interval"
-    answered = person_row(answers, "dual", pairs["dual"])
+    answers = load_human_answers(file, SMALL)
+    assert human_row(answers, "single", pairs["single"]) == {}
+    assert human_row(answers[:1], "dual", pairs["dual"]) == {}, "one pair has no interval"
+    answered = human_row(answers, "dual", pairs["dual"])
     expected = answer_all({"same": reference_answers()["jitter 0.7"]}, some)["same"]
     for preset, rewards in expected.rewards.items():
-        np.testing.assert_array_equal(answered["person"].rewards[preset], rewards)
+        np.testing.assert_array_equal(answered["human"].rewards[preset], rewards)
     # Where no one played, the published card's tables have no entry.
     card = json.loads((DOCS / "results/calibration.json").read_text())
     card["rows"] += table_rows("dual", answered, FEW)
-    assert ["person", "", "", "1.00", "0.87", "", ""] in TABLES["stages"](card).rows
+    assert ["human", "", "", "1.00", "0.87", "", ""] in TABLES["stages"](card).rows
     assert "1.00 on 3 pairs" in {row[-1] for row in TABLES["looking"](card).rows}
     assert figure_png(plot(card)).startswith(b"\x89PNG")
     with pytest.raises(ValueError, match="no answers to images of 128x96 standard.*dig-env play"):
-        person_answers(file, dataclasses.replace(SMALL, quality="standard"))
+        load_human_answers(file, dataclasses.replace(SMALL, quality="standard"))
 
 
 def test_a_page_that_asks_for_an_unknown_table_is_told_which_there_are():

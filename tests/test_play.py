@@ -24,8 +24,8 @@ from selenium.webdriver.support.ui import Select, WebDriverWait
 
 from dig_env import parse_boxes, score
 from dig_env.agents import PixelDiffPolicy
+from dig_env.agents.evaluation.human_answers import append_answers, read_answers
 from dig_env.agents.evaluation.pairs import evaluate_stored, pair_seeds
-from dig_env.agents.evaluation.person import append_answers, read_answers
 from dig_env.agents.web.inspector import inspector_app, open_collection
 from dig_env.agents.web.server import bind, truth_of
 from dig_env.scenes import STAGES, Difficulty, PairDataset, plan_pair, render_dataset
@@ -58,7 +58,7 @@ def browser(tmp_path_factory):
 
 
 class Browser:
-    """Short words for what a person does."""
+    """Short words for what a human does."""
 
     def __init__(self, driver):
         self.driver = driver
@@ -110,7 +110,7 @@ class Browser:
 
 @pytest.fixture(scope="module")
 def game(tmp_path_factory):
-    """The command, as a person starts it: its address and its file of answers."""
+    """The command, as a human starts it: its address and its file of answers."""
     out = tmp_path_factory.mktemp("play") / "answers.jsonl"
     append_answers(out, [EARLIER])
     size = ("--width", SMALL.width, "--height", SMALL.height, "--quality", SMALL.quality)

@@ -1,4 +1,4 @@
-"""The alignment road and its experiments, examples/reproduce/align*.py, in miniature."""
+"""The alignment pipeline and its experiments, examples/reproduce/align*.py, in miniature."""
 
 import importlib
 import json
@@ -19,11 +19,11 @@ FOLDER = Path(__file__).parents[1] / "examples" / "reproduce"
 def scripts():
     sys.path.insert(0, str(FOLDER))
     align = importlib.import_module("align")
-    road = importlib.import_module("align_pipeline")
-    small = {name: leg._replace(rows=24, per_pair=12) for name, leg in road.LEGS.items()}
+    pipeline = importlib.import_module("align_pipeline")
+    small = {name: stage._replace(rows=24, per_pair=12) for name, stage in pipeline.STAGES.items()}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(road, "LEGS", small)
-        yield align, road
+        patch.setattr(pipeline, "STAGES", small)
+        yield align, pipeline
     sys.path.remove(str(FOLDER))
 
 
@@ -78,16 +78,16 @@ def test_arms_that_are_compared_see_as_many_questions(settings, table):
 
 
 def test_the_road_takes_what_is_there_and_tells_what_each_leg_leaves(scripts, settings, table):
-    """The experiment left the foundation, of seed 0, and the other legs of seed 1."""
-    road = scripts[1]
+    """The experiment left the foundation, of seed 0, and the other stages of seed 1."""
+    pipeline = scripts[1]
     there = {p: p.stat().st_mtime_ns for p in settings.runs.rglob("*.safetensors")}
-    fields = {name: getattr(settings, name) for name in road.Road.__dataclass_fields__}
-    walked = replace(road.Road(**fields), out=settings.out.with_name("tiny_weights.json"))
-    road.main(walked)
+    fields = {name: getattr(settings, name) for name in pipeline.Pipeline.__dataclass_fields__}
+    walked = replace(pipeline.Pipeline(**fields), out=settings.out.with_name("tiny_weights.json"))
+    pipeline.main(walked)
     assert {p: p.stat().st_mtime_ns for p in there} == there
-    legs = json.loads(walked.out.read_text())["legs"]
-    assert list(legs) == ["1a", "1b", "1b-more", "2", "3", "grpo"]
-    for row in legs.values():
+    stages = json.loads(walked.out.read_text())["stages"]
+    assert list(stages) == ["1a", "1b", "1b-more", "2", "3", "grpo"]
+    for row in stages.values():
         assert set(row) == {"seconds", *TASKS, *PAPER_STAGES}
     weights = {p.parent.parent for p in settings.runs.rglob("checkpoint/*.safetensors")}
     assert {

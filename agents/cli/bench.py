@@ -1,4 +1,4 @@
-"""``dig-env bench``: what the reward is worth, as tables."""
+"""``dig-env bench``: checks of the reward, as tables."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def bench(
     seed: int = 0,
     out: Path | None = None,
     page: Path | None = None,
-    person: Path | None = None,
+    human: Path | None = None,
     output: Printed = Output(),
 ) -> None:
     """Measure the reward with tricks (redteam) or known policies (calibration).
@@ -34,18 +34,18 @@ def bench(
         out: JSON file for the results; their report, .html, and plot, .png, lie beside it. By
             default runs/bench-CARD.json.
         page: also bring the tables and the plot of this Markdown page up to date (calibration).
-        person: also score the answers of this file, which dig-env play kept (calibration).
+        human: also score the answers of this file, which dig-env play kept (calibration).
         output: what is printed.
     """
     out = result_file(out, "bench", card)
     if card == "redteam":
         _redteam(pairs, seed, out, output)
     else:
-        _calibration(pairs, seed, person, out, page, output)
+        _calibration(pairs, seed, human, out, page, output)
 
 
 def _calibration(
-    pairs: int, seed: int, person: Path | None, out: Path, page: Path | None, output: Output
+    pairs: int, seed: int, human: Path | None, out: Path, page: Path | None, output: Output
 ) -> None:
     """Render, let every policy answer, and print the tables."""
     from dig_env.agents.evaluation.calibration.card import (
@@ -55,12 +55,12 @@ def _calibration(
     )
     from dig_env.agents.reporting.calibration import TABLES, write_card_report, write_page
 
-    with output.progress("difficulties", every=1) as tell:
+    with output.progress("difficulties", every=1) as update:
         card = calibrate(
             CalibrationSettings(
-                pairs=pairs, seed=seed, person=None if person is None else str(person)
+                pairs=pairs, seed=seed, human=None if human is None else str(human)
             ),
-            lambda name, done, total: tell(done, total, name),
+            lambda name, done, total: update(done, total, name),
         )
     report = out.with_suffix(".html")
     write_card(card, out)

@@ -30,8 +30,8 @@ class Endpoint:
     Attributes:
         base_url: of an OpenAI-compatible endpoint, such as http://localhost:8000/v1.
         api_key_env: environment variable with the endpoint's key, if it wants one.
-        request: JSON object with further fields of each request; null leaves one out that is sent
-            else: max_completion_tokens and temperature (0).
+        request: JSON object with further fields of each request; null leaves out a field that
+            is sent by default: max_completion_tokens and temperature (0).
         concurrency: requests to the endpoint at the same time.
         price: of a million prompt tokens and of a million completion tokens.
     """

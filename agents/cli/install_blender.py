@@ -30,7 +30,7 @@ def install_blender(output: Printed = Output()) -> None:
     python = installed_python()
     folder = python.parent.parent
     if python.exists():
-        output.note(f"there already; delete it to make it anew: {folder}")
+        output.note(f"there already; delete it to make it again: {folder}")
     else:
         output.note("downloading about 0.4 GB, which takes some minutes ...")
         make_interpreter(python)

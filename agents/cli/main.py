@@ -102,7 +102,7 @@ def overview() -> str:
         lines += [f"  {command_name(command):16} {summary(command)}" for command in commands]
     lines += ["", "Examples:", EXAMPLES]
     lines += [
-        "'dig-env --version' tells the version, 'dig-env COMMAND --help' a command's options. All",
+        "'dig-env --version' prints the version, 'dig-env COMMAND --help' a command's options. All",
         "take --quiet (no progress) and --json (the result as one line of JSON on stdout, all else",
         "on stderr).",
         "Exit codes: 0 done, 1 failed or found a fault, 2 bad input, 130 stopped with Ctrl-C.",

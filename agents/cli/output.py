@@ -29,7 +29,7 @@ from dig_env.agents.reporting.table import Table
 
 _stdout, _stderr = Console(highlight=False), Console(highlight=False, stderr=True)
 if not _stdout.is_terminal:
-    _stdout.width = 120  # of a file, no table is wrapped
+    _stdout.width = 120  # in a file no table is wrapped
 
 
 @dataclass(frozen=True)
@@ -66,11 +66,11 @@ class Output:
         _stdout.print(shown, markup=False)
 
     def result(self, values: dict[str, Any], **files: Path) -> None:
-        """The end: where the files lie, or, where it is asked for, all as JSON.
+        """The end: where the files are, or, with ``json``, everything as JSON.
 
         Args:
             values: the result as JSON values.
-            files: paths by what lies there, such as report=...; "files" in the JSON.
+            files: paths by what is there, such as report=...; "files" in the JSON.
         """
         for name, path in files.items():
             self.say(f"{name}: {path}")
@@ -81,7 +81,7 @@ class Output:
     def progress(self, unit: str, every: int) -> Iterator[Callable[..., None]]:
         """A bar with the time that remains; a line now and then where there is no terminal.
 
-        Yields what is to be told of the work: ``tell(done, total, text="")``.
+        Yields the function to call as the work proceeds: ``update(done, total, text="")``.
 
         Args:
             unit: what is counted, such as "pairs".
@@ -98,7 +98,7 @@ class Output:
             disable=self.quiet or lines,
         ) as progress:
 
-            def tell(done: int, total: int, text: str = "") -> None:
+            def update(done: int, total: int, text: str = "") -> None:
                 nonlocal said
                 if not progress.task_ids:
                     # What is there already must not count as speed.
@@ -108,14 +108,14 @@ class Output:
                     self.note(f"{done} of {total} {unit}  {text}".rstrip())
                 said = done
 
-            yield tell
+            yield update
 
     @contextlib.contextmanager
     def counting(self, unit: str, total: int) -> Iterator[Callable[..., None]]:
         """The same for what is done one by one: yields what is to be called after each."""
         done = itertools.count(1)
-        with self.progress(unit, every=max(1, total // 10)) as tell:
-            yield lambda *_: tell(next(done), total)
+        with self.progress(unit, every=max(1, total // 10)) as update:
+            yield lambda *_: update(next(done), total)
 
 
 Printed = Annotated[Output, tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff]

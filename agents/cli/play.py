@@ -1,4 +1,4 @@
-"""``dig-env play``: the environment for people, and a look through pairs and evaluations."""
+"""``dig-env play``: play in the browser, and inspect datasets and evaluations."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def play(
 
     Args:
         path: look through this instead: a folder that dig-env render wrote, or a file that dig-env
-            eval --out wrote. No option but host and port matters then.
+            eval --out wrote. Only host and port matter then.
         stage: to begin with: single, dual, mixed, subtle, cluttered, nuisance, extreme, or
             tabletop or shelf with _single, _dual or _mixed; or MODULE:NAME for one that your module
             registers. The page can change it.
@@ -44,7 +44,7 @@ def play(
         height: image height in pixels.
         quality: draft, standard or high.
         reward: name of the reward: full, paper, dense, strict, format, iou or f1.
-        out: file of answers; the same command goes on with it.
+        out: file of answers; the same command adds to it.
         host: address to listen on; 0.0.0.0 lets the network in, without a password.
         port: 0 for any that is free.
         output: what is printed.
@@ -60,12 +60,12 @@ def play(
         else _player(settings, stage, seed, reward, out, output)
     )
 
-    def tell(url: str) -> None:
+    def announce(url: str) -> None:
         output.say(f"{what}: {url} (Ctrl-C ends it)")
         output.result({"url": url})
 
     with listener, opened as (app, what):
-        serve(app, listener, tell)
+        serve(app, listener, announce)
 
 
 @contextlib.contextmanager

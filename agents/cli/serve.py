@@ -51,7 +51,7 @@ def serve(
         raise ValueError("two datasets have the same name: rename a folder, or serve one of them")
     token, came_from = _token(token_file)
 
-    def tell(url: str) -> None:
+    def announce(url: str) -> None:
         output.say(f"DiG-v0: {url} (Ctrl-C ends it)")
         output.say(f"token: {came_from}")
         if datasets:
@@ -61,7 +61,7 @@ def serve(
     with server.bind(host, port) as listener:
         sessions = Sessions(workers, device, datasets, limits)
         with contextlib.closing(sessions):
-            server.serve(make_app(sessions, token), listener, tell)
+            server.serve(make_app(sessions, token), listener, announce)
 
 
 def _token(file: Path | None) -> tuple[str, str]:

@@ -47,12 +47,12 @@ def train(
         output = Output(quiet=True)
     _note_settings(run, output)
     _keep_freed_memory()
-    with output.progress("steps", every=20) as tell:
+    with output.progress("steps", every=20) as update:
 
         def on_step(step: Step) -> None:
             # The steps that the minutes allow, if they end before.
             allowed = 60 * (run.minutes or 1e9) / step.elapsed_s * step.step
-            tell(step.step, max(step.step, min(run.steps, round(allowed))), str(step))
+            update(step.step, max(step.step, min(run.steps, round(allowed))), str(step))
 
         result = train_grpo(run, on_step)
     if result is None:
@@ -81,8 +81,8 @@ def align(run: tyro.conf.OmitArgPrefixes[AlignRun], output: Printed = Output()) 
     from dig_env.agents.training.align import train_align
 
     disable_progress_bar()  # loading and saving take a second; the run has a bar of its own
-    with output.progress("steps", every=100) as tell:
-        result = train_align(run, lambda step, steps, loss: tell(step, steps, f"loss {loss:.3f}"))
+    with output.progress("steps", every=100) as update:
+        result = train_align(run, lambda step, steps, loss: update(step, steps, f"loss {loss:.3f}"))
     if result is None:
         return
     last = result.losses[-1][1] if result.losses else None

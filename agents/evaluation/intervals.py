@@ -1,7 +1,7 @@
 """Bootstrap confidence intervals over pairs, and over runs and pairs.
 
-The pair is what is drawn anew, never the difference: differences of one pair share a scene and an
-answer, so they are not independent.
+Pairs are resampled, never differences: the differences of one pair share a scene and an answer, so
+they are not independent.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def ratio_intervals(
 def runs_interval(values: np.ndarray, resamples: int = 10_000, seed: int = 0) -> list[float]:
     """The mean of (runs, pairs) values, with a bootstrap over both.
 
-    Runs and pairs are drawn anew, each with replacement, so that the interval holds for other seeds
+    Runs and pairs are resampled, each with replacement, so that the interval holds for other seeds
     of the training and for other pairs. With three runs the former is rough.
 
     Returns:
@@ -64,7 +64,7 @@ def runs_interval(values: np.ndarray, resamples: int = 10_000, seed: int = 0) ->
 
 
 def resampled_means(values: np.ndarray, resamples: int = 10_000, seed: int = 0) -> np.ndarray:
-    """Means of (runs, pairs, ...) values over runs and pairs drawn anew: (resamples, ...)."""
+    """Means of (runs, pairs, ...) values over resampled runs and pairs: (resamples, ...)."""
     generator = np.random.default_rng(seed)
     runs, pairs = values.shape[:2]
     of_runs = generator.multinomial(runs, np.full(runs, 1 / runs), resamples) / runs

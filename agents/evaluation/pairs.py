@@ -219,7 +219,7 @@ def evaluate_external(
     """Play pairs of another origin.
 
     The prompt is the game's; where a pair of the set has no difference, all prompts are those of a
-    stage where nothing may differ, so that no prompt tells which.
+    stage where nothing may differ, so that no prompt reveals which.
 
     Args:
         policy: answers batches of observations.
@@ -287,7 +287,7 @@ def play(
     on_episode: Callable[[Episode], None] | None = None,
     on_failure: OnFailure | None = None,
 ) -> list[Episode]:
-    """Let a policy answer pairs that are at hand, and score the answers; see ``evaluate``.
+    """Let a policy answer the given pairs, and score the answers; see ``evaluate``.
 
     ``difficulty`` is what the prompt of external pairs says.
     """

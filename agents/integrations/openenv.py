@@ -186,7 +186,7 @@ def make_app(pairs: PairSource, settings: ServerSettings = ServerSettings()) -> 
     def session() -> DiGSession:
         return DiGSession(shared, game)
 
-    # So that wrong settings are told now, and not to the first client.
+    # So that wrong settings fail now, and not at the first client.
     session().close()
     shared.pair_seed(0, settings.stage)
     return create_fastapi_app(

@@ -70,7 +70,7 @@ class SB3Vector(VecEnv):
     """A vector of Gymnasium, which Stable-Baselines3 does not take, as one that it takes.
 
     Args:
-        vector: made with ``autoreset_mode="Disabled"``: Stable-Baselines3 wants an environment that
+        vector: made with ``autoreset_mode="Disabled"``: Stable-Baselines3 takes an environment that
             has finished to be reset in the same step, and that is done here, once the reward is
             known. A ``VectorCurriculumWrapper`` may lie inside.
 
@@ -152,15 +152,15 @@ class SB3Vector(VecEnv):
     def env_is_wrapped(
         self, wrapper_class: type[gym.Wrapper], indices: VecEnvIndices = None
     ) -> list[bool]:
-        """False: what lies around each environment in the vector is not known."""
+        """False: the wrappers of each environment in the vector are not known."""
         return [False for _ in self._get_indices(indices)]
 
 
 class SpatialMoments(BaseFeaturesExtractor):
     """Two convolutions, then where each channel is active: mean and spread of its softmax.
 
-    The mean is the spatial softmax of deep spatial autoencoders (arXiv 1509.06113) and tells the
-    place. The spread, as a logarithm, tells the size, and log-sum-exp how strong the response is.
+    The mean is the spatial softmax of deep spatial autoencoders (arXiv 1509.06113) and gives the
+    place. The spread, as a logarithm, gives the size, and log-sum-exp how strong the response is.
 
     A softmax over the image ends between two responses that are equally strong. With ``slope`` each
     channel's logits are tilted by a plane, learned as well, whose slopes at first point around the

@@ -8,9 +8,9 @@
     )
 
 TRL (1.16) shows the environment's public methods to the model as tools and runs its tool calls. It
-never shows it the answer, which is the text after the last call: hence a reward function. The
+never shows it the answer, the text after the last call, so a reward function scores it. The
 images are the row's, so nothing renders, and all rollouts of a group have the same pair. A tool
-call that is not valid JSON is an answer to TRL, and earns 0, where ``DiG-Zoom-v0`` goes on.
+call that is not valid JSON is an answer to TRL, and earns 0, where ``DiG-Zoom-v0`` continues.
 """
 
 from __future__ import annotations

@@ -125,7 +125,7 @@ class DiGTaskset(vf.Taskset[DiGTask, DiGConfig]):
 
     def __init__(self, config: DiGConfig) -> None:
         super().__init__(config)
-        resolve_reward(config.task.reward)  # so that a bad one is told before a model is asked
+        resolve_reward(config.task.reward)  # so that a bad one fails before a model is asked
         self.INFINITE = config.dataset is None
 
     def load(self) -> Iterator[DiGTask]:

@@ -155,7 +155,7 @@ def train_only(model: CompactForConditionalGeneration, *parts: str) -> None:
 def write_numbers_smoothly(model: CompactForConditionalGeneration, first_number_id: int) -> None:
     """Start the embeddings and output rows of the integers 0-1000 as Fourier features.
 
-    Neighbouring integers then begin alike, so what is learnt about 500 holds for 501. Wavelengths
+    Neighbouring integers then begin alike, so what is learned about 500 holds for 501. Wavelengths
     run from twice the range to 50 units (as positional encodings, arXiv 1706.03762, section 3.5).
 
     Args:

@@ -58,7 +58,7 @@ class CompactConfig(PretrainedConfig):
             for its `last_hidden_state`.
         vision_normalizations: for each encoder `(mean, std)` of the colours in [0, 1] that it
             expects, three numbers each, or None for colours in [-1, 1].
-        grid_positions: whether each place of the grid has a learnt embedding that is added to the
+        grid_positions: whether each place of the grid has a learned embedding that is added to the
             visual tokens there.
         image_token_id: stands for the visual tokens of images that share a grid with others.
         object_token_id: stands for those of an image that is seen by itself. It may lie beyond the
@@ -71,7 +71,7 @@ class CompactConfig(PretrainedConfig):
     model_type = "dig_compact"
     sub_configs: ClassVar[dict[str, type]] = {"text_config": AutoConfig}
     # TRL's `create_model_from_path` reads this attribute of every config whose class is not part
-    # of transformers; with nothing in it, TRL goes on to the Auto classes.
+    # of transformers; with nothing in it, TRL falls back to the Auto classes.
     auto_map: ClassVar[dict[str, str]] = {}
 
     def __init__(

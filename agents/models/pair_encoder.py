@@ -2,7 +2,7 @@
 
 Both images go through one convolutional stem; their features are fused at stride 4, where small
 objects still have several cells, and reduced together to stride 16. The means of the fused features
-over each cell of that grid stand beside them: at stride 16, what is learnt of places crowds out
+over each cell of that grid stand beside them: at stride 16, what is learned of places crowds out
 colour, which the means keep.
 """
 

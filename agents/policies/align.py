@@ -1,4 +1,4 @@
-"""Policies for the alignment tasks that need no learning: the ceiling and the floor."""
+"""Policies for the alignment tasks that need no learning: the upper and the lower bound."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from dig_env.envs.align import observe_turn
 class AlignOracle:
     """Answers with the truth of questions that it was shown: earns 1.0 in every task.
 
-    Observations hold no truth, so somebody must tell it: ``evaluate_align`` does, and in a loop of
-    your own ``oracle.reveal(env.unwrapped.question)`` after each ``reset``.
+    Observations hold no truth, so it must be shown: ``evaluate_align`` does so; in your own loop
+    call ``oracle.reveal(env.unwrapped.question)`` after each ``reset``.
 
     Args:
         settings: those of the environment.

@@ -63,5 +63,5 @@ def question_images(question: Question) -> list[np.ndarray]:
 
 
 def right_answers(question: Question, coordinates: str) -> list[str]:
-    """What a policy ought to write in each turn."""
+    """What a policy should write in each turn."""
     return [write_answer(turn.truth, coordinates, question.size) for turn in question.turns]

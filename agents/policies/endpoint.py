@@ -37,7 +37,7 @@ MAX_WAIT_S = 60.0
 
 
 FOR_ALL_STATUS = frozenset({401, 403, 404})
-"""HTTP answers that concern the key, the URL or the model, hence every question."""
+"""HTTP answers that concern the key, the URL or the model, and so every question."""
 MOST_IN_A_ROW = 10
 """So many questions in a row without an answer end the asking."""
 
@@ -50,8 +50,8 @@ class _NoAnswer(Exception):
     """To this question; another may get one."""
 
 
-class _Again(Exception):
-    """This attempt failed in a way that may pass."""
+class _Retriable(Exception):
+    """This attempt failed; another may succeed."""
 
     def __init__(self, message: str, wait_s: float | None = None) -> None:
         super().__init__(message)
@@ -64,9 +64,9 @@ class Usage:
 
     Attributes:
         answers: requests that were answered.
-        retries: further attempts after failures that may pass.
+        retries: further attempts after temporary failures.
         prompt_tokens, completion_tokens: as the endpoint counts them, thoughts included.
-        uncounted: answers for which it told no counts.
+        uncounted: answers for which it gave no counts.
         cut_off: answers that ran into the token limit.
         thought_only: whole answers that were nothing but a thought (``reasoning_content``): the
             server's reasoning parser took all of it for one.
@@ -104,7 +104,7 @@ class ApiPolicy:
             and messages it holds {"max_completion_tokens": max_tokens, "temperature": 0}; another
             value here replaces one of these, and None leaves it out.
         concurrency: requests at the same time.
-        retries: further attempts for a request that failed in a way that may pass, with waiting
+        retries: further attempts for a request that may yet succeed, with waiting
             times that double from a second on, or what the endpoint asks for.
         timeout_s: to wait for an answer.
         price: of a million prompt tokens and of a million completion tokens, in any currency.
@@ -114,7 +114,7 @@ class ApiPolicy:
         usage: what all answers so far took.
 
     Raises:
-        ValueError: a number is out of its range, or the URL is none.
+        ValueError: a number is out of its range, or the URL is not one.
     """
 
     def __init__(
@@ -225,7 +225,7 @@ class ApiPolicy:
         if self._given_up:  # while this one was waiting
             raise ApiError(self._given_up)
         try:
-            answer, usage = self._persist(client, body)
+            answer, usage = self._retry(client, body)
         except ApiError as failure:
             self._given_up = str(failure)
             raise
@@ -241,13 +241,13 @@ class ApiPolicy:
             self._kept.add(asked, {"answer": answer, "usage": asdict(usage)})
         return answer, usage
 
-    def _persist(self, client: httpx.Client, body: dict[str, Any]) -> tuple[str, Usage]:
-        """Ask again and again while that may help."""
+    def _retry(self, client: httpx.Client, body: dict[str, Any]) -> tuple[str, Usage]:
+        """Retry while that may help."""
         for attempt in range(self._retries + 1):
             try:
                 text, usage = self._attempt(client, body)
                 return text, usage + Usage(retries=attempt)
-            except _Again as failure:
+            except _Retriable as failure:
                 if attempt == self._retries or self._given_up:
                     raise _NoAnswer(
                         f"{self.url} failed {attempt + 1} times, lastly so: {failure}; check the "
@@ -262,11 +262,11 @@ class ApiPolicy:
         try:
             response = client.post(self.url, json=body)
         except httpx.RequestError as error:
-            raise _Again(f"{type(error).__name__}: {error}") from error
+            raise _Retriable(f"{type(error).__name__}: {error}") from error
         said = response.text[:300]
         if response.status_code in RETRIED_STATUS:
             asked = response.headers.get("retry-after", "")
-            raise _Again(
+            raise _Retriable(
                 f"HTTP {response.status_code}: {said}", float(asked) if asked.isdigit() else None
             )
         if response.status_code in (401, 403):
@@ -284,7 +284,7 @@ class ApiPolicy:
         try:
             return _read(response.json())
         except (ValueError, LookupError, TypeError, AttributeError) as error:
-            raise _Again(f"what came back is no chat completion: {said}") from error
+            raise _Retriable(f"what came back is no chat completion: {said}") from error
 
 
 def filled(messages: list[dict[str, Any]], images: Sequence[np.ndarray]) -> list[dict[str, Any]]:

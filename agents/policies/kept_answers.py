@@ -1,4 +1,4 @@
-"""Answers that cost money are kept as they come, so that none is paid for twice."""
+"""Answers that cost money are stored as they arrive, so that none is paid for twice."""
 
 from __future__ import annotations
 

@@ -30,8 +30,8 @@ Chat = tuple[list[dict[str, Any]], list[Image.Image]]
 EMBEDDED = {
     name: Path(models.__file__).parent / "weights" / name for name in ("tiny", "tiny-start")
 }
-"""Where the embedded policy lies, as `save_pretrained` wrote it: "tiny" at the end of its road,
-"tiny-start" from a warm-up that was stopped early, so that GRPO has much to lift."""
+"""Where the embedded policy is, as `save_pretrained` wrote it: "tiny" after its whole training
+pipeline, "tiny-start" from a warm-up that was stopped early, so that GRPO has much to improve."""
 
 
 def pair_messages(prompt: str) -> list[dict[str, Any]]:

@@ -53,7 +53,7 @@ class Unanswered(OSError):
 
 
 class RandomPolicy:
-    """One to four random boxes, the floor that every policy should leave behind.
+    """One to four random boxes, the lower bound for every policy.
 
     Args:
         seed: of its own generator.
@@ -77,10 +77,10 @@ class RandomPolicy:
 
 
 class OraclePolicy:
-    """Answers with the truth of pairs that it was shown: the ceiling, and a check of the reward.
+    """Answers with the truth of pairs that it was shown: an upper bound, and a check of the reward.
 
-    Observations hold no truth, so somebody must tell it: ``dig_env.agents.evaluate`` does, and in a
-    loop of your own ``policy.reveal(env.unwrapped.pair)`` after each ``reset``.
+    Observations hold no truth, so it must be shown: ``dig_env.agents.evaluate`` does so; in your
+    own loop call ``policy.reveal(env.unwrapped.pair)`` after each ``reset``.
 
     Args:
         coordinates: frame to answer in.

@@ -1,4 +1,4 @@
-"""Whether a model thinks before it answers: said by its chat template, which everybody follows.
+"""Whether a model thinks before it answers: its chat template says so, for all who use it.
 
 TRL writes its prompts with the processor's template and hands vLLM the tokens; ``MLLMPolicy`` uses
 the same template, and a checkpoint keeps it. So rollouts, evaluation and a later server agree.
@@ -37,13 +37,13 @@ def opening_of(template: str) -> str:
 
 
 def opening_of_model(model: str | Path, *, download: bool = False) -> str:
-    """``opening_of`` a model's template; where that is not to be had, a guess and a warning.
+    """``opening_of`` a model's template; without a template, a guess and a warning.
 
     The guess is by the name, as Qwen's models and their like are named: with "Thinking" in it.
 
     Args:
         model: a folder, or a hub name.
-        download: ask the hub; else only what lies on this machine counts.
+        download: ask the hub; otherwise only files on this machine count.
     """
     fields, _ = ProcessorMixin.get_processor_dict(str(model), local_files_only=not download)
     if "chat_template" not in fields:

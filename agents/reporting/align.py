@@ -1,4 +1,4 @@
-"""Reports of the alignment road: a stage's training, and an evaluation on the tasks."""
+"""Reports of the alignment stages' training and of evaluations on the tasks."""
 
 from __future__ import annotations
 

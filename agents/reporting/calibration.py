@@ -1,4 +1,4 @@
-"""The calibration card for people: its tables in Markdown, its plot, and the page that has both."""
+"""The calibration card as Markdown tables, as a plot, and as a page with both."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from dig_env.agents.evaluation.calibration.reference_answers import PERSON, RANKS
+from dig_env.agents.evaluation.calibration.reference_answers import HUMAN, RANKS
 from dig_env.agents.reporting.plots import dots, figure_png
 from dig_env.agents.reporting.report import Section, write_report
 from dig_env.agents.reporting.table import Table
@@ -20,7 +20,7 @@ with extra("eval"):
     from matplotlib.figure import Figure
 
 SHOWN_PRESETS = ("full", "paper", "dense", "strict")
-LOOKERS = ("pixel difference", "pixel difference at its best", "embedded policy", PERSON)
+IMAGE_POLICIES = ("pixel difference", "pixel difference at its best", "embedded policy", HUMAN)
 REFERENCE_ANSWERS = tuple(name for rank in RANKS for name in rank)
 
 NOT_PLAYED = {"f1": [math.nan] * 3}
@@ -66,17 +66,17 @@ def order_table(card: dict[str, Any]) -> Table:
 
 
 def looking_table(card: dict[str, Any]) -> Table:
-    """F1 of the policies that look at the images, on every difficulty."""
-    lookers = [policy for policy in LOOKERS if policy in _policies(card)]
+    """F1 of the policies that use the images, on every difficulty."""
+    policies = [policy for policy in IMAGE_POLICIES if policy in _policies(card)]
     rows = []
     for condition in list(card["difficulties"]):
         cells = []
-        for policy in lookers:
+        for policy in policies:
             row = _row(card, condition, policy)
             note = row.get("note", "").replace("threshold", "at") if row else ""
             cells.append(" ".join(filter(None, (_f1(row), note))))
         rows.append([condition, *cells])
-    return Table(["F1", *lookers], rows)
+    return Table(["F1", *policies], rows)
 
 
 TABLES: dict[str, Callable[[dict[str, Any]], Table]] = {
@@ -89,7 +89,7 @@ TABLES: dict[str, Callable[[dict[str, Any]], Table]] = {
 
 
 def filled(page: str, card: dict[str, Any]) -> str:
-    """The page with its tables made anew from the card.
+    """The page with its tables updated from the card.
 
     Raises:
         ValueError: the page asks for a table that there is not.
@@ -120,7 +120,7 @@ def write_page(card: dict[str, Any], page: Path) -> Path:
 
 
 def plot(card: dict[str, Any]) -> Figure:
-    """Left: the reward of answers of known worth. Right: F1 of those who look at the images."""
+    """Left: the reward of answers of known quality. Right: F1 of policies that use the images."""
     # A figure of its own, not pyplot's: no global state and no display.
     figure = Figure(figsize=(12, 6), layout="constrained")
     left, right = figure.subplots(1, 2, width_ratios=(1, 1.15))
@@ -134,7 +134,7 @@ def plot(card: dict[str, Any]) -> Figure:
     conditions = list(card["difficulties"])
     f1 = {
         policy: [(_row(card, condition, policy) or NOT_PLAYED)["f1"] for condition in conditions]
-        for policy in LOOKERS
+        for policy in IMAGE_POLICIES
         if policy in _policies(card)
     }
     dots(right, conditions, f1)
@@ -162,14 +162,14 @@ def write_card_report(card: dict[str, Any], path: Path) -> None:
 
 
 def _policies(card: dict[str, Any]) -> list[str]:
-    """As they are shown: reference answers, with those that look before the oracle."""
+    """As they are shown: reference answers, with the image policies before the oracle."""
     played = {row["policy"] for row in card["rows"]}
-    names = (*REFERENCE_ANSWERS[:-1], *LOOKERS, REFERENCE_ANSWERS[-1])
+    names = (*REFERENCE_ANSWERS[:-1], *IMAGE_POLICIES, REFERENCE_ANSWERS[-1])
     return [name for name in names if name in played]
 
 
 def _row(card: dict[str, Any], condition: str, policy: str) -> dict[str, Any]:
-    """Empty where it did not play: a person need not answer everywhere."""
+    """Empty where it did not play: a human need not answer everywhere."""
     for row in card["rows"]:
         if (row["condition"], row["policy"]) == (condition, policy):
             return row

@@ -1,4 +1,4 @@
-"""What an evaluation on pairs leaves: its numbers as JSON, as tables and as a report."""
+"""The output of an evaluation on pairs: JSON, tables and a report."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def write_evaluation(out: Path, report: EvaluationResult, result: dict[str, Any]
     Args:
         out: a path that ends in .json; the report ends in .html, its plot in .png.
         report: what was played.
-        result: ``report.to_json()`` and what else is to be told: "policy", "command",
+        result: ``report.to_json()`` and more for the report: "policy", "command",
             "reward_name", "coordinates", and "usage" of an endpoint or None.
     """
     made_of = ("command", "split", "seed", "source", "reward_name", "coordinates", "usage")
@@ -70,7 +70,7 @@ def write_evaluation(out: Path, report: EvaluationResult, result: dict[str, Any]
 
 
 def result_tables(result: dict[str, Any]) -> list[Table]:
-    """The numbers of an evaluation's JSON."""
+    """The tables of an evaluation's JSON."""
     means = [
         (name, *interval_cells(interval), EXPLAINED[name])
         for name, interval in result["intervals"].items()

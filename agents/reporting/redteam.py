@@ -1,4 +1,4 @@
-"""What tricks against the reward earned, as a table and as a report."""
+"""What attacks on the reward earned, as a table and as a report."""
 
 from __future__ import annotations
 

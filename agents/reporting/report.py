@@ -1,4 +1,4 @@
-"""Reports: one HTML file that needs nothing else, with its main plot as a PNG beside it."""
+"""Reports: one self-contained HTML file, with its main plot as a PNG beside it."""
 
 from __future__ import annotations
 
@@ -156,9 +156,9 @@ def worst_and_best(
 def throttled(
     write: Callable[..., None], first_s: float = 10.0, every_s: float = 60.0
 ) -> Callable[..., None]:
-    """``write``, which is skipped until so many seconds from now, and since its last call ended.
+    """``write``, called at most once in so many seconds.
 
-    A run's report is written so, before its end: a killed run has the one of a minute ago.
+    A run's report is written this way while it trains, so that a killed run leaves a recent one.
     """
     due = time.monotonic() + first_s
 

@@ -45,7 +45,7 @@ with extra("train"):
     from trl import SFTConfig, SFTTrainer
 
 MUON_FASTER = 3
-"""Learning rate of Muon's part over AdamW's; of 2, 3 and 9, the one that learnt fastest."""
+"""Learning rate of Muon's part over AdamW's; of 2, 3 and 9, the one that learned fastest."""
 LOGGED_EVERY = 10
 """Steps over which a loss is averaged."""
 

@@ -1,4 +1,4 @@
-"""The supervised stages of the compact model's road: what each trains, on which tasks, and how.
+"""The supervised training stages of the compact model: parts, tasks and settings.
 
 Settings only: nothing here imports torch, so that the command line starts fast.
 """
@@ -26,7 +26,7 @@ GLOBAL = ("description", "existence", "conversation")
 
 
 NEW = "new"
-"""Name of a small model that is yet to learn anything."""
+"""Name of a small model with new weights."""
 
 ALL_PARTS = ("encoders", "projector", "language_model")
 
@@ -63,7 +63,7 @@ STAGES: dict[Preset, dict[StageName, Stage]] = {
     },
     # A small model has never seen a word or a lone image: its encoder must learn, too. With AdamW
     # alone, looking up a place by its coordinates takes it more than three times as long; with
-    # descriptions first, it tells no colors after all of 1b.
+    # descriptions first, it cannot name colors even after all of 1b.
     "tiny": {
         "1a": Stage(("box_to_text",), ALL_PARTS, 1.5e-3, 32, 1, "muon"),
         "1b": Stage((*GROUNDING, "description"), ALL_PARTS, 1.5e-3, 16, 1, "muon"),
@@ -80,7 +80,7 @@ class AlignRun:
 
     Attributes:
         stage: 1a, 1b, 2 or 3.
-        data: folder that dig-env questions wrote (format trl); its train split is learnt.
+        data: folder that dig-env questions wrote (format trl); its train split is learned.
         model: "new" for a small model that knows nothing, "tiny", "tiny-start", or the folder of a
             compact model, such as the one that the stage before left. A small model learns the
             words that are new to it.
@@ -96,9 +96,9 @@ class AlignRun:
             and AdamW for all else.
         questions: to see, whatever the epochs.
         warmup: share of the steps in which the learning rate rises.
-        pairs: dataset of pairs, which dig-env render wrote, to find differences in besides.
+        pairs: dataset of pairs, which dig-env render wrote, to learn differences from as well.
         pair_share: share of the conversations that are about such a pair.
-        save_every: steps between checkpoints, from which a run that was stopped goes on; 0: none.
+        save_every: steps between checkpoints, from which a stopped run resumes; 0: none.
         seed: of the order.
         wandb: "disabled", "offline" or "online".
         trl: further settings of trl.SFTConfig, which override the above. With

@@ -25,7 +25,7 @@ BATCHES_SORTED = 20
 """Batches among which conversations are sorted by length, as transformers groups by length."""
 WORDS_ALIKE = 25
 """Lengths that differ by fewer words count as one. Sorted by every character, a batch had answers
-of one kind, all "metal" or all "rubber", and questions with such answers were not learnt."""
+of one kind, all "metal" or all "rubber", and questions with such answers were not learned."""
 
 
 class Conversations:
@@ -96,7 +96,7 @@ class Conversations:
         self._pairs = PairDataset(pairs) if pairs is not None else None
         if self._pairs is not None:
             count = round(len(chosen) * pair_share / (1 - pair_share))
-            # Negative, to tell them from rows.
+            # Negative, to distinguish them from rows.
             seeds = -1 - np.array(self._pairs.pair_seeds(split="train"))
             drawn = itertools.islice(_shuffled(seeds, rng), count)
             chosen += [(int(seed),) for seed in drawn]
@@ -120,7 +120,7 @@ class Conversations:
 
     @property
     def dataset(self) -> Dataset:
-        """The conversations as TRL wants them: made when they are asked for."""
+        """The conversations as TRL takes them, made on demand."""
 
         def take(asked: dict[str, list[int]]) -> dict[str, list[Any]]:
             made = [self[position] for position in asked["position"]]

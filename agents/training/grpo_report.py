@@ -1,4 +1,4 @@
-"""The report of a GRPO run, under way or at its end."""
+"""The report of a GRPO run, unfinished or finished."""
 
 from __future__ import annotations
 

@@ -146,7 +146,7 @@ def _check_fields(given: dict[str, Any]) -> None:
 
 
 def _check_generations(config: GRPOConfig, run: GRPORun) -> None:
-    """A batch of rollouts is learned from in whole steps, and not saved in the midst of them."""
+    """A batch of rollouts takes whole steps, and no checkpoint falls between them."""
     if config.steps_per_generation % config.gradient_accumulation_steps:
         raise ValueError(
             f"trl={{'steps_per_generation': {config.steps_per_generation}}} is not a multiple of "

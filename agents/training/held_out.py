@@ -1,4 +1,4 @@
-"""What a GRPO run has so far, and how it evaluates the policy on held-out pairs."""
+"""A GRPO run's results so far, and its evaluations on held-out pairs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is watched, and kept, of a GRPO run under way."""
+"""Monitoring of a GRPO run: its steps, checkpoints, evaluations and result."""
 
 from __future__ import annotations
 
@@ -149,7 +149,7 @@ class Monitor(TrainerCallback):
         config: TRL's.
         stream: where the rows come from.
         reward: what scores them.
-        curriculum: what the reward tells.
+        curriculum: what the reward updates.
         evaluate: gives the mean F1 of validation pairs by stage.
         report: called after each step with all so far, to write a report.
         on_step: called after each step.

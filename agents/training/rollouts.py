@@ -149,13 +149,13 @@ class PairStream:
 
 
 class GroupReward:
-    """TRL's reward function: ``dig_env.score`` of each rollout; tells the curriculum.
+    """TRL's reward function: ``dig_env.score`` of each rollout; updates the curriculum.
 
-    Where several processes train together, each scores its own rollouts, and all of them tell their
-    curriculum of all groups in one order: the stages change at the same pair everywhere.
+    Where several processes train together, each scores its own rollouts, and all update their
+    curriculum with all groups in one order: the stages change at the same pair everywhere.
 
     Args:
-        curriculum: is told of one episode a pair: the mean reward of its rollouts.
+        curriculum: gets one episode a pair: the mean reward of its rollouts.
         config: the reward's settings.
         rollouts: answers to each pair; those of one pair are contiguous.
         opening: what the chat template wrote of every answer; see ``MLLMPolicy.opening``.
@@ -203,7 +203,7 @@ class GroupReward:
         return rewards
 
     def _count(self, rollouts: Sequence[tuple[str, float, tuple[float, ...]]]) -> None:
-        """Tell the curriculum of a batch's groups, and take the means."""
+        """Update the curriculum with a batch's groups, and take the means."""
         starts = range(0, len(rollouts), self._rollouts)
         groups = [rollouts[start : start + self._rollouts] for start in starts]
         rewards = [[reward for _, reward, _ in group] for group in groups]

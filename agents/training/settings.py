@@ -38,7 +38,7 @@ class GRPORun:
     Attributes:
         out: folder for the checkpoint, the history and the pictures; made if absent.
         model: "tiny-start" or "tiny" (the embedded policy), a folder, or a hub name.
-        thinking: whether the answer begins with a thought; None: as the chat template has it.
+        thinking: whether the answer begins with a thought; None: as in its chat template.
         lora: settings of peft.LoraConfig, to train adapters only; None: all weights.
         stages: names of the curriculum's stages, from first to last; MODULE:NAME is one that your
             module registers.

@@ -1,4 +1,4 @@
-"""Where a training run is logged beside its own files."""
+"""Logging of a training run to Weights & Biases."""
 
 from __future__ import annotations
 

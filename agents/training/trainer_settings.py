@@ -15,12 +15,12 @@ with extra("train"):
 def this_process() -> PartialState:
     """This process among those that torchrun or accelerate started to train together.
 
-    On a machine without accelerators accelerate takes no notice of torchrun unless it is told to
-    use the CPU: each process would train alone.
+    On a machine without accelerators accelerate ignores torchrun unless it is told to use the CPU:
+    each process would train alone.
     """
     on_cpu = not torch.accelerator.is_available()
     if on_cpu:
-        os.environ["ACCELERATE_USE_CPU"] = "true"  # for transformers, which makes the state anew
+        os.environ["ACCELERATE_USE_CPU"] = "true"  # for transformers, which makes the state again
     return PartialState(cpu=on_cpu)
 
 

@@ -1,4 +1,4 @@
-"""A person plays the environment: what a policy sees, and the reward that a policy would get."""
+"""A human plays the environment: what a policy sees, and the reward that a policy would get."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from typing import Any, cast
 import gymnasium as gym
 
 from dig_env import DiGEnv, format_boxes, resolve_reward
+from dig_env.agents.evaluation.human_answers import append_answers, read_answers
 from dig_env.agents.evaluation.pairs import pair_seeds, scored_episode
-from dig_env.agents.evaluation.person import append_answers, read_answers
 from dig_env.agents.policies.messages import png_url
 from dig_env.agents.reporting.pages import render_page
 from dig_env.agents.web.server import Conflict, make_app, outcome
@@ -34,17 +34,17 @@ SPLIT = "test"
 
 
 class Player:
-    """A person's session, from any thread; answers are kept as they are given.
+    """A human's session, from any thread; answers are kept as they are given.
 
     Each stage shows the pairs that ``dig_env.agents.evaluate`` plays with the same seed and images,
-    but for those that the file of answers has already. The next one is rendered while the person
+    but for those that the file of answers has already. The next one is rendered while the human
     looks.
 
     Args:
         settings: of the images.
         seed: of the draw of pairs.
         reward: name of one of ``dig_env.REWARDS``.
-        out: file of answers, JSON lines, to go on with; made if absent.
+        out: file of answers, JSON lines, to add to; made if absent.
 
     Raises:
         ValueError: there is no such reward, or the file holds something else.
@@ -98,7 +98,7 @@ class Player:
             boxes: xyxy in the unit frame; none for "nothing differs".
 
         Returns:
-            What ``outcome`` says, what is kept (see ``dig_env.agents.evaluation.person`` and
+            What ``outcome`` says, what is kept (see ``dig_env.agents.evaluation.human_answers`` and
             ``Episode.to_json``), "warning" (why it could not be saved, or "") and "summary".
 
         Raises:

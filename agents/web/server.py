@@ -1,4 +1,4 @@
-"""What the pages have in common: how they are served, and how errors and outcomes are told."""
+"""What the pages share: serving, errors and outcomes as JSON."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Conflict(ValueError):
 
 
 def make_app(routes: Sequence[BaseRoute]) -> Starlette:
-    """An application of these routes and the static files, which tells errors as JSON."""
+    """An application of these routes and the static files, which returns errors as JSON."""
     errors = (ValueError, TypeError, LookupError, RenderError, OSError)
     return Starlette(
         routes=[*routes, Mount("/static", StaticFiles(directory=STATIC))],
@@ -58,7 +58,7 @@ def serve(app: Starlette, listener: socket.socket, on_ready: Callable[[str], Non
     Args:
         app: what to serve.
         listener: from ``bind``.
-        on_ready: told the address.
+        on_ready: called with the address.
     """
     host, port = listener.getsockname()[:2]
     on_ready(f"http://{host}:{port}/")

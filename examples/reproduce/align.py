@@ -26,7 +26,7 @@ import align_pipeline
 import numpy as np
 import torch
 import tyro
-from align_pipeline import Road
+from align_pipeline import Pipeline
 
 from dig_env.agents.evaluation.intervals import CONFIDENCE, resampled_means
 from dig_env.agents.reporting.report import machine
@@ -43,7 +43,7 @@ COMPARED = {
 
 
 @dataclass(frozen=True)
-class AlignExperiment(Road):
+class AlignExperiment(Pipeline):
     """Settings of this experiment; ``seed`` is that of the shared stages 1a and 1b.
 
     Attributes:
@@ -64,10 +64,12 @@ def main(settings: AlignExperiment) -> None:
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(settings.processes, context, max_tasks_per_child=1) as pool:
         pool.submit(foundation, settings).result()
-        roads = {pool.submit(road_of, settings, seed): seed for seed in settings.seeds}
+        pipelines = {pool.submit(train_pipeline, settings, seed): seed for seed in settings.seeds}
         # An arm without global data begins at the seed's second stage.
-        others = [pool.submit(arms_without, settings, roads[done]) for done in as_completed(roads)]
-        for future in (*roads, *others):
+        others = [
+            pool.submit(arms_without, settings, pipelines[done]) for done in as_completed(pipelines)
+        ]
+        for future in (*pipelines, *others):
             future.result()
     table = {
         question: {
@@ -101,30 +103,30 @@ def foundation(settings: AlignExperiment) -> Path:
     model = Path(settings.model)
     for name in align_pipeline.FOUNDATION:
         model = align_pipeline.train(
-            settings, model, align_pipeline.place(settings, name), leg=name
+            settings, model, align_pipeline.stage_folder(settings, name), name=name
         )
     return model
 
 
-def road_of(settings: AlignExperiment, seed: int) -> None:
+def train_pipeline(settings: AlignExperiment, seed: int) -> None:
     """Stages 2 and 3 and GRPO with one seed, each evaluated."""
-    road = replace(settings, seed=seed)
-    for name, _ in align_pipeline.walk(road, foundation(settings), ("2", "3", "grpo")):
+    seeded = replace(settings, seed=seed)
+    for name, _ in align_pipeline.run_stages(seeded, foundation(settings), ("2", "3", "grpo")):
         print(f"seed {seed}: {name} is done", flush=True)
 
 
 def arms_without(settings: AlignExperiment, seed: int) -> None:
-    """More of what was learnt before in place of stage 2, and in place of stage 3."""
+    """More of what was learned before in place of stage 2, and in place of stage 3."""
     base = foundation(settings)
-    road = replace(settings, seed=seed)
+    seeded = replace(settings, seed=seed)
     *_, second, third = settings.questions
-    for arm, model, leg, questions in (
+    for arm, model, name, questions in (
         ("no_multi_scale", base, align_pipeline.FOUNDATION[-1], second),
-        ("no_global", align_pipeline.place(road, "2") / "checkpoint", "2", third),
+        ("no_global", align_pipeline.stage_folder(seeded, "2") / "checkpoint", "2", third),
     ):
-        out = align_pipeline.place(road, arm)
-        align_pipeline.train(road, model, out, leg=leg, questions=questions)
-        align_pipeline.evaluate(road, out)
+        out = align_pipeline.stage_folder(seeded, arm)
+        align_pipeline.train(seeded, model, out, name=name, questions=questions)
+        align_pipeline.evaluate(seeded, out)
         print(f"seed {seed}: {arm} is done", flush=True)
 
 
@@ -149,7 +151,7 @@ def compare(
 ) -> dict[str, list[float]]:
     """[value, low, high] of each arm's numbers and of their differences, question by question.
 
-    Answers of yes and no have POPE's F1, for which yes is positive, and share of yes besides.
+    Answers of yes and no have POPE's F1, for which yes is positive, and the share of yes.
     """
     measures: dict[str, Callable[[np.ndarray], Any]] = {
         "accuracy": lambda sums: sums[..., 0],
@@ -177,7 +179,7 @@ def _sums(answers: np.ndarray) -> np.ndarray:
 
 
 def _resampled(values: np.ndarray) -> np.ndarray:
-    """(arms, 1 + resamples, ...): means over runs and questions, then over such drawn anew."""
+    """(arms, 1 + resamples, ...): means over runs and questions, then over resampled ones."""
     means = values.mean(axis=(1, 2))[:, None]
     drawn = resampled_means(np.moveaxis(values, 0, 2))
     return np.concatenate([means, np.moveaxis(drawn, 1, 0)], axis=1)

@@ -1,9 +1,9 @@
-"""The whole alignment road of the embedded policy: four supervised stages, then GRPO on pairs.
+"""The whole alignment pipeline of the embedded policy: four supervised stages, then GRPO on pairs.
 
     python examples/reproduce/align_pipeline.py
 
 renders the pairs that are missing, writes the instruction data, trains 1a, 1b, 2 and 3, then GRPO,
-and evaluates what each of them leaves. Stop at any time; the same command goes on.
+and evaluates what each of them leaves. Stop at any time; the same command resumes.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ SETTINGS = AlignSettings(crop_px=64, options=2)
 """Two crops to choose from, since each takes as much time as the image."""
 
 
-class Leg(NamedTuple):
-    """A part of the road.
+class PipelineStage(NamedTuple):
+    """A supervised stage of the pipeline.
 
     Attributes:
-        stage: of ``dig-env align``.
+        stage: as ``dig-env align`` names it.
         tasks: that it learns.
         rows: questions in its folder of data.
         per_pair: that one pair gives, at most.
@@ -48,14 +48,16 @@ class Leg(NamedTuple):
     per_pair: int
 
 
-# Questions of existence are learnt from the start, so that arms without the third stage know how to
-# say yes and no. Descriptions teach where things are, and are slow: four times the time of others.
-LEGS = {
-    "1a": Leg("1a", ("box_to_text",), 84_894, 32),  # 9,600 pairs give 85,196
-    "1b": Leg("1b", ("description", "text_to_box", "box_to_text", "existence"), 80_000, 12),
-    "1b-more": Leg("1b", ("box_to_text", "text_to_box", "existence"), 120_000, 24),
-    "2": Leg("2", MULTI_SCALE, 42_000, 12),
-    "3": Leg("3", GLOBAL, 24_000, 12),
+# Existence is learned from the start, so that arms without the third stage can say yes and no.
+# Descriptions teach where things are, and are slow: four times the time of others.
+STAGES = {
+    "1a": PipelineStage("1a", ("box_to_text",), 84_894, 32),  # 9,600 pairs give 85,196
+    "1b": PipelineStage(
+        "1b", ("description", "text_to_box", "box_to_text", "existence"), 80_000, 12
+    ),
+    "1b-more": PipelineStage("1b", ("box_to_text", "text_to_box", "existence"), 120_000, 24),
+    "2": PipelineStage("2", MULTI_SCALE, 42_000, 12),
+    "3": PipelineStage("3", GLOBAL, 24_000, 12),
 }
 FOUNDATION = ("1a", "1b", "1b-more")
 """What all arms of the experiments share."""
@@ -65,17 +67,17 @@ TRL = {"weight_decay": 0.05, "adam_beta2": 0.98}
 
 
 @dataclass(frozen=True)
-class Road:
-    """Settings of the road.
+class Pipeline:
+    """Settings of the pipeline.
 
     Attributes:
         seed: of the order in which the stages learn, and of GRPO.
-        questions: that each of the legs sees.
+        questions: that each stage sees.
         grpo_steps: of 16 pairs and 8 rollouts each.
         episodes: test questions of each task.
         train_pairs, test_pairs: of each of the paper's stages.
-        model: where it begins.
-        pairs: dataset of 128x96 pairs; what lacks is rendered.
+        model: what the first stage starts from.
+        pairs: dataset of 128x96 pairs; what is missing is rendered.
         runs: folder for the data and the runs.
         out: file for the results.
     """
@@ -92,69 +94,69 @@ class Road:
     out: Path = Path("docs/results/align_pipeline.json")
 
 
-def write_data(road: Road) -> None:
+def write_data(settings: Pipeline) -> None:
     """Render pairs and write questions about them, unless they are there."""
-    counts = {"train_pairs": road.train_pairs, "test_pairs": road.test_pairs}
-    arms.unseen_pairs(arms.Settings(pairs=road.pairs, **counts))
-    for name, leg in LEGS.items():
+    counts = {"train_pairs": settings.train_pairs, "test_pairs": settings.test_pairs}
+    arms.unseen_pairs(arms.Settings(pairs=settings.pairs, **counts))
+    for name, stage in STAGES.items():
         data = AlignData(
-            leg.tasks, settings=SETTINGS, dataset=str(road.pairs), per_pair=leg.per_pair
+            stage.tasks, settings=SETTINGS, dataset=str(settings.pairs), per_pair=stage.per_pair
         )
-        write_align_data(road.runs / "data" / name, leg.rows, data)
+        write_align_data(settings.runs / "data" / name, stage.rows, data)
 
 
-def place(road: Road, name: str) -> Path:
-    """Folder of a leg. Those of the foundation are shared by the experiments' seeds."""
-    return road.runs / ("road" if name in FOUNDATION else f"seed{road.seed}") / name
+def stage_folder(settings: Pipeline, name: str) -> Path:
+    """Folder of a stage. Those of the foundation are shared by the experiments' seeds."""
+    return settings.runs / ("foundation" if name in FOUNDATION else f"seed{settings.seed}") / name
 
 
-def train(road: Road, model: str | Path, out: Path, *, leg: str, **fields: Any) -> Path:
-    """Train one leg, unless it is there; the folder of its model."""
+def train(settings: Pipeline, model: str | Path, out: Path, *, name: str, **fields: Any) -> Path:
+    """Train one stage, unless it is there; the folder of its model."""
     fields = {
-        "data": str(road.runs / "data" / leg),
-        "tasks": LEGS[leg].tasks,
-        "pairs": str(road.pairs),
+        "data": str(settings.runs / "data" / name),
+        "tasks": STAGES[name].tasks,
+        "pairs": str(settings.pairs),
         "pair_share": 0.15,
-        "questions": road.questions[list(LEGS).index(leg)],
-        "seed": road.seed,
+        "questions": settings.questions[list(STAGES).index(name)],
+        "seed": settings.seed,
         "trl": TRL,
     } | fields
-    if leg == "1a":
-        # With few boxes in a conversation, which of them is asked about is learnt sooner.
+    if name == "1a":
+        # With few boxes in a conversation, which of them is asked about is learned sooner.
         fields |= {"pairs": None, "turns": 2}
-    run = AlignRun(LEGS[leg].stage, model=str(model), out=str(out), preset="tiny", **fields)
-    result = train_align(run, _tell(out))
+    run = AlignRun(STAGES[name].stage, model=str(model), out=str(out), preset="tiny", **fields)
+    result = train_align(run, _print_loss(out))
     assert result is not None, "one process"
     return result.checkpoint
 
 
-def grpo(road: Road, model: Path, out: Path) -> Path:
+def grpo(settings: Pipeline, model: Path, out: Path) -> Path:
     """Train GRPO on pairs of the automatic curriculum, unless it is there."""
     checkpoint = out / "checkpoint"
     if not checkpoint.exists():
         run = GRPORun(
             out=str(out),
             model=str(model),
-            dataset=str(road.pairs),
-            steps=road.grpo_steps,
+            dataset=str(settings.pairs),
+            steps=settings.grpo_steps,
             learning_rate=5e-5,
             minutes=None,
             eval_pairs=0,
             save_every=20,
-            seed=road.seed,
+            seed=settings.seed,
         )
         train_grpo(run)
     return checkpoint
 
 
-def evaluation_path(road: Road, run: Path) -> Path:
+def evaluation_path(settings: Pipeline, run: Path) -> Path:
     """Where the evaluation of the model that ``run`` left is kept."""
-    return run / f"evaluation-{road.episodes}.json"
+    return run / f"evaluation-{settings.episodes}.json"
 
 
-def evaluate(road: Road, run: Path) -> dict[str, Any]:
+def evaluate(settings: Pipeline, run: Path) -> dict[str, Any]:
     """Test questions of each task, and test pairs of each stage, by the model that ``run`` left."""
-    path, checkpoint = evaluation_path(road, run), run / "checkpoint"
+    path, checkpoint = evaluation_path(settings, run), run / "checkpoint"
     if not path.exists():
         policy = AlignMLLMPolicy.from_pretrained(checkpoint, max_new_tokens=110, batch_size=50)
         result: dict[str, Any] = {"tasks": {}, "answers": {}, "pairs": {}}
@@ -162,9 +164,9 @@ def evaluate(road: Road, run: Path) -> dict[str, Any]:
             played = evaluate_align(
                 policy,
                 task,
-                episodes=road.episodes,
+                episodes=settings.episodes,
                 batch_size=50,
-                dataset=str(road.pairs),
+                dataset=str(settings.pairs),
                 filters={"crop_px": SETTINGS.crop_px, "options": SETTINGS.options},
             )
             result["tasks"][task] = align_metrics(played)
@@ -175,44 +177,50 @@ def evaluate(road: Road, run: Path) -> dict[str, Any]:
             ]
         player = MLLMPolicy(policy.model, policy.processor, max_new_tokens=24, batch_size=50)
         for name in PAPER_STAGES:
-            report = evaluate_stored(player, road.pairs, stage=name, episodes=road.test_pairs)
+            report = evaluate_stored(
+                player, settings.pairs, stage=name, episodes=settings.test_pairs
+            )
             result["pairs"][name] = [episode.score.f1 for episode in report.episodes]
         write_whole(path, json.dumps(result).encode() + b"\n")
     return json.loads(path.read_text())
 
 
-def _tell(out: Path) -> Callable[[int, int, float], None]:
-    def tell(step: int, steps: int, loss: float) -> None:
+def _print_loss(out: Path) -> Callable[[int, int, float], None]:
+    def on_loss(step: int, steps: int, loss: float) -> None:
         if step % 200 == 0:
             print(f"{out.name}: step {step} of {steps}, loss {loss:.3f}", flush=True)
 
-    return tell
+    return on_loss
 
 
-def walk(road: Road, model: str | Path, names: Iterable[str]) -> Iterator[tuple[str, Path]]:
-    """Train these legs, each from what the one before left, and evaluate them: names, folders."""
+def run_stages(
+    settings: Pipeline, model: str | Path, names: Iterable[str]
+) -> Iterator[tuple[str, Path]]:
+    """Train these stages, each from what the one before left, and evaluate them: names, folders."""
     for name in names:
-        out = place(road, name)
-        model = grpo(road, model, out) if name == "grpo" else train(road, model, out, leg=name)
-        evaluate(road, out)
+        out = stage_folder(settings, name)
+        model = (
+            grpo(settings, model, out) if name == "grpo" else train(settings, model, out, name=name)
+        )
+        evaluate(settings, out)
         yield name, out
 
 
-def main(road: Road) -> None:
-    """Walk the road and write what each leg leaves."""
-    write_data(road)
+def main(settings: Pipeline) -> None:
+    """Run the pipeline and write what each stage leaves."""
+    write_data(settings)
     rows = {}
-    for name, out in walk(road, road.model, (*LEGS, "grpo")):
-        rows[name] = {"seconds": round(_seconds(out))} | summary(evaluate(road, out))
+    for name, out in run_stages(settings, settings.model, (*STAGES, "grpo")):
+        rows[name] = {"seconds": round(_seconds(out))} | summary(evaluate(settings, out))
         print(name, json.dumps(rows[name]), flush=True)
     results = {
         "command": "python examples/reproduce/align_pipeline.py",
         "machine": machine(),
-        "settings": json.loads(json.dumps(asdict(road), default=str)),
-        "legs": rows,
+        "settings": json.loads(json.dumps(asdict(settings), default=str)),
+        "stages": rows,
     }
-    write_whole(road.out, json.dumps(results, indent=1).encode() + b"\n")
-    print(f"results: {road.out}")
+    write_whole(settings.out, json.dumps(results, indent=1).encode() + b"\n")
+    print(f"results: {settings.out}")
 
 
 def _seconds(out: Path) -> float:
@@ -230,4 +238,4 @@ def summary(evaluation: dict[str, Any]) -> dict[str, float]:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    main(tyro.cli(Road))
+    main(tyro.cli(Pipeline))

@@ -2,7 +2,7 @@
 
 An arm differs from the others of its experiment in one thing; all begin at the same early-stopped
 warm-up (`tiny-start`) and take the same number of pairs and rollouts. Each run is a process of its
-own and leaves a file in `runs`; a script that was stopped goes on with what is missing, and the
+own and leaves a file in `runs`; a script that was stopped resumes with what is missing, and the
 experiments share the runs of arms that are the same.
 """
 
@@ -42,7 +42,7 @@ class Settings:
         seeds: of the pair stream, the rollouts and the optimiser; one run of each arm a seed.
         steps: optimiser steps of a run, of 16 pairs and 8 rollouts each.
         learning_rate: at first; it falls linearly to 0.
-        promote_at: mean reward of 128 pairs at which the automatic curriculum goes on.
+        promote_at: mean reward of 128 pairs at which the automatic curriculum moves on.
         train_pairs: of each stage to draw from, with replacement; even.
         test_pairs: held-out pairs of each stage.
         pairs: dataset of 128x96 pairs; what lacks is rendered.
@@ -174,7 +174,7 @@ def _train(settings: Settings, arm: Arm, seed: int) -> str:
 def _answers(episodes: Iterable[Episode]) -> list[dict[str, Any]]:
     """What each answer earns under the full reward, and which changes it finds.
 
-    Scored anew: a run scores its held-out answers by the reward that it trains on.
+    Scored again: a run scores its held-out answers by the reward that it trains on.
     """
     answers = []
     for episode in episodes:

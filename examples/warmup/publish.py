@@ -1,6 +1,6 @@
 """Put a trained model where the package looks for it, in half the space.
 
-    python examples/warmup/publish.py runs/road/checkpoint tiny
+    python examples/warmup/publish.py runs/pipeline/checkpoint tiny
 
 The weights are rounded to float16 in the file and read back as float32.
 """

@@ -45,8 +45,8 @@ def write_warmup_report(
     log = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
 
     def line(name: str) -> tuple[list[int], list[float]]:
-        told = [entry for entry in log if entry[name] is not None]
-        return [entry["samples"] for entry in told], [entry[name] for entry in told]
+        logged = [entry for entry in log if entry[name] is not None]
+        return [entry["samples"] for entry in logged], [entry[name] for entry in logged]
 
     f1 = {name.removeprefix("f1_"): line(name) for name in log[-1] if name.startswith("f1_")}
     panels = [Panel("held-out F1", f1, limits=(0, 1.02)), Panel("loss", {"loss": line("loss")})]

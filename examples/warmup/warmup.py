@@ -2,9 +2,9 @@
 
     python examples/warmup/warmup.py --pairs runs/warmup/pairs --out runs/warmup/tiny
 
-renders the pairs that the dataset lacks (stop and go on at any time), then trains the answer's
+renders the pairs that the dataset lacks (stop and resume at any time), then trains the answer's
 tokens by cross-entropy on augmented pairs. It ends when the held-out F1 on single differences
-reaches `--target-f1`, or the samples are seen. Run it again with the same --out to go on where it
+reaches `--target-f1`, or the samples are seen. Run it again with the same --out to resume where it
 stopped: what ended at 0.6, too.
 
 In --out: `model/` (what `from_pretrained` loads), `report.html`, `log.jsonl`, `checkpoint.pt`.
@@ -268,7 +268,7 @@ def _tell(done: int, total: int) -> None:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Render what is missing, train, and say where the model lies."""
+    """Render what is missing, train, and say where the model is."""
     run = parse_arguments(arguments)
     if run.threads:
         torch.set_num_threads(run.threads)

@@ -60,7 +60,7 @@ def _annotations(pair: Pair, side: str) -> Iterator[dict[str, Any]]:
 
 
 def write_llava(source: Source, folder: Path) -> None:
-    """LLaVA conversations: the game's question, and the boxes as a policy ought to write them.
+    """LLaVA conversations: the game's question, and the boxes as a policy should write them.
 
     ``SPLIT-STAGE.json`` and ``images/``. Boxes are rounded as ``dig_env.format_boxes`` does.
     """

@@ -55,7 +55,7 @@ _FORMATS = {
 `messages` (role, and content in parts of type "image" or "text") and `images` (the image first,
 then the crops, in the order of the slots) are what TRL's SFTTrainer takes. Beside them: `task`,
 `pair_seed`, `side` ("a" or "b", which image of the pair), `info` (JSON). Only the answers are to be
-learnt, and no row is to be cut off:
+learned, and no row is to be cut off:
 
 ```python
 from datasets import load_dataset
@@ -67,7 +67,7 @@ args = SFTConfig("sft", assistant_only_loss=True, max_length=None)
     "llava": """\
 `{split}.json` holds `conversations` of `from` ("human" or "gpt") and `value`; each `<image>` stands
 for the next file of `image`, the image first, then the crops. `parts/` holds the same in pieces, by
-which an interrupted run goes on.""",
+which an interrupted run resumes.""",
 }
 
 

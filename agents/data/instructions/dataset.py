@@ -3,7 +3,7 @@
 Pairs are taken in the order of their seeds, and each gives up to ``per_pair`` examples. The task of
 the next example is the one with the fewest so far that the pair can still give, so that tasks are
 as evenly spread as scenes allow, and in the end exactly evenly. Files are cut between pairs: a
-file's end is all that is needed to go on, so that a run which was stopped ends up with the same
+file's end is all that is needed to resume, so that a run which was stopped ends up with the same
 bytes as one that was not.
 """
 
@@ -89,7 +89,7 @@ class AlignData:
             object.__setattr__(self, "stage", "mixed")
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON values; the same for equal data, wherever a dataset's folder lies."""
+        """Plain JSON values; the same for equal data, wherever a dataset's folder is."""
         fields = dataclasses.asdict(self)
         if self.dataset is not None:
             manifest = PairDataset(self.dataset).manifest.to_json()
@@ -107,7 +107,7 @@ def write_align_data(
 ) -> dict[str, Any]:
     """Write what a folder lacks of ``count`` examples of a split.
 
-    A call that was stopped, or killed, is made again to go on.
+    Call it again after a stop or a kill: it resumes.
 
     Args:
         out: made if need be; it may hold other splits of the same ``data``.

@@ -1,4 +1,4 @@
-"""A folder of instruction data: what it holds, and what a run that goes on must agree with."""
+"""A folder of instruction data: what it holds, and what a resumed run must agree with."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def check_folder(out: Path) -> None:
 
 
 def open_folder(out: Path, data: dict[str, Any], split: str, count: int) -> dict[str, Any]:
-    """Start a folder or a split of it, or go on with one; call it with the lock held.
+    """Start a folder or a split of it, or resume one; call it with the lock held.
 
     Args:
         out: where; it exists.
@@ -80,7 +80,7 @@ def check_versions(out: Path, manifest: dict[str, Any], versions: dict[str, str]
             name for name in versions if manifest["made_with"].get(name) != versions[name]
         )
         raise ValueError(
-            f"{out} was made with other versions of {', '.join(different)}: go on with those, or "
+            f"{out} was made with other versions of {', '.join(different)}: resume with those, or "
             "give another folder"
         )
     manifest["made_with"] = versions

@@ -1,1 +1,1 @@
-"""The calibration card: what the reward is worth to answers that are known."""
+"""The calibration card: the reward of answers of known quality."""

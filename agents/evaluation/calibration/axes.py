@@ -51,6 +51,6 @@ AXES: dict[str, Difficulty] = {
     **{f"noise {sigma:g}": Difficulty(noise=sigma) for sigma in (4.0, 8.0, 16.0)},
     **{f"JPEG {quality}": Difficulty(jpeg=quality) for quality in (90, 50, 20)},
 }
-"""Where ``benchmarks/axes.py`` plays policies that look at the images, from mild to strong on each
+"""Where ``benchmarks/axes.py`` plays policies that use the images, from mild to strong on each
 axis; one difference unless the name says otherwise. Nuisances are added to the scenes of "single".
 """

@@ -1,10 +1,10 @@
-"""The calibration card: what the reward gives to answers of known worth, and where pixels mislead.
+"""The calibration card: the reward of answers of known quality, and where pixels mislead.
 
 Two things are measured on fixed test pairs, each with a confidence interval:
 
 - the reference answers on the paper's stages and on others, under every reward preset:
   does a better answer earn more?
-- policies that look at the images, on the same pairs; ``benchmarks/axes.py`` plays them along each
+- policies that use the images, on the same pairs; ``benchmarks/axes.py`` plays them along each
   axis of difficulty.
 
 Answers are given once and scored under each preset; ``page.py`` shows the card.
@@ -26,15 +26,15 @@ import numpy as np
 from dig_env import REWARDS, instruction, observe, score_batch
 from dig_env.agents.evaluation.calibration.axes import DIFFICULTIES
 from dig_env.agents.evaluation.calibration.reference_answers import (
-    PERSON,
+    HUMAN,
     RANKS,
     Answerer,
     answers_of,
     reference_answers,
 )
+from dig_env.agents.evaluation.human_answers import read_answers
 from dig_env.agents.evaluation.intervals import CONFIDENCE, mean_intervals
 from dig_env.agents.evaluation.pairs import held_out_pairs
-from dig_env.agents.evaluation.person import read_answers
 from dig_env.agents.policies.mllm import load_tiny
 from dig_env.agents.policies.policy import PixelDiffPolicy, Policy
 from dig_env.scenes import Pair, Renderer, RenderSettings, available_cores
@@ -46,7 +46,7 @@ THRESHOLDS = (10, 15, 20, 25, 35, 50, 70, 100)
 PARTS = ("f1", "iou", "precision", "recall", "format")
 
 Progress = Callable[[str, int, int], None]
-"""Told of each condition: its name, how many are done, and of how many."""
+"""Called for each condition: its name, how many are done, and of how many."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class CalibrationSettings:
         quality: draft, standard or high.
         workers: Blender processes; None for one a core. The card does not depend on it.
         resamples: of the pairs, for the confidence intervals.
-        person: file of answers that ``dig-env play`` kept, to be scored beside the policies'; None
+        human: file of answers that ``dig-env play`` kept, to be scored beside the policies'; None
             for no such row.
 
     Raises:
@@ -74,7 +74,7 @@ class CalibrationSettings:
     quality: str = "draft"
     workers: int | None = None
     resamples: int = 2000
-    person: str | None = None
+    human: str | None = None
 
     def __post_init__(self) -> None:
         for name, least in (("pairs", 2), ("seed", 0), ("resamples", 100)):
@@ -108,8 +108,8 @@ def calibrate(
         ranks of ``reference_answers.RANKS`` come out in order; see ``order_of``.
     """
     render = RenderSettings(settings.width, settings.height, settings.quality, "cpu")
-    rulers, lookers = reference_answers(settings.seed), looking_policies(render)
-    by_hand = [] if settings.person is None else person_answers(Path(settings.person), render)
+    answerers = reference_answers(settings.seed) | image_policies(render)
+    given = [] if settings.human is None else load_human_answers(Path(settings.human), render)
     total = len(DIFFICULTIES)
     card: dict[str, Any] = {
         "command": settings.command,
@@ -126,24 +126,24 @@ def calibrate(
         for done, (name, difficulty) in enumerate(DIFFICULTIES.items()):
             on_condition(name, done, total)
             pairs = list(held_out_pairs(renderer, difficulty, settings.pairs, settings.seed))
-            answered = answer_all(rulers | lookers, pairs)
+            answered = answer_all(answerers, pairs)
             order[name] = order_of(answered, settings)
-            rows += table_rows(name, answered | person_row(by_hand, name, pairs), settings)
+            rows += table_rows(name, answered | human_row(given, name, pairs), settings)
         card["versions"] = renderer.versions
     on_condition("done", total, total)
     return card | {"rows": rows, "order": order}
 
 
-def looking_policies(render: RenderSettings) -> dict[str, Answerer]:
-    """Those that look at the images; the embedded one only at what it was trained on."""
+def image_policies(render: RenderSettings) -> dict[str, Answerer]:
+    """The policies that use the images; the embedded one only at what it was trained on."""
     policies = {"pixel difference": answers_of(PixelDiffPolicy())}
     if (render.width, render.height, render.quality) == (128, 96, "draft"):
-        policies["embedded policy"] = functools.partial(_as_it_was_trained, load_tiny())
+        policies["embedded policy"] = functools.partial(_answer_trained_prompt, load_tiny())
     return policies
 
 
-def _as_it_was_trained(policy: Policy, pairs: Sequence[Pair]) -> list[str]:
-    """Answers to the paper stages' prompt at every stage: the embedded policy knows no other, and a
+def _answer_trained_prompt(policy: Policy, pairs: Sequence[Pair]) -> list[str]:
+    """Answers to the paper stages' prompt at every stage. The embedded policy knows no other, and a
     sentence that it has never seen would decide its answer more than the images do."""
     return policy.act([observe(pair) | {"prompt": instruction()} for pair in pairs])
 
@@ -155,7 +155,7 @@ class Answered:
     Attributes:
         rewards: (n,) totals by preset.
         parts: (n,) values of the preset "full", by the names of ``PARTS``.
-        note: what else there is to say of it.
+        note: a remark for the table.
     """
 
     rewards: dict[str, np.ndarray]
@@ -167,7 +167,7 @@ def answer_all(answerers: dict[str, Answerer], pairs: Sequence[Pair]) -> dict[st
     """Let each answer the pairs and score it, plus pixel difference at its best threshold.
 
     The latter is the threshold of ``THRESHOLDS`` that earns most on these very pairs: more than
-    anyone who subtracts pixels could know, hence a bound on what thresholds can do.
+    a policy that subtracts pixels could know, so it is an upper bound for thresholds.
     """
     result = {name: _scored(answer(pairs), pairs) for name, answer in answerers.items()}
     tried = {
@@ -179,7 +179,7 @@ def answer_all(answerers: dict[str, Answerer], pairs: Sequence[Pair]) -> dict[st
     return result | {"pixel difference at its best": at_best}
 
 
-def person_answers(path: Path, render: RenderSettings) -> list[dict[str, Any]]:
+def load_human_answers(path: Path, render: RenderSettings) -> list[dict[str, Any]]:
     """The answers of a file that were given to the card's images.
 
     Raises:
@@ -195,10 +195,10 @@ def person_answers(path: Path, render: RenderSettings) -> list[dict[str, Any]]:
     return answers
 
 
-def person_row(
+def human_row(
     answers: list[dict[str, Any]], stage: str, pairs: Sequence[Pair]
 ) -> dict[str, Answered]:
-    """What a person earned on those of the pairs that were answered, as ``PERSON``.
+    """What a human earned on those of the pairs that were answered, as ``HUMAN``.
 
     Empty where fewer than 2 were: an interval needs more than one.
     """
@@ -207,7 +207,7 @@ def person_row(
     if len(played) < 2:
         return {}
     earned = _scored([texts[pair.plan.seed] for pair in played], played)
-    return {PERSON: Answered(earned.rewards, earned.parts, f"on {len(played)} pairs")}
+    return {HUMAN: Answered(earned.rewards, earned.parts, f"on {len(played)} pairs")}
 
 
 def table_rows(

@@ -1,4 +1,4 @@
-"""Answers of known worth, from nothing to everything: what a reward is calibrated against."""
+"""Answers of known quality, from empty to perfect: what a reward is calibrated against."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ RANKS: tuple[tuple[str, ...], ...] = (
     *((f"jitter {iou}",) for iou in JITTER_IOUS),
     ("oracle",),
 )
-"""The reference answers from worst to best. Nothing is claimed about those within one rank."""
+"""The reference answers from worst to best. Within one rank there is no order."""
 
-PERSON = "person"
+HUMAN = "human"
 """Who answered in ``dig-env play``."""
 
 # Along a direction of length 1 (in box sides) any box has by then left its place or grown so much

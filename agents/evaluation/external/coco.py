@@ -9,7 +9,7 @@ before and after, and its box is the smallest around them all. Where they have n
 every annotation is one, except that equal boxes are one. A pair without annotations is one in which
 nothing differs (K = 0).
 
-What is read is proven to fit the pictures, or the reader stops and says where: ids are unique and
+The reader checks that what it reads fits the images, and says where it does not: ids are unique and
 listed, sizes are those of the files, boxes lie inside them and are not corners.
 """
 
@@ -129,7 +129,7 @@ def _check_listed(what: str, entry: _Entry, field: str, listed: dict[Any, _Entry
 
 
 def _drawn_as_corners(entry: _Entry) -> bool:
-    """Whether a box fits its segmentation or area as two corners, and not as COCO has it."""
+    """Whether a box fits its segmentation or area as two corners, not as COCO writes it."""
     x, y, width, height = entry["bbox"]
     if not (width > x and height > y and max(x, y) > 0):
         return False

@@ -1,4 +1,4 @@
-"""A pair of somebody else's: two image files and the boxes of what differs."""
+"""An external pair: two image files and the boxes of what differs."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class ExternalPair:
 
     @property
     def image_b(self) -> np.ndarray:
-        """Image B, likewise."""
+        """Image B, (H, W, 3) uint8, read from its file at every call."""
         return _pixels(self.path_b)
 
 
@@ -91,7 +91,7 @@ def image_size(path: Path) -> tuple[int, int]:
 
 
 def image_geometry(path: Path) -> Geometry:
-    """Likewise, with how it is stored."""
+    """The size of an image file, and how it is stored; raises as ``image_size``."""
     try:
         return geometry(path)
     except OSError as error:

@@ -1,4 +1,4 @@
-// A pair at a time: the person draws boxes on either image, the server scores them.
+// A pair at a time: the human draws boxes on either image, the server scores them.
 
 import { drawBoxes, drawOutcome, fillTable, MATCH_HEAD, matchRows } from "./boxes.js";
 

@@ -3,7 +3,7 @@
 #
 #   EASYR1=/path/to/EasyR1 bash run.sh [trainer.n_gpus_per_node=4 ...]
 #
-# EasyR1 and dig-env must be installed. Stopped, the same command goes on at the last checkpoint.
+# EasyR1 and dig-env must be installed. If it is stopped, the same command resumes from the last checkpoint.
 # Test pairs are in data/test-*.parquet; nothing here reads them.
 set -euo pipefail
 cd "$$(dirname "$$0")"

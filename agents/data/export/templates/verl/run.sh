@@ -4,7 +4,7 @@
 #   bash run.sh [trainer.n_gpus_per_node=4 trainer.nnodes=2 ...]
 #
 # verl and dig-env must be installed; on several machines, on each, with this folder at the same
-# place and 'ray start' run before. Stopped, the same command goes on at the last checkpoint.
+# place and 'ray start' run before. If it is stopped, the same command resumes from the last checkpoint.
 # Test pairs are in data/test-*.parquet; nothing here reads them.
 set -euo pipefail
 cd "$$(dirname "$$0")"

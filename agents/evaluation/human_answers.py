@@ -1,4 +1,4 @@
-"""A person's answers, as JSON lines: ``dig-env play`` keeps, the calibration card reads them."""
+"""Answers of humans as JSON lines: ``dig-env play`` writes, the calibration card reads them."""
 
 from __future__ import annotations
 
