@@ -203,9 +203,9 @@ def test_a_policy_earns_on_the_export_what_it_earns_on_the_rendered_pairs(export
     read = read_coco_pairs(folder / "instances-test-mixed.json")
     report = evaluate_external(PixelDiffPolicy(), read, batch_size=4)
     episodes = play(PixelDiffPolicy(), [dataset.pair(int(pair.name)) for pair in read])
-    assert report.answers == tuple(episode.answer for episode in episodes)
-    assert report.scores == tuple(episode.score for episode in episodes)
-    assert len({score.total for score in report.scores}) > 1
+    assert [episode.answer for episode in report.episodes] == [e.answer for e in episodes]
+    assert [episode.score for episode in report.episodes] == [e.score for e in episodes]
+    assert len({episode.score.total for episode in episodes}) > 1
 
 
 def test_pairs_by_file_name_and_differences_by_box(plain_coco):

@@ -54,14 +54,18 @@ def serve(
     def announce(url: str) -> None:
         output.say(f"DiG-v0: {url} (Ctrl-C ends it)")
         output.say(f"token: {came_from}")
+        workers_of = ", ".join(f"{count} {quality}" for quality, count in sessions.workers.items())
+        output.say(f"Blender processes, each when first asked for: {workers_of}")
         if datasets:
             output.say(f"datasets: {', '.join(datasets)}")
-        output.result({"url": url, "token": came_from, "datasets": list(datasets)})
+        result = {"url": url, "token": came_from, "datasets": list(datasets)}
+        output.result(result | {"workers": sessions.workers})
 
-    with server.bind(host, port) as listener:
-        sessions = Sessions(workers, device, datasets, limits)
-        with contextlib.closing(sessions):
-            server.serve(make_app(sessions, token), listener, announce)
+    with (
+        server.bind(host, port) as listener,
+        contextlib.closing(Sessions(workers, device, datasets, limits)) as sessions,
+    ):
+        server.serve(make_app(sessions, token), listener, announce)
 
 
 def _token(file: Path | None) -> tuple[str, str]:

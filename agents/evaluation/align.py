@@ -77,11 +77,6 @@ def evaluate_align(
         raise ValueError(f"episodes={episodes!r}: give 1 or more")
     env = DiGAlignEnv(task=task, split=split, **environment)
 
-    def questions() -> Iterator[tuple[Question, dict[str, Any]]]:
-        for index in range(episodes):
-            _, info = env.reset(seed=None if index else seed)
-            yield env.question, info
-
     def observation(asked: tuple[Question, dict[str, Any]], turn: int) -> dict[str, Any] | None:
         question, _ = asked
         if isinstance(policy, AlignOracle) and not turn:
@@ -92,7 +87,7 @@ def evaluate_align(
     with contextlib.closing(env):
         for (question, info), texts in play_dialogues(
             policy.reply,
-            questions(),
+            _questions(env, episodes, seed),
             observation,
             lambda asked: f"{asked[1]['task']} {asked[1]['pair_seed']}",
             batch_size=batch_size,
@@ -105,6 +100,15 @@ def evaluate_align(
             if on_episode is not None:
                 on_episode(played[-1])
     return played
+
+
+def _questions(
+    env: DiGAlignEnv, episodes: int, seed: int
+) -> Iterator[tuple[Question, dict[str, Any]]]:
+    """Each episode's question, with the environment's ``info``."""
+    for index in range(episodes):
+        _, info = env.reset(seed=None if index else seed)
+        yield env.question, info
 
 
 def align_metrics(episodes: Sequence[AlignEpisode], seed: int = 0) -> dict[str, Any]:

@@ -18,8 +18,8 @@ from dig_env.agents.models import (
     with_words_of,
 )
 from dig_env.agents.policies.mllm import EMBEDDED, MLLMPolicy
-from dig_env.agents.reporting.align import losses, write_training
 from dig_env.agents.reporting.report import throttled
+from dig_env.agents.training.align_report import losses, write_training
 from dig_env.agents.training.align_stages import NEW, AlignRun
 from dig_env.agents.training.conversations import Conversations
 from dig_env.agents.training.run_folder import (
@@ -95,19 +95,11 @@ def train_align(
     finished = _finished(run)
     checkpoint = latest_checkpoint(run.out, "trainer_state.json")  # the trainer writes it last
     process.wait_for_everyone()  # all have looked before one writes
-    if finished:
+    if finished is not None:
         return finished if process.is_main_process else None
-    conversations = Conversations(
-        run.data,
-        run.tasks,
-        turns=run.turns,
-        batch_size=run.batch_size,
-        questions=run.questions,
-        epochs=run.epochs,
-        pairs=run.pairs,
-        pair_share=run.pair_share,
-        seed=run.seed,
-    )
+    names = ("turns", "batch_size", "questions", "epochs", "pairs", "pair_share", "seed")
+    options = {name: getattr(run, name) for name in names}
+    conversations = Conversations(run.data, run.tasks, **options)
     model, processor = _load(run, conversations.texts)
     train_only(model, *run.train)
 

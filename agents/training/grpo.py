@@ -126,12 +126,18 @@ def train_grpo(
         policy.processor.save_pretrained(folder)
         (folder / "curriculum.json").write_text(json.dumps(curriculum.state_dict()))
 
-    write_folder_whole(result.checkpoint, save)
-    _write_history(result)
-    write_run(result)
-    # Its checkpoints are of use to an unfinished run only; without save_every there is no folder.
-    shutil.rmtree(Path(run.out, CHECKPOINTS), ignore_errors=True)
+    _finish(result, save)
     return result
+
+
+def _finish(result: GRPOResult, save: Callable[[Path], None]) -> None:
+    """Write the model with ``save``, the history and the report; then the checkpoints go."""
+    write_folder_whole(result.checkpoint, save)
+    steps = json.dumps([asdict(step) for step in result.steps])
+    write_whole(Path(result.run.out, HISTORY), steps.encode() + b"\n")
+    write_run(result)
+    # Without save_every there is no such folder.
+    shutil.rmtree(Path(result.run.out, CHECKPOINTS), ignore_errors=True)
 
 
 def _checked(curriculum: StageCurriculum | None, run: GRPORun) -> StageCurriculum:
@@ -246,8 +252,3 @@ def _trained(trainer: GRPOTrainer, run: GRPORun) -> tuple[Any, dict[str, torch.T
         model = get_peft_model(_load_policy(run).model, LoraConfig(**run.lora))
         model.load_state_dict(weights)
     return (model.merge_and_unload() if trainer.accelerator.is_main_process else model), None
-
-
-def _write_history(result: GRPOResult) -> None:
-    steps = json.dumps([asdict(step) for step in result.steps])
-    write_whole(Path(result.run.out, HISTORY), steps.encode() + b"\n")

@@ -136,6 +136,11 @@ class Sessions:
         self._sessions: dict[str, _Session] = {}
         self._lock = threading.Lock()
 
+    @property
+    def workers(self) -> dict[str, int]:
+        """Blender processes of each quality; they start when it is first asked for."""
+        return {quality: renderer.workers for quality, renderer in self._renderers.items()}
+
     def open(self, client: str, options: dict[str, Any]) -> tuple[str, tuple[int, int]]:
         """Start a session.
 
