@@ -14,14 +14,13 @@ from trl.chat_template_utils import qwen3_vl_chat_template
 
 import dig_env
 from dig_env.agents.evaluation.pairs import pair_seeds
+from dig_env.agents.evaluation.zoom import play_zoom, zoom_metrics
 from dig_env.agents.integrations.trl_zoom import ZoomEnvironment, zoom_reward
 from dig_env.agents.policies.zoom import (
     Dialogue,
     ZoomMLLMPolicy,
     ZoomOraclePolicy,
     chat,
-    play_zoom,
-    zoom_metrics,
 )
 from dig_env.scenes import PairDataset, render_dataset
 
