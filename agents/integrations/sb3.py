@@ -67,7 +67,7 @@ class PairsInMemory(StoredPairs):
 
 
 class SB3Vector(VecEnv):
-    """A vector of Gymnasium, which Stable-Baselines3 does not take, as one that it takes.
+    """A Gymnasium vector environment as a ``VecEnv`` of Stable-Baselines3.
 
     Args:
         vector: made with ``autoreset_mode="Disabled"``: Stable-Baselines3 takes an environment that

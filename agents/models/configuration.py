@@ -138,7 +138,7 @@ class CompactConfig(PretrainedConfig):
 
 
 def default_decoder(vocab_size: int = 1100) -> dict[str, Any]:
-    """A 4-layer Llama decoder of width 128, its weights begun at 1 / sqrt(width).
+    """A 4-layer Llama decoder of width 128, with weights initialised at 1 / sqrt(width).
 
     At the 0.02 that large decoders begin with, a small one is slow to look up a place by its
     coordinates.

@@ -251,7 +251,7 @@ class CompactForConditionalGeneration(CompactPreTrainedModel, GenerationMixin):
 
 
 def normalized(images: Tensor, expected: tuple[list[float], list[float]] | None) -> Tensor:
-    """(N, 3, H, W) colours in [-1, 1] as an encoder expects them: less its mean, by its std."""
+    """(N, 3, H, W) colours in [-1, 1] as an encoder expects them: minus mean, divided by std."""
     if expected is None:
         return images
     mean, std = (images.new_tensor(numbers)[:, None, None] for numbers in expected)

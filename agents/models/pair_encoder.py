@@ -45,7 +45,7 @@ def stage(before: int, after: int, blocks: int, stride: int = 2) -> nn.Sequentia
 
 
 class PairEncoder(PreTrainedModel):
-    """Two images to one grid: encode alike, fuse at stride 4, reduce to stride 16, keep means."""
+    """Two images to one grid: encode each, fuse at stride 4, reduce to stride 16, keep means."""
 
     config_class = PairEncoderConfig
     main_input_name = "pixel_values"

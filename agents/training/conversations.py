@@ -141,7 +141,7 @@ class Conversations:
     def _batched(
         self, chosen: list[tuple[int, ...]], batch_size: int, rng: np.random.Generator
     ) -> list[tuple[int, ...]]:
-        """The conversations in random order, but that those of a batch are about as long."""
+        """The conversations in random order, those of a batch of about equal length."""
         mixed = [chosen[index] for index in rng.permutation(len(chosen))]
         span = BATCHES_SORTED * batch_size
         ordered: list[tuple[int, ...]] = []

@@ -1,4 +1,4 @@
-"""Look through the pairs of a dataset, or those of an evaluation with their answers."""
+"""Browse the pairs of a dataset, or of an evaluation with their answers."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ def open_collection(path: Path) -> Collection:
 
 @dataclass(frozen=True)
 class Filter:
-    """Which entries to show; a field that is empty lets all pass.
+    """Which entries to show; an empty field filters nothing.
 
     Attributes:
         stage, change: the stage, and a change type that is among the pair's.

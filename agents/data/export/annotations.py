@@ -42,7 +42,7 @@ def write_coco(source: Source, folder: Path) -> None:
 
 
 def _annotations(pair: Pair, side: str) -> Iterator[dict[str, Any]]:
-    """COCO's annotations of one of a pair's images, less their ids."""
+    """COCO's annotations of one of a pair's images, without their ids."""
     for index, diff in enumerate(pair.differences):
         ids, box = (pair.ids_a, diff.box_a) if side == "a" else (pair.ids_b, diff.box_b)
         if box is None:

@@ -105,7 +105,7 @@ def write_align_data(
     workers: int | None = None,
     on_example: Callable[[int, int], None] | None = None,
 ) -> dict[str, Any]:
-    """Write what a folder lacks of ``count`` examples of a split.
+    """Write the examples of a split that a folder lacks, up to ``count``.
 
     Call it again after a stop or a kill: it resumes.
 

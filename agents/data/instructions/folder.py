@@ -18,7 +18,7 @@ def rows_of(state: dict[str, Any]) -> int:
 
 
 def check_folder(out: Path) -> None:
-    """Refuse a folder of something else, before even a lock is left in it.
+    """Refuse a folder that holds something else, before anything is written.
 
     Raises:
         ValueError: it holds files, and they are no instruction data.

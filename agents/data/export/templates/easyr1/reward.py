@@ -1,4 +1,4 @@
-"""The reward, for EasyR1's worker.reward.reward_function. Its options stand in config.yaml."""
+"""The reward, for EasyR1's worker.reward.reward_function. Its options are in config.yaml."""
 
 from dig_env.agents.integrations.easyr1 import REWARD_NAME, REWARD_TYPE, compute_score
 

@@ -1,4 +1,4 @@
-"""GRPO with TRL on these pairs: one run a stage, each from the model that the one before left.
+"""GRPO with TRL on these pairs: one run a stage, each from the model of the one before.
 
     python train.py                          # or: accelerate launch train.py
     python train.py --parts true --multi_objective_aggregation normalize_then_sum

@@ -1,4 +1,4 @@
-"""The reward, for verl's reward.custom_reward_function. Its options stand in config.yaml."""
+"""The reward, for verl's reward.custom_reward_function. Its options are in config.yaml."""
 
 from dig_env.agents.integrations.verl import compute_score
 
