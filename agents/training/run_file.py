@@ -43,6 +43,8 @@ def read_run(path: str | Path) -> GRPORun:
 
 def _settings(path: Path) -> dict[str, Any]:
     """The settings of a file, on top of those of its base."""
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no {path}: give a YAML file of settings")
     try:
         given = yaml.load(path.read_text(), Loader=_Loader)
     except yaml.YAMLError as error:
