@@ -2,7 +2,7 @@
 
     python examples/warmup/warmup.py --pairs runs/warmup/pairs --out runs/warmup/tiny
 
-renders the pairs that the dataset lacks (stop and resume at any time), then trains the answer's
+renders the missing pairs (stop and resume at any time), then trains the answer's
 tokens by cross-entropy on augmented pairs. It ends when the held-out F1 on single differences
 reaches `--target-f1`, or the samples are seen. Run it again with the same --out to resume where it
 stopped: what ended at 0.6, too.
@@ -12,17 +12,17 @@ In --out: `model/` (what `from_pretrained` loads), `report.html`, `log.jsonl`, `
 
 from __future__ import annotations
 
-import argparse
 import io
 import json
 import math
 import time
-from dataclasses import MISSING, asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+import tyro
 from batches import AnswerTokens, augment, to_float
 from report import mean_scores, write_warmup_report
 from stored_pairs import PairArrays, load_pairs
@@ -35,32 +35,47 @@ from dig_env.scenes import RenderSettings, render_dataset
 from dig_env.scenes.files import write_folder_whole, write_whole
 
 
-def setting(default: Any, text: str) -> Any:
-    """A dataclass field that is also a command-line option."""
-    return field(default=default, metadata={"help": text})
-
-
 @dataclass(frozen=True)
 class Warmup:
-    """Settings of the warm-up; every field is an option of the command."""
+    """Settings of the warm-up; every field is an option of the command.
 
-    out: str = setting("runs/warmup/tiny", "folder for the model, the log and the checkpoint")
-    pairs: str = setting("runs/warmup/pairs", "dataset of 128x96 pairs; all of it is used")
-    single: int = setting(6000, "training pairs of one difference to render, if they are missing")
-    dual: int = setting(4000, "training pairs of two")
-    mixed: int = setting(8000, "training pairs of one to four")
-    validation: int = setting(200, "held-out pairs of each stage to render")
-    quality: str = setting("draft", "render quality of the pairs")
-    workers: int = setting(2, "Blender processes")
-    samples: int = setting(72_000, "samples to see at most; the learning rate ends at 0 there")
-    target_f1: float = setting(math.inf, "stop at this held-out F1 on single pairs; inf: never")
-    batch_size: int = setting(32, "pairs a step")
-    learning_rate: float = setting(1.5e-3, "peak of the one-cycle schedule")
-    weight_decay: float = setting(0.05, "AdamW's decay of matrices and kernels")
-    evaluate_every: int = setting(4_000, "samples between evaluations, each saves a checkpoint")
-    seed: int = setting(0, "seed of the initial weights, the batches and their augmentation")
-    threads: int = setting(0, "CPU threads (0: all)")
-    device: str = setting("auto", "cpu or cuda; auto: cuda where there is one")
+    Attributes:
+        out: folder for the model, the log and the checkpoint.
+        pairs: dataset of 128x96 pairs; all of it is used.
+        single: training pairs of one difference to render, if they are missing.
+        dual: training pairs of two.
+        mixed: training pairs of one to four.
+        validation: held-out pairs of each stage to render.
+        quality: render quality of the pairs.
+        workers: Blender processes.
+        samples: samples to see at most; the learning rate ends at 0 there.
+        target_f1: stop at this held-out F1 on single pairs; inf: never.
+        batch_size: pairs a step.
+        learning_rate: peak of the one-cycle schedule.
+        weight_decay: AdamW's decay of matrices and kernels.
+        evaluate_every: samples between evaluations, each saves a checkpoint.
+        seed: seed of the initial weights, the batches and their augmentation.
+        threads: CPU threads (0: all).
+        device: cpu or cuda; auto: cuda where there is one.
+    """
+
+    out: str = "runs/warmup/tiny"
+    pairs: str = "runs/warmup/pairs"
+    single: int = 6000
+    dual: int = 4000
+    mixed: int = 8000
+    validation: int = 200
+    quality: str = "draft"
+    workers: int = 2
+    samples: int = 72_000
+    target_f1: float = math.inf
+    batch_size: int = 32
+    learning_rate: float = 1.5e-3
+    weight_decay: float = 0.05
+    evaluate_every: int = 4_000
+    seed: int = 0
+    threads: int = 0
+    device: str = "auto"
 
 
 class Trainer:
@@ -241,35 +256,14 @@ def evaluate(
     return scores
 
 
-def parse_arguments(arguments: list[str] | None = None) -> Warmup:
-    """Settings from the command line."""
-    first, _, rest = (__doc__ or "").partition("\n")
-    parser = argparse.ArgumentParser(
-        prog="python examples/warmup/warmup.py",
-        description=first,
-        epilog=rest,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    for option in fields(Warmup):
-        assert option.default is not MISSING
-        parser.add_argument(
-            f"--{option.name.replace('_', '-')}",
-            type=type(option.default),
-            default=option.default,
-            metavar=type(option.default).__name__,
-            help=f"{option.metadata['help']} ({option.default})",
-        )
-    return Warmup(**vars(parser.parse_args(arguments)))
-
-
-def _tell(done: int, total: int) -> None:
+def _print_progress(done: int, total: int) -> None:
     if done % 500 == 0:
         print(f"rendered {done} of {total} pairs", flush=True)
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Render what is missing, train, and say where the model is."""
-    run = parse_arguments(arguments)
+    run = tyro.cli(Warmup, args=arguments)
     if run.threads:
         torch.set_num_threads(run.threads)
     print("warm-up:", json.dumps(asdict(run)), flush=True)
@@ -280,7 +274,9 @@ def main(arguments: list[str] | None = None) -> None:
         ("train", counts),
         ("validation", dict.fromkeys(counts, run.validation)),
     ):
-        render_dataset(run.pairs, wanted, split, settings, workers=run.workers, on_pair=_tell)
+        render_dataset(
+            run.pairs, wanted, split, settings, workers=run.workers, on_pair=_print_progress
+        )
     train, held_out = load_pairs(run.pairs, "train"), load_pairs(run.pairs, "validation")
     trainer = Trainer(run)
     sizes = sum(p.numel() for p in trainer.model.parameters())
