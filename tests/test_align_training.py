@@ -21,10 +21,10 @@ from dig_env.agents.cli import main as cli
 from dig_env.agents.data.instructions.dataset import AlignData, write_align_data
 from dig_env.agents.models import PARTS, build_model, with_words_of
 from dig_env.agents.policies.mllm import EMBEDDED, MLLMPolicy
-from dig_env.agents.training.align import _begin, train_align
+from dig_env.agents.training.align import train_align
 from dig_env.agents.training.align_stages import STAGES, AlignRun
 from dig_env.agents.training.conversations import Conversations
-from dig_env.agents.training.trainer_settings import this_process
+from dig_env.agents.training.run_folder import latest_checkpoint
 from dig_env.align import TASKS, AlignSettings
 from dig_env.scenes import PairDataset, render_dataset
 
@@ -316,7 +316,7 @@ def test_a_checkpoint_that_was_cut_off_is_passed_over(data, tmp_path):
     for left in (None, "", '{"epoch": 1.0, "glob'):
         if left is not None:
             (half / "trainer_state.json").write_text(left)
-        found = _begin(run(data, tmp_path, **fields), this_process())
+        found = latest_checkpoint(str(tmp_path), "trainer_state.json")
         assert found == half.with_name("checkpoint-4")
     result = train_align(run(data, tmp_path, **fields))
     assert MLLMPolicy.from_pretrained(result.checkpoint, device="cpu")

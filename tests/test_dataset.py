@@ -317,7 +317,7 @@ def test_ctrl_c_stops_within_two_seconds_and_says_how_to_go_on(tmp_path, moment)
     # Of its own and its Blender's CPU time, since other programs may be busy.
     assert ended_children_cpu_s() - before - spent < 2
     assert process.returncode == 130
-    assert f"go on with: dig-env render --out={out}" in said
+    assert f"resume with: dig-env render --out={out}" in said
     there = sum(file.rows for file in Manifest.load(out).files)
     assert there < 10_000
     make(out, {"single": there + 1})

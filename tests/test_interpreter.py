@@ -12,7 +12,7 @@ import pytest
 from conftest import SMALL
 
 import dig_env.scenes.render.process as process_module
-from dig_env.agents.cli import checks, install_blender
+from dig_env.agents.cli import doctor, install_blender
 from dig_env.scenes import STAGES, BlenderNotFoundError, Renderer, RenderError, plan_pair
 from dig_env.scenes.render.interpreter import VARIABLE, blender_program, installed_python
 from dig_env.scenes.render.process import WorkerProcess
@@ -186,11 +186,11 @@ def test_a_worker_that_hangs_while_it_starts_is_followed_by_another(
 
 def test_doctor_looks_at_the_blender_of_the_workers(blender_python, monkeypatch):
     monkeypatch.setenv(VARIABLE, blender_python)
-    assert checks._blender().ok
-    assert checks._blender_binary(blender_python).startswith(str(Path(blender_python).parents[1]))
+    assert doctor._blender().ok
+    assert doctor._blender_binary(blender_python).startswith(str(Path(blender_python).parents[1]))
     monkeypatch.setenv(VARIABLE, "/nonexistent/blender")
-    assert not checks._blender().ok
-    assert "dig-env install-blender" in checks._blender().remedy
+    assert not doctor._blender().ok
+    assert "dig-env install-blender" in doctor._blender().remedy
 
 
 def test_a_killed_install_is_followed_by_a_whole_one(trainer_python, tmp_path):
