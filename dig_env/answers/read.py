@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
+from dig_env.answers.dialects import DIALECTS
 from dig_env.answers.part import answer_part, too_long
-from dig_env.answers.strict import MAX_BRACKETS, read_strict, unique_keys
+from dig_env.answers.strict import MAX_BRACKETS, unique_keys
 from dig_env.boxes import Boxes, areas
 from dig_env.frames import frame_size
-
-DIALECTS: dict[str, Callable[[str, json.JSONDecoder], tuple[list, str]]] = {"strict": read_strict}
-"""How a text is read, by name: see ``read_strict``."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,8 +24,8 @@ class ParsedAnswer:
         boxes: float64 (N, 4), xyxy in the unit frame, every area above zero, in the
             answer's order. (0, 4) when not ``ok``.
         ok: Whether the answer is a valid, non-empty list of boxes (the paper's "format").
-        error: What is wrong, in a sentence for a person: why the answer is not ``ok``, or that its
-            numbers look like those of another frame. Else "".
+        error: What is wrong, in a sentence for a person: why the answer is not ``ok``, that its
+            numbers look like those of another frame, or what "lenient" assumed. Else "".
         empty: Whether the answer says that nothing differs, such as "[]": not ``ok``, but the right
             answer where that is so.
     """
@@ -79,11 +76,15 @@ def read_part(
     if error := too_long(part):
         return refused(error)
     decoder, per_unit = _DECODERS[coordinates == "norm1000"]
-    rows, error = DIALECTS[answers](part, decoder)
-    if error:
+    found = DIALECTS[answers].read(part, decoder)
+    if found.error:
         empty = ": the answer is empty; thoughts are no part of it"
-        return refused(error if part.strip() else error + empty)
-    return _from_rows(rows, extent, per_unit)
+        return refused(found.error if part.strip() else found.error + empty)
+    if found.extent is not None:
+        extent, per_unit = (found.extent, found.extent), 1.0
+    parsed = _from_rows(found.rows, extent, per_unit)
+    notes = [note for note in (found.note, parsed.error) if note]
+    return replace(parsed, error="; ".join(notes)) if found.note else parsed
 
 
 def read_boxes(boxes: np.ndarray | list | tuple) -> ParsedAnswer:

@@ -73,8 +73,25 @@ _WITHDRAWN = re.compile(
 )
 
 
-class _Refused(Exception):
+class Refused(Exception):
     """Why an answer is refused."""
+
+
+class Rows(NamedTuple):
+    """What a text was found to say.
+
+    Attributes:
+        rows: of the list of boxes, not yet checked; none where the answer says that nothing
+            differs.
+        error: why the answer is refused, or "".
+        note: what was assumed to read it, or "".
+        extent: where the notation has a frame of its own: its steps along each side. Else None.
+    """
+
+    rows: list
+    error: str = ""
+    note: str = ""
+    extent: float | None = None
 
 
 class _Found(NamedTuple):
@@ -95,23 +112,24 @@ class _Found(NamedTuple):
     cut: str
 
 
-def read_strict(text: str, decoder: json.JSONDecoder) -> tuple[list, str]:
+def read_strict(text: str, decoder: json.JSONDecoder) -> Rows:
     """Read an answer by the rules at the head of this module.
 
     Args:
         text: the part of a response that counts.
         decoder: of JSON; its ``parse_float`` is what numbers become.
-
-    Returns:
-        The rows of the list of boxes, not yet checked (none where the answer says that nothing
-        differs), and why it is refused, or "".
     """
     try:
-        _check_cost(text)
+        check_cost(text)
         rows = _plain(text.strip(), decoder)
-        return (_rows(text, decoder) if rows is None else rows), ""
-    except _Refused as reason:
-        return [], str(reason)
+        return Rows(_rows(text, decoder) if rows is None else rows)
+    except Refused as reason:
+        return Rows([], str(reason))
+
+
+def box_like_texts(text: str) -> list[str]:
+    """Four numbers in a row or more, in whatever notation."""
+    return [match[0] for match in _BOX_LIKE.finditer(text)]
 
 
 def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -140,19 +158,19 @@ def _rows(text: str, decoder: json.JSONDecoder) -> list:
     text = text[final.end() :] if final else text
     answer = _WITHDRAWN.split(_DRAFT.sub("", text))[-1]
     found = _scan(answer, decoder)
-    box_like = [match[0] for match in _BOX_LIKE.finditer(found.rest)]
+    box_like = box_like_texts(found.rest)
     if found.cut and (found.lists or found.empty):
-        raise _Refused(f"the answer is cut off: {found.cut!r} is not closed")
+        raise Refused(f"the answer is cut off: {found.cut!r} is not closed")
     if not found.lists:
         if found.empty == 1 and not box_like and not found.others and _says_none(answer):
             return []
-        raise _Refused(_NOTHING + _instead(found, box_like, drafted=len(answer) < len(text)))
+        raise Refused(_NOTHING + _instead(found, box_like, drafted=len(answer) < len(text)))
     rows = _joined(answer, found.lists)
     said = _said(rows)
     for like in box_like:
         numbers = [decoder.parse_float(literal) for literal in _NUMBER.findall(like)]
         if not _said([numbers[i : i + 4] for i in range(0, len(numbers), 4)]) <= said:
-            raise _Refused(
+            raise Refused(
                 f"beside the list of boxes stands {_short(like)}, which is none of them: write one "
                 "list with all boxes"
             )
@@ -176,12 +194,12 @@ def _scan(text: str, decoder: json.JSONDecoder) -> _Found:
             value, position = decoder.raw_decode(text, start)
         except json.JSONDecodeError as failure:
             if _BEGINS_BOX_LIST.match(text, start):
-                raise _Refused(_why_broken(text, start, failure)) from None
+                raise Refused(_why_broken(text, start, failure)) from None
             position = max(failure.pos, start + 1)
             if not cut and position >= end:
                 cut = text[start : start + 20]
-        except RecursionError:  # brackets within strings can hide the depth from _check_cost
-            raise _Refused("brackets nest too deep") from None
+        except RecursionError:  # brackets within strings can hide the depth from check_cost
+            raise Refused("brackets nest too deep") from None
         else:
             if isinstance(value, dict) and "bbox_2d" not in value:
                 others += [value] if value else []
@@ -215,7 +233,7 @@ def _joined(text: str, lists: list[tuple[int, int, list]]) -> list:
     for (_, end, _), (start, _, _) in itertools.pairwise(lists):
         between = _TAG.sub("", text[end:start])
         if not (_MARKS.fullmatch(between) or (in_items and _NEXT_ITEM.fullmatch(between))):
-            raise _Refused(
+            raise Refused(
                 f"several lists of boxes were found ({len(lists)}, with {_short(between)} between "
                 "them): write one list with all boxes"
             )
@@ -264,13 +282,13 @@ def _short(text: str) -> str:
     return repr(text if len(text) <= 60 else text[:60] + "...")
 
 
-def _check_cost(text: str) -> None:
+def check_cost(text: str) -> None:
     """Refuse what is too costly to read, which nobody would write."""
     brackets = text.count("[") + text.count("{")
     if brackets > MAX_BRACKETS:
-        raise _Refused(f"the answer has more than {MAX_BRACKETS} opening brackets")
+        raise Refused(f"the answer has more than {MAX_BRACKETS} opening brackets")
     if brackets > _MAX_DEPTH and _depth(text) > _MAX_DEPTH:
-        raise _Refused(f"brackets nest more than {_MAX_DEPTH} deep")
+        raise Refused(f"brackets nest more than {_MAX_DEPTH} deep")
 
 
 def _depth(text: str) -> int:
