@@ -84,7 +84,7 @@ def _overhead(settings: RenderSettings, pairs: int) -> dict[str, Any]:
         WorkerProcess(settings, threads, {"samples": times * settings.samples})
         for times in (1, MORE)
     ]
-    denoiser, bare_darkroom = Denoiser(threads), _BareDarkroom(threads)
+    denoiser, bare_darkroom = Denoiser(threads), _TimedDenoiser(threads)
     seconds: dict[str, list[float]] = {name: [] for name in ("once", "more", "denoise", "full")}
     try:
         for worker in workers:
@@ -124,7 +124,7 @@ def _overhead(settings: RenderSettings, pairs: int) -> dict[str, Any]:
     return row
 
 
-class _BareDarkroom:
+class _TimedDenoiser:
     """OpenImageDenoise alone, timed."""
 
     def __init__(self, threads: int) -> None:

@@ -1,4 +1,4 @@
-"""Score a policy on pairs that did not come from the game: here a COCO file, written just before.
+"""Score a policy on external pairs: here a COCO file that is written first.
 
 python examples/external_set.py
 """

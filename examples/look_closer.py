@@ -1,4 +1,4 @@
-"""Look closer before answering: zoom into where the images differ, then answer.
+"""Zoom into the regions where the images differ, then answer.
 
 python examples/look_closer.py
 """

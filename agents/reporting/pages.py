@@ -12,7 +12,7 @@ with extra("eval"):
 
 
 def render_page(template: str, **values: Any) -> bytes:
-    """A page of ``agents/templates``, filled in; a value that it lacks raises."""
+    """A page of ``agents/reporting/templates``, filled in; a missing value raises."""
     return _environment().get_template(template).render(**values).encode()
 
 
