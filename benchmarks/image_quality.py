@@ -105,11 +105,11 @@ def _row(contender: Contender, scenes: list[PairPlan], truth: list[np.ndarray]) 
     decibels, seconds = [], []
     worker = WorkerProcess(SETTINGS, available_cores(), contender.cycles)
     try:
-        _expose(worker, scenes[0])
+        _render_passes(worker, scenes[0])
         for plan, reference in list(zip(scenes, truth, strict=True))[: contender.plans]:
             begun = time.monotonic()
-            exposure = _expose(worker, plan)
-            image = denoiser.denoise(exposure) if contender.denoise else to_srgb8(exposure.color)
+            passes = _render_passes(worker, plan)
+            image = denoiser.denoise(passes) if contender.denoise else to_srgb8(passes.color)
             seconds.append(time.monotonic() - begun)
             decibels.append(psnr(image, reference))
         a_pair = 2 * float(np.median(seconds))
@@ -157,7 +157,7 @@ def _references(scenes: list[PairPlan], folder: Path) -> list[np.ndarray]:
             worker = worker or WorkerProcess(SETTINGS, available_cores(), REFERENCE)
             print(f"reference {plan.seed} ...", flush=True)
             content = io.BytesIO()
-            np.save(content, to_srgb8(_expose(worker, plan).color))
+            np.save(content, to_srgb8(_render_passes(worker, plan).color))
             write_whole(path, content.getvalue())
         images.append(np.load(path))
     if worker is not None:
@@ -165,11 +165,11 @@ def _references(scenes: list[PairPlan], folder: Path) -> list[np.ndarray]:
     return images
 
 
-def _expose(worker: WorkerProcess, plan: PairPlan) -> Any:
-    (exposure,) = worker.expose(
+def _render_passes(worker: WorkerProcess, plan: PairPlan) -> Any:
+    (passes,) = worker.expose(
         plan.camera, plan.lights, plan.scenery, [Shot(plan.scene_a)], timeout_s=3600
     )
-    return exposure
+    return passes
 
 
 def psnr(image: np.ndarray, reference: np.ndarray) -> float:

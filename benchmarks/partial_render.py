@@ -39,7 +39,7 @@ def main(
     out: Path = Path("docs/results/partial_render.json"),
     picture: Path = Path("docs/partial_render.png"),
 ) -> None:
-    """Photograph, compare, print a table, draw a few.
+    """Render, compare, print a table, draw a few.
 
     Args:
         pairs: plans of each stage, from pair seed 0 on.

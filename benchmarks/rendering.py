@@ -40,7 +40,7 @@ from dig_env.scenes import (
 )
 from dig_env.scenes.measure.labels import label_pair
 from dig_env.scenes.render.imaging import render_pair_whole
-from dig_env.scenes.render.passes import Denoiser, Exposure
+from dig_env.scenes.render.passes import Denoiser, RenderPasses
 from dig_env.scenes.render.process import Shot, WorkerProcess
 
 LARGE = RenderSettings(320, 240, "standard", "cpu")
@@ -84,16 +84,16 @@ def _overhead(settings: RenderSettings, pairs: int) -> dict[str, Any]:
         WorkerProcess(settings, threads, {"samples": times * settings.samples})
         for times in (1, MORE)
     ]
-    denoiser, bare_darkroom = Denoiser(threads), _TimedDenoiser(threads)
+    denoiser, timed_denoiser = Denoiser(threads), _TimedDenoiser(threads)
     seconds: dict[str, list[float]] = {name: [] for name in ("once", "more", "denoise", "full")}
     try:
         for worker in workers:
             _expose(worker, plans[0])
         for plan in plans:
             # All in turns, so that a noisy machine is equally noisy for each.
-            exposures = _timed(seconds["once"], lambda: _expose(workers[0], plan))  # noqa: B023
+            all_passes = _timed(seconds["once"], lambda: _expose(workers[0], plan))  # noqa: B023
             _timed(seconds["more"], lambda: _expose(workers[1], plan))  # noqa: B023
-            seconds["denoise"].append(sum(bare_darkroom.time(one) for one in exposures))
+            seconds["denoise"].append(sum(timed_denoiser.time(one) for one in all_passes))
             _timed(
                 seconds["full"],
                 lambda: label_pair(
@@ -135,17 +135,17 @@ class _TimedDenoiser:
         self._filter = pyoidn.Filter(self._device)
         self._filter.set_bool("hdr", True)
 
-    def time(self, exposure: Exposure) -> float:
+    def time(self, passes: RenderPasses) -> float:
         """Seconds of one execution."""
-        images = {"color": exposure.color, "albedo": exposure.albedo, "normal": exposure.normal}
-        images["output"] = np.empty_like(exposure.color)
+        images = {"color": passes.color, "albedo": passes.albedo, "normal": passes.normal}
+        images["output"] = np.empty_like(passes.color)
         for name, image in images.items():
             self._filter.set_image(name, image, pyoidn.OIDN_FORMAT_FLOAT3)
         self._filter.commit()
         return _seconds(self._filter.execute)
 
 
-def _expose(worker: WorkerProcess, plan: PairPlan) -> list[Exposure]:
+def _expose(worker: WorkerProcess, plan: PairPlan) -> list[RenderPasses]:
     shots = (Shot(plan.scene_a), Shot(plan.scene_b))
     return worker.expose(plan.camera, plan.lights, plan.scenery, shots, TIMEOUT_S)
 
