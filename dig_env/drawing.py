@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
 from numpy.typing import ArrayLike
 from PIL import Image, ImageDraw
@@ -12,6 +14,7 @@ from PIL import Image, ImageDraw
 from dig_env.scenes import Pair
 from dig_env.scenes.extras import extra
 
+RENDER_MODES = ("rgb_array", "human")
 TRUE_COLOR = (0, 160, 60)
 ANSWERED_COLOR = (230, 30, 60)
 GUTTER_PX = 4
@@ -66,14 +69,37 @@ def draw_image(
     return np.array(panel)
 
 
-class HumanWindow:
-    """A window on the screen, for ``render_mode="human"``; it opens with the first picture."""
+class Display:
+    """Shows an environment's pictures as its render mode says; a window opens with the first.
 
-    def __init__(self) -> None:
+    Args:
+        mode: one of ``RENDER_MODES``, or None.
+
+    Raises:
+        ValueError: another mode.
+    """
+
+    def __init__(self, mode: str | None) -> None:
+        if mode is not None and mode not in RENDER_MODES:
+            raise ValueError(
+                f"render_mode={mode!r}: give None, {' or '.join(map(repr, RENDER_MODES))}"
+            )
+        self._mode = mode
         self._screen: Any = None
 
-    def show(self, frame: np.ndarray) -> None:
-        """Show a (H, W, 3) uint8 picture; all pictures of a window are of one size."""
+    def show(self, draw: Callable[[], np.ndarray]) -> np.ndarray | None:
+        """Draw a (H, W, 3) uint8 picture, and return it or show it; warns if there is no mode.
+
+        All pictures of a window are of one size.
+        """
+        if self._mode is None:
+            gym.logger.warn(
+                'render() without a render mode: make the env with render_mode="rgb_array"'
+            )
+            return None
+        frame = draw()
+        if self._mode == "rgb_array":
+            return frame
         with extra("play"):
             import pygame
 
@@ -85,9 +111,10 @@ class HumanWindow:
         self._screen.blit(pygame.surfarray.make_surface(frame.swapaxes(0, 1)), (0, 0))
         pygame.event.pump()
         pygame.display.flip()
+        return None
 
     def close(self) -> None:
-        """Close it, if it is open."""
+        """Close the window, if it is open."""
         if self._screen is not None:
             import pygame
 

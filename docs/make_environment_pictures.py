@@ -82,7 +82,7 @@ def pairs(stage: str) -> Iterator[Frame]:
 
 def zooms() -> Iterator[Frame]:
     """Each answered box is looked at in A and in B before the answer is given."""
-    env = gym.make("DiG-Zoom-v0", stage="dual", turns=8, zoom="render", **SMALL, **COMMON)
+    env = gym.make("DiG-Zoom-v0", stage="dual", turns=8, **SMALL, **COMMON)
     for pair_seed in PAIR_SEEDS["zoom"]:
         observation, _ = env.reset(options={"pair_seed": pair_seed})
         nothing = [*panels(env), observation["zoom"]]

@@ -10,9 +10,7 @@ import dig_env  # noqa: F401 - registers DiG-Zoom-v0
 from dig_env import parse_boxes
 from dig_env.agents import PixelDiffPolicy
 
-env = gym.make(
-    "DiG-Zoom-v0", stage="dual", turns=4, turn_cost=0.02, width=320, height=240, zoom="render"
-)
+env = gym.make("DiG-Zoom-v0", stage="dual", turns=4, turn_cost=0.02, width=320, height=240)
 observation, info = env.reset(seed=7)
 (answer,) = PixelDiffPolicy().act([observation])
 views, total = [], 0.0

@@ -303,12 +303,6 @@ def test_where_the_camera_moved_the_box_is_that_of_image_a_or_else_of_image_b(re
     assert any(moved)
 
 
-def test_a_zoom_shows_image_b_as_it_was_taken(renderer):
-    pair = renderer.render(plan_pair(2, Difficulty(**DISTURBED)))
-    for image, seen in (("A", pair.image_a), ("B", pair.image_b)):
-        assert np.array_equal(renderer.render_part(pair.plan, image, 1, (0, 0)), seen)
-
-
 def test_the_same_bytes_from_another_renderer_with_other_workers(rendered):
     with Renderer(SMALL, workers=2) as other:
         for stage, pairs in rendered.items():

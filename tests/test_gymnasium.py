@@ -277,7 +277,7 @@ def test_an_environment_is_made_again_from_its_specification(folder):
         for spec in (EnvSpec.from_json(env.spec.to_json()), pickle.loads(pickle.dumps(env.spec))):
             again = gym.make(spec)
             assert again.unwrapped.stage == env.unwrapped.stage
-            assert again.unwrapped._difficulty == env.unwrapped._difficulty
+            assert again.unwrapped.pairs.difficulty == env.unwrapped.pairs.difficulty
             assert again.observation_space == env.observation_space
             again.close()
         env.close()

@@ -262,7 +262,7 @@ def test_views_of_a_vector_on_fresh_pairs_share_one_blender():
     actions = np.stack([envs.encode(pair.boxes_unit) for pair in pairs])
     _, rewards, terminations, _, infos = envs.step(actions)
     assert (infos["f1"] == 1.0).all() and (rewards > 0.8).all() and terminations.all()
-    (source,) = {id(env.source): env.source for env in envs.unwrapped.envs}.values()
+    (source,) = {id(env.pairs.source): env.pairs.source for env in envs.unwrapped.envs}.values()
     assert len(source._renderer.worker_pids) == 1
     envs.close()
 

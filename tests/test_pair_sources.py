@@ -52,7 +52,7 @@ def test_rendering_ahead_changes_no_pair(renderer, workers):
     expected_seeds = pair_seeds(5, "train")
     for pair_seed, image_a, image_b in play(env, 5, seed=5):
         assert pair_seed == next(expected_seeds)
-        pair = renderer.render(plan_pair(pair_seed, env.unwrapped._difficulty))
+        pair = renderer.render(plan_pair(pair_seed, env.unwrapped.pairs.difficulty))
         np.testing.assert_array_equal(image_a, pair.image_a)
         np.testing.assert_array_equal(image_b, pair.image_b)
     env.close()
@@ -61,12 +61,12 @@ def test_rendering_ahead_changes_no_pair(renderer, workers):
 def test_the_next_pair_is_there_before_it_is_asked_for():
     env = gym.make("DiG-v0", **SMALL_ENV)
     env.reset(seed=1)
-    ahead = dict(env.unwrapped._ahead)
+    ahead = dict(env.unwrapped.pairs._ahead)
     assert len(ahead) == 1
     wait(ahead.values(), timeout=60)
     # Without its workers the environment can still show what was rendered ahead.
-    env.unwrapped._pairs.close()
-    env.unwrapped.prefetch_count = 0
+    env.unwrapped.pairs.source.close()
+    env.unwrapped.pairs.prefetch_count = 0
     _, info = env.reset()
     assert {info["pair_seed"]} == {pair_seed for pair_seed, _ in ahead}
     env.close()
@@ -75,7 +75,7 @@ def test_the_next_pair_is_there_before_it_is_asked_for():
 def test_a_replay_is_not_taken_for_a_draw():
     env = gym.make("DiG-v0", **SMALL_ENV)
     env.reset(options={"pair_seed": 3})
-    assert not env.unwrapped._ahead, "the next replay's seed cannot be foreseen"
+    assert not env.unwrapped.pairs._ahead, "the next replay's seed cannot be foreseen"
     env.close()
 
 
@@ -83,9 +83,9 @@ def test_a_replay_that_is_announced_is_rendered_ahead():
     env = gym.make("DiG-v0", **SMALL_ENV)
     announced = {"pair_seed": 3, "stage": "dual"}
     env.unwrapped.prefetch(options=announced)
-    (future,) = env.unwrapped._ahead.values()
+    (future,) = env.unwrapped.pairs._ahead.values()
     env.reset(options=announced)
-    assert env.unwrapped.pair is future.result() and not env.unwrapped._ahead
+    assert env.unwrapped.pair is future.result() and not env.unwrapped.pairs._ahead
     env.close()
 
 
@@ -96,7 +96,7 @@ def test_a_change_of_stage_discards_what_was_rendered_ahead():
     _, info = env.reset()
     assert info["stage"] == "dual"
     assert len(env.unwrapped.pair.differences) == 2
-    assert all(difficulty.differences == (2, 2) for _, difficulty in env.unwrapped._ahead)
+    assert all(difficulty.differences == (2, 2) for _, difficulty in env.unwrapped.pairs._ahead)
     env.close()
 
 
@@ -234,11 +234,11 @@ def test_an_evaluation_leaves_the_source_it_was_given_open(folder):
 def test_what_an_environment_started_ends_with_it(vectorized):
     if vectorized:
         env = DiGVectorEnv(2, **SMALL_ENV)
-        source = env.envs[0].source
-        assert env.envs[1].source is source
+        source = env.envs[0].pairs.source
+        assert env.envs[1].pairs.source is source
     else:
         env = gym.make("DiG-v0", **SMALL_ENV)
-        source = env.unwrapped.source
+        source = env.unwrapped.pairs.source
     env.reset(seed=0)
     (pid,) = source._renderer.worker_pids
     env.close()
@@ -252,14 +252,14 @@ def test_what_was_asked_for_in_advance_is_called_off_when_an_environment_closes(
         pairs.prefetch_count = 5
         env = gym.make("DiG-v0", dataset=pairs)
         env.reset(seed=0)
-        ahead = list(env.unwrapped._ahead.values())
+        ahead = list(env.unwrapped.pairs._ahead.values())
         env.close()
         assert sum(future.cancelled() for future in ahead) >= 4  # one may be under way
 
 
 def test_closing_does_not_wait_for_what_is_ahead():
     env = gym.make("DiG-v0", width=1024, height=768, quality="high", device="cpu")
-    env.unwrapped._pairs.submit(1, env.unwrapped._difficulty)
+    env.unwrapped.pairs.source.submit(1, env.unwrapped.pairs.difficulty)
     begun = time.monotonic()
     env.close()
     assert time.monotonic() - begun < 5

@@ -415,10 +415,6 @@ def test_what_needs_a_scene_says_so(real_pairs):
     pair = next(iter(PairDataset(real_pairs)))
     with pytest.raises(ValueError, match="no scene is known"):
         views(pair)
-    env = gym.make("DiG-Zoom-v0", stage="mixed", dataset=real_pairs, zoom="render")
-    with pytest.raises(ValueError, match='give zoom="resample"'):
-        env.reset(seed=0)
-    env.close()
 
 
 # What may be broken

@@ -196,7 +196,7 @@ def folder(tmp_path_factory):
 ENVS = {
     "fresh": lambda folder: gym.make("DiG-v0", **TINY_ENV),
     "stored": lambda folder: gym.make("DiG-v0", dataset=folder),
-    "zoom": lambda folder: gym.make("DiG-Zoom-v0", dataset=folder, zoom="render"),
+    "zoom": lambda folder: gym.make("DiG-Zoom-v0", **TINY_ENV),
     "align": lambda folder: gym.make("DiG-Align-v0", dataset=folder, stage="single"),
     "vector": lambda folder: DiGVectorEnv(2, **TINY_ENV),
     "stored vector": lambda folder: DiGVectorEnv(2, dataset=folder),

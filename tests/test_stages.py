@@ -231,9 +231,9 @@ def test_the_command_line_takes_a_stage_of_a_module_and_of_a_dataset(folder, tmp
 
 def test_the_stage_of_an_environment_can_be_set_to_what_it_is(folder):
     env = gym.make("DiG-v0", stage={"differences": (2, 3)}, **TINY_ENV).unwrapped
-    difficulty = env._difficulty
+    difficulty = env.pairs.difficulty
     env.stage = env.stage
-    assert (env.stage, env._difficulty) == ("custom", difficulty)
+    assert (env.stage, env.pairs.difficulty) == ("custom", difficulty)
     _, info = env.reset(seed=3)
     # A replay names its stage as the info did.
     again = env.reset(options={"stage": info["stage"], "pair_seed": np.int64(info["pair_seed"])})

@@ -218,20 +218,23 @@ def test_live_pairs_are_the_same_from_one_renderer_as_from_one_for_each_environm
         gym.make_vec("DiG-v0", 2, vectorization_mode=mode, stage="mixed", **TINY)
         for mode in ("vector_entry_point", "sync")
     )
-    assert [len({id(env.unwrapped.source) for env in vec.envs}) for vec in (own, sync)] == [1, 2]
+    assert [len({id(env.unwrapped.pairs.source) for env in vec.envs}) for vec in (own, sync)] == [
+        1,
+        2,
+    ]
     assert_same(play(own, steps=3), play(sync, steps=3))
 
 
 def test_a_live_vector_renders_every_environments_next_pair_ahead():
     vector = DiGVectorEnv(2, stage="dual", **TINY)
     vector.reset(seed=5)
-    ahead = [dict(env._ahead) for env in vector.envs]
+    ahead = [dict(env.pairs._ahead) for env in vector.envs]
     assert [len(futures) for futures in ahead] == [1, 1]
     wait([future for futures in ahead for future in futures.values()], timeout=60)
     # Without its worker the vector can still show what was rendered ahead.
-    vector.envs[0].source.close()
+    vector.envs[0].pairs.source.close()
     for env in vector.envs:
-        env.prefetch_count = 0
+        env.pairs.prefetch_count = 0
     vector.step(("[]", "[]"))
     *_, infos = vector.step(("[]", "[]"))
     assert list(infos["pair_seed"]) == [seed for futures in ahead for seed, _ in futures]

@@ -11,7 +11,7 @@ from gymnasium.utils.env_checker import check_env
 
 import dig_env
 from dig_env.envs.zoom import MAX_FACTOR, ZoomRegion, read_request, zoom_message
-from dig_env.scenes import STAGES, Renderer, RenderSettings, plan_pair, render_dataset
+from dig_env.scenes import RenderSettings, render_dataset
 
 WIDTH, HEIGHT = SIZE = 64, 48
 TINY = RenderSettings(WIDTH, HEIGHT, "draft", "cpu")
@@ -191,38 +191,6 @@ def test_a_request_is_shown_the_image_that_it_names(env):
         np.testing.assert_array_equal(observation["image_a"], first["image_a"])
 
 
-def psnr(image, other):
-    return 10 * np.log10(255**2 / np.mean((image.astype(float) - other) ** 2))
-
-
-def test_a_rendered_zoom_has_the_detail_of_the_large_picture(folder):
-    made = make(folder, zoom="render", turns=3)
-    observation, _ = made.reset(seed=0)
-    plan = made.unwrapped.pair.plan
-    with Renderer(RenderSettings(4 * WIDTH, 4 * HEIGHT, "draft", "cpu")) as large:
-        x, y = (2 * side for side in SIZE)
-        window = (slice(y, y + HEIGHT), slice(x, x + WIDTH))
-        for text, image in ((ASK, "A"), (ASK_B, "B")):
-            rendered = made.step(text)[0]["zoom"]
-            whole = large.render_part(plan, image, 1, (0, 0))
-            resampled = ZoomRegion.around(np.array([0.5, 0.5, 0.75, 0.75]), SIZE).resampled(
-                observation["image_a" if image == "A" else "image_b"]
-            )
-            # What is left is the denoiser's, which sees less around.
-            assert psnr(rendered, whole[window]) > psnr(resampled, whole[window]) + 3
-    made.close()
-
-
-def test_a_rendered_zoom_has_the_same_bytes_in_any_process_and_spoils_no_pair():
-    plan = plan_pair(4, STAGES["single"])
-    with Renderer(TINY) as one, Renderer(TINY) as other:
-        pair = one.render(plan)
-        parts = [one.render_part(pair.plan, "B", 3, (40, 20)) for _ in range(2)]
-        np.testing.assert_array_equal(one.render(plan).image_b, pair.image_b)
-        np.testing.assert_array_equal(parts[0], parts[1])
-        np.testing.assert_array_equal(parts[0], other.render_part(pair.plan, "B", 3, (40, 20)))
-
-
 # The episode.
 
 
@@ -331,7 +299,6 @@ def test_a_reset_in_the_middle_begins_anew(env):
         ({"turns": 2.0}, "turns=2.0"),
         ({"turn_cost": -1}, "turn_cost=-1"),
         ({"turn_cost": float("inf")}, "turn_cost=inf"),
-        ({"zoom": "crop"}, "zoom='crop'.*resample, render"),
     ],
 )
 def test_bad_arguments_say_what_is_allowed(folder, settings, message):

@@ -58,7 +58,7 @@ class PairsInMemory(StoredPairs):
 
     def __init__(self, folder: str | Path, split: str) -> None:
         super().__init__(folder, split)
-        self._cache = PairCache(size=len(self._dataset))
+        self._cache = PairCache(size=len(self))
 
     def submit(self, pair_seed: int, difficulty: Difficulty) -> Future[Pair]:
         """The pair, read now if it was never asked for."""

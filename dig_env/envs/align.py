@@ -17,7 +17,9 @@ from dig_env.align.grading import grade
 from dig_env.align.questions import Question, write_answer
 from dig_env.align.settings import AlignSettings
 from dig_env.align.tasks import pose, resolve_tasks
-from dig_env.envs.dig import DiGEnv
+from dig_env.drawing import RENDER_MODES, Display
+from dig_env.envs.spaces import AnswerText
+from dig_env.envs.stream import PairStream, absolute, plain_seed
 from dig_env.scenes import Difficulty, views
 
 MAX_PROMPT_LENGTH = 1024
@@ -25,7 +27,7 @@ MAX_PAIRS = 50
 """Pairs that a ``reset`` tries before it says that the task cannot be asked."""
 
 
-class DiGAlignEnv(DiGEnv):
+class DiGAlignEnv(gym.Env[dict[str, Any], str], EzPickle):
     """Questions about one image: text, coordinates and crops of its objects, in every direction.
 
     ## Description
@@ -95,33 +97,44 @@ class DiGAlignEnv(DiGEnv):
     - v0: first version.
     """
 
+    metadata = {"render_modes": list(RENDER_MODES), "render_fps": 1}
+
     def __init__(
         self,
         task: str | Sequence[str] = "text_to_box",
         coordinates: str = "norm1000",
         filters: dict[str, Any] | None = None,
-        stage: Any = "mixed",
+        stage: str | dict[str, Any] | Difficulty = "mixed",
+        render_mode: str | None = None,
         **source: Any,
     ) -> None:
-        unknown = source.keys() - _SOURCE_ARGUMENTS
-        if unknown:
-            raise TypeError(
-                f"unknown argument {', '.join(sorted(unknown))}: give task, coordinates, filters, "
-                f"stage, {', '.join(_SOURCE_ARGUMENTS)}"
-            )
+        source["dataset"] = absolute(source.get("dataset"))
+        EzPickle.__init__(self, task, coordinates, filters, stage, render_mode, **source)
         self._tasks = resolve_tasks(task)
         self._settings = align_settings(coordinates, filters)
-        super().__init__(stage=stage, coordinates=coordinates, **source)
-        EzPickle.__init__(self, task, coordinates, filters, stage, **source)
+        self.coordinates = coordinates
+        self.render_mode, self._display = render_mode, Display(render_mode)
+        self.pairs = PairStream(stage, **source)
         self._question: Question | None = None
         self._answers: list[str] = []
         crops, side = self._settings.options, self._settings.crop_px
+        width, height = self.pairs.size
+        self.action_space = AnswerText()
         self.observation_space = spaces.Dict(
-            image=self.observation_space["image_a"],
+            image=spaces.Box(0, 255, (height, width, 3), np.uint8),
             crops=spaces.Box(0, 255, (crops, side, side, 3), np.uint8),
             crop_count=spaces.Discrete(crops + 1),
             prompt=spaces.Text(MAX_PROMPT_LENGTH, charset=string.printable),
         )
+
+    @property
+    def stage(self) -> str:
+        """Name of the stage that the next ``reset`` plays; see ``PairStream.stage``."""
+        return self.pairs.stage
+
+    @stage.setter
+    def stage(self, stage: str | dict[str, Any] | Difficulty) -> None:
+        self.pairs.stage = stage
 
     @property
     def question(self) -> Question:
@@ -153,24 +166,26 @@ class DiGAlignEnv(DiGEnv):
                 the pair that was given, or about ``MAX_PAIRS`` drawn ones.
             dig_env.scenes.DifficultyError, dig_env.scenes.RenderError: as in ``DiG-v0``.
         """
+        super().reset(seed=plain_seed(seed))
         options = dict(options or {})
-        names = resolve_tasks(options.get("task", self._tasks))
+        names = resolve_tasks(options.pop("task", self._tasks))
         self._question, self._answers = None, []
         task = ""
         for _ in range(1 if "pair_seed" in options else MAX_PAIRS):
-            rng = np.random.default_rng(self._next_pair(seed, options))
-            drawn = names[rng.integers(len(names))]
+            drawn = self.pairs.next(self.np_random, options)
+            rng = np.random.default_rng(drawn.drawn)
+            asked = names[rng.integers(len(names))]
             # The first draw counts, or tasks that are hard to ask would be asked less often.
-            task = task or drawn
-            posed = pose(views(self.pair), task, rng, self._settings)
+            task = task or asked
+            posed = pose(views(drawn.pair), task, rng, self._settings)
             if posed is not None:
                 break
-            seed = None
         else:
-            raise ValueError(_nothing_to_ask(task, self._info["pair_seed"], options))
+            raise ValueError(_nothing_to_ask(task, drawn.pair_seed, options))
         image, self._question = posed
         turns = len(self._question.turns)
-        self._info |= {"task": task, "image": image, "turns": turns} | self._question.info
+        told = {"task": task, "image": image, "turns": turns}
+        self._info = drawn.info | told | self._question.info
         if self.render_mode == "human":
             self.render()
         return observe_turn(self._question, 0, self._settings), dict(self._info)
@@ -201,24 +216,20 @@ class DiGAlignEnv(DiGEnv):
         observation = observe_turn(question, turn if last else turn + 1, self._settings)
         return observation, graded.reward / len(question.turns), last, False, info
 
-    def _asked(self, options: dict[str, Any] | None) -> tuple[str, Difficulty, int | None]:
-        others = {name: value for name, value in (options or {}).items() if name != "task"}
-        return super()._asked(others)
+    def render(self) -> np.ndarray | None:
+        """The question; with the answers so far, their boxes and the true ones.
 
-    def _frame(self) -> np.ndarray:
-        return draw_question(self.question, self._answers, self.coordinates)
+        Returns:
+            (H', W', 3) uint8 for "rgb_array"; None for "human", which shows it in a window.
+        """
+        return self._display.show(
+            lambda: draw_question(self.question, self._answers, self.coordinates)
+        )
 
-
-_SOURCE_ARGUMENTS = (
-    "width",
-    "height",
-    "quality",
-    "device",
-    "workers",
-    "dataset",
-    "split",
-    "render_mode",
-)
+    def close(self) -> None:
+        """Close the window, and what the environment started; safe to call twice."""
+        self.pairs.close()
+        self._display.close()
 
 
 def align_settings(coordinates: str, filters: dict[str, Any] | None = None) -> AlignSettings:

@@ -2,29 +2,23 @@
 
 from __future__ import annotations
 
-import copy
-from concurrent.futures import Future
 from pathlib import Path
-from typing import Any, SupportsIndex
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
 from gymnasium.utils import EzPickle, seeding
 
-from dig_env.drawing import HumanWindow, draw_pair
-from dig_env.envs.pairs import PairSource, pair_source, stages_of
+from dig_env.drawing import RENDER_MODES, Display, draw_pair
+from dig_env.envs.pairs import PairSource
 from dig_env.envs.spaces import AnswerText, FixedTexts
+from dig_env.envs.stream import PairStream, absolute, plain_seed
 from dig_env.frames import COORDINATES
 from dig_env.observation import instructions, observe
 from dig_env.reward import score
 from dig_env.reward_config import RewardLike, resolve_reward
-from dig_env.scenes import SEEDS_PER_SPLIT, Difficulty, Pair, resolve_stage
-from dig_env.scenes.forks import start_anew_in_forks
-from dig_env.scenes.integers import whole
-from dig_env.scenes.render.renderer import wait_for
-
-RENDER_MODES = ("rgb_array", "human")
+from dig_env.scenes import Difficulty, Pair
 
 
 def spaces_of(coordinates: str, size: tuple[int, int]) -> tuple[spaces.Dict, AnswerText]:
@@ -38,14 +32,6 @@ def spaces_of(coordinates: str, size: tuple[int, int]) -> tuple[spaces.Dict, Ans
     return observation, AnswerText()
 
 
-def check_render_mode(render_mode: str | None) -> None:
-    """Raise ValueError unless it is None or one of ``RENDER_MODES``."""
-    if render_mode is not None and render_mode not in RENDER_MODES:
-        raise ValueError(
-            f"render_mode={render_mode!r}: give None, {' or '.join(map(repr, RENDER_MODES))}"
-        )
-
-
 def check_action(action: Any) -> None:
     """Raise TypeError unless it is a text."""
     if not isinstance(action, str):
@@ -53,11 +39,6 @@ def check_action(action: Any) -> None:
             f"an action is the policy's answer as a str, such as '[[120, 300, 210, 400]]', "
             f"not a {type(action).__name__}"
         )
-
-
-def plain_seed(seed: Any) -> Any:
-    """A seed that is a whole number as the int that Gymnasium wants; the rest is its to refuse."""
-    return whole("seed", seed) if isinstance(seed, SupportsIndex) else seed
 
 
 class DiGEnv(gym.Env[dict[str, Any], str], EzPickle):
@@ -173,57 +154,28 @@ class DiGEnv(gym.Env[dict[str, Any], str], EzPickle):
         split: str = "train",
         render_mode: str | None = None,
     ) -> None:
-        if isinstance(dataset, (str, Path)):
-            dataset = str(Path(dataset).absolute())  # for copies, wherever they are made
+        dataset = absolute(dataset)
         made_of = (stage, width, height, quality, device, workers, dataset, coordinates, reward)
         EzPickle.__init__(self, *made_of, split, render_mode)
         if coordinates not in COORDINATES:
             raise ValueError(f"coordinates={coordinates!r}: give one of {', '.join(COORDINATES)}")
-        check_render_mode(render_mode)
-        self._coordinates = coordinates
+        self.render_mode, self._display = render_mode, Display(render_mode)
+        self.coordinates = coordinates
         self._reward_config = resolve_reward(reward)
-        asked = {"width": width, "height": height, "quality": quality, "device": device}
-        self._pairs = pair_source(asked, dataset, split, workers)
-        self._stage, self._difficulty = resolve_stage(stage, stages_of(self._pairs))
-        width, height = self._pairs.settings.width, self._pairs.settings.height
-        self._size = (width, height)
-        self.prefetch_count = self._pairs.prefetch_count
-        self._owns_pairs = dataset is None or isinstance(dataset, (str, Path))
-        self._forget_ahead()
-        start_anew_in_forks(self, DiGEnv._forget_ahead)
+        render = {"width": width, "height": height, "quality": quality, "device": device}
+        self.pairs = PairStream(stage, dataset, split, workers, **render)
         self._pair: Pair | None = None
         self._answered_boxes: np.ndarray | None = None
-        self._window = HumanWindow()
-        self.render_mode = render_mode
-        self.observation_space, self.action_space = spaces_of(coordinates, self._size)
+        self.observation_space, self.action_space = spaces_of(coordinates, self.pairs.size)
 
     @property
     def stage(self) -> str:
-        """Name of the stage that the next ``reset`` plays; "custom" for a difficulty of one's own.
-
-        Set it to a name, a Difficulty or a dictionary of its fields.
-        """
-        return self._stage
+        """Name of the stage that the next ``reset`` plays; see ``PairStream.stage``."""
+        return self.pairs.stage
 
     @stage.setter
     def stage(self, stage: str | dict[str, Any] | Difficulty) -> None:
-        self._stage, self._difficulty = self._meant(stage)
-
-    def _meant(self, stage: str | dict[str, Any] | Difficulty) -> tuple[str, Difficulty]:
-        """Name and difficulty of a stage; "custom" is the present one where that has no name."""
-        if stage == self._stage:
-            return self._stage, self._difficulty
-        return resolve_stage(stage, stages_of(self._pairs))
-
-    @property
-    def source(self) -> PairSource:
-        """Where the pairs come from."""
-        return self._pairs
-
-    @property
-    def coordinates(self) -> str:
-        """Frame of the answers, as it was given."""
-        return self._coordinates
+        self.pairs.stage = stage
 
     @property
     def pair(self) -> Pair:
@@ -259,28 +211,13 @@ class DiGEnv(gym.Env[dict[str, Any], str], EzPickle):
             dig_env.scenes.DifficultyError: no pair of this seed satisfies the difficulty.
             dig_env.scenes.RenderError: Blender is missing or failed.
         """
-        self._next_pair(seed, options)
+        super().reset(seed=plain_seed(seed))
+        self._pair = self._answered_boxes = None  # a reset that fails leaves no pair to answer
+        drawn = self.pairs.next(self.np_random, options)
+        self._pair, self._info = drawn.pair, drawn.info
         if self.render_mode == "human":
             self.render()
-        return observe(self.pair, self._coordinates), dict(self._info)
-
-    def _next_pair(self, seed: int | None, options: dict[str, Any] | None) -> int:
-        """Take the next pair; returns the number that was drawn for it, 0 to 2**48 - 1."""
-        super().reset(seed=plain_seed(seed))
-        # Drawn even when an option replaces it, so that replays never shift the stream.
-        drawn = int(self.np_random.integers(SEEDS_PER_SPLIT))
-        stage, difficulty, replayed = self._asked(options)
-        # A reset that fails must not leave the last pair open to a further answer.
-        self._pair = self._answered_boxes = None
-        pair_seed = self._pairs.pair_seed(drawn, stage) if replayed is None else replayed
-        future = self._ahead.pop((pair_seed, difficulty), None)
-        if future is None:
-            future = self._pairs.submit(pair_seed, difficulty)
-        if replayed is None:
-            self._ask_ahead(self.np_random, stage, difficulty, self.prefetch_count)
-        self._pair = wait_for(future)
-        self._info: dict[str, Any] = {"pair_seed": pair_seed, "stage": stage}
-        return drawn
+        return observe(self.pair, self.coordinates), dict(self._info)
 
     def prefetch(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> None:
         """Start on the pair that ``reset`` with these arguments will show, without waiting for it.
@@ -288,12 +225,8 @@ class DiGEnv(gym.Env[dict[str, Any], str], EzPickle):
         Where environments share a source, no reset then waits for what another one looks ahead to.
         Which pairs are shown does not depend on it. Same errors as ``reset``.
         """
-        stage, difficulty, replayed = self._asked(options)
-        if replayed is None:
-            generator = self.np_random if seed is None else seeding.np_random(plain_seed(seed))[0]
-            self._ask_ahead(generator, stage, difficulty, max(1, self.prefetch_count))
-        elif (replayed, difficulty) not in self._ahead:
-            self._ahead[replayed, difficulty] = self._pairs.submit(replayed, difficulty)
+        rng = self.np_random if seed is None else seeding.np_random(plain_seed(seed))[0]
+        self.pairs.prefetch(rng, options)
 
     def step(self, action: str) -> tuple[dict[str, Any], float, bool, bool, dict[str, Any]]:
         """Score the answer; the episode is over.
@@ -310,8 +243,8 @@ class DiGEnv(gym.Env[dict[str, Any], str], EzPickle):
             action,
             pair.boxes_unit,
             self._reward_config,
-            coordinates=self._coordinates,
-            size=self._size,
+            coordinates=self.coordinates,
+            size=self.pairs.size,
         )
         self._answered_boxes = result.answer.boxes
         info = self._info | {
@@ -325,7 +258,7 @@ class DiGEnv(gym.Env[dict[str, Any], str], EzPickle):
         }
         if self.render_mode == "human":
             self.render()
-        return observe(pair, self._coordinates), result.total, True, False, info
+        return observe(pair, self.coordinates), result.total, True, False, info
 
     def render(self) -> np.ndarray | None:
         """Both images side by side; boxes appear once the answer is in.
@@ -333,66 +266,14 @@ class DiGEnv(gym.Env[dict[str, Any], str], EzPickle):
         Returns:
             (H', W', 3) uint8 for "rgb_array"; None for "human", which shows it in a window.
         """
-        if self.render_mode is None:
-            gym.logger.warn(
-                'render() without a render mode: make the env with render_mode="rgb_array"'
-            )
-            return None
-        frame = self._frame()
-        if self.render_mode == "rgb_array":
-            return frame
-        self._window.show(frame)
-        return None
+        return self._display.show(
+            lambda: draw_pair(self.pair.image_a, self.pair.image_b, *self.boxes_drawn)
+        )
 
     def close(self) -> None:
-        """End the window, and what the environment started; safe to call twice.
+        """Close the window, and what the environment started; safe to call twice.
 
-        A ``PairSource`` that it was given is left alone, but for the pairs that were asked for in
-        advance.
+        A ``PairSource`` that was given as ``dataset`` stays open.
         """
-        for future in self._ahead.values():
-            future.cancel()
-        self._ahead.clear()
-        if self._owns_pairs:
-            self._pairs.close()
-        self._window.close()
-
-    def _asked(self, options: dict[str, Any] | None) -> tuple[str, Difficulty, int | None]:
-        """The stage, its difficulty and the pair seed, if any, that a reset's options mean."""
-        options = dict(options or {})
-        replayed = options.pop("pair_seed", None)
-        if replayed is not None:
-            replayed = whole("pair_seed", replayed)
-        stage, difficulty = self._stage, self._difficulty
-        if "stage" in options:
-            stage, difficulty = self._meant(options.pop("stage"))
-        if options:
-            raise ValueError(
-                f"unknown reset option {', '.join(map(repr, options))}; "
-                'the options are "stage" and "pair_seed"'
-            )
-        return stage, difficulty, replayed
-
-    def _ask_ahead(
-        self, generator: np.random.Generator, stage: str, difficulty: Difficulty, count: int
-    ) -> None:
-        """Ask for the next pairs that the generator will draw if the stage stays as it is."""
-        if not count and not self._ahead:
-            return  # without a copy of the generator, which a reset from memory would feel
-        generator = copy.deepcopy(generator)
-        upcoming = [
-            (self._pairs.pair_seed(int(generator.integers(SEEDS_PER_SPLIT)), stage), difficulty)
-            for _ in range(count)
-        ]
-        for key in [key for key in self._ahead if key not in upcoming]:
-            self._ahead.pop(key).cancel()
-        for key in upcoming:
-            if key not in self._ahead:
-                self._ahead[key] = self._pairs.submit(*key)
-
-    def _forget_ahead(self) -> None:
-        self._ahead: dict[tuple[int, Difficulty], Future[Pair]] = {}
-
-    def _frame(self) -> np.ndarray:
-        """What ``render`` shows."""
-        return draw_pair(self.pair.image_a, self.pair.image_b, *self.boxes_drawn)
+        self.pairs.close()
+        self._display.close()

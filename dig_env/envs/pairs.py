@@ -30,10 +30,14 @@ class PairSource(Protocol):
     Attributes:
         settings: size and quality of its images.
         prefetch_count: number of pairs that are worth asking for in advance.
+        stages: difficulty by name of the stages that only this source knows.
     """
 
     settings: RenderSettings
     prefetch_count: int
+
+    @property
+    def stages(self) -> dict[str, Difficulty]: ...
 
     @property
     def versions(self) -> dict[str, str]:
@@ -63,6 +67,8 @@ class FreshPairs:
         workers: Blender processes; or a renderer of this quality and device, which is the caller's
             to close, and of which several sources may take pairs of several sizes.
     """
+
+    stages: dict[str, Difficulty] = {}
 
     def __init__(self, settings: RenderSettings, split: str, workers: int | Renderer) -> None:
         self._seeds = pair_seed_range(split)
@@ -115,6 +121,10 @@ class StoredPairs:
     def _open(self) -> None:
         # A thread a core: the decoders let go of Python's lock. Threads start as they are needed.
         self._readers = ThreadPoolExecutor(available_cores(), thread_name_prefix="dig-env-read")
+
+    def __len__(self) -> int:
+        """Pairs of the folder, of all splits."""
+        return len(self._dataset)
 
     @property
     def stages(self) -> dict[str, Difficulty]:
@@ -210,6 +220,11 @@ class SharedPairs:
         self.settings = source.settings
 
     @property
+    def stages(self) -> dict[str, Difficulty]:
+        """As the source has them."""
+        return self.source.stages
+
+    @property
     def versions(self) -> dict[str, str]:
         """As the source has them."""
         return self.source.versions
@@ -231,11 +246,8 @@ class SharedPairs:
 
 
 def stages_of(source: PairSource) -> dict[str, Difficulty]:
-    """What stages are called where pairs come from: a dataset's names come before ``STAGES``."""
-    if isinstance(source, SharedPairs):
-        return stages_of(source.source)
-    own = source.stages if isinstance(source, StoredPairs) else {}
-    return {**own, **STAGES, **own}
+    """The stages that a source makes pairs of, by name: its own come before ``STAGES``."""
+    return {**source.stages, **STAGES, **source.stages}
 
 
 def pair_source(

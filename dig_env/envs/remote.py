@@ -22,8 +22,9 @@ import numpy as np
 from gymnasium.utils import EzPickle
 from PIL import Image
 
-from dig_env.drawing import HumanWindow, draw_pair
-from dig_env.envs.dig import RENDER_MODES, check_action, check_render_mode, plain_seed, spaces_of
+from dig_env.drawing import RENDER_MODES, Display, draw_pair
+from dig_env.envs.dig import check_action, spaces_of
+from dig_env.envs.stream import plain_seed
 from dig_env.reward_config import RewardConfig, RewardLike
 from dig_env.scenes import Difficulty, DifficultyError, RenderError, resolve_stage
 from dig_env.scenes.extras import extra
@@ -90,11 +91,9 @@ class DiGRemoteEnv(gym.Env[dict[str, Any], str], EzPickle):
     ) -> None:
         made_of = (url, token, stage, width, height, quality, dataset, coordinates, reward, split)
         EzPickle.__init__(self, *made_of, render_mode, timeout_s)
-        check_render_mode(render_mode)
         self._stage, self._difficulty = _meant(stage)
-        self.render_mode = render_mode
-        self._coordinates = coordinates
-        self._window = HumanWindow()
+        self.render_mode, self._display = render_mode, Display(render_mode)
+        self.coordinates = coordinates
         self._observation: dict[str, Any] | None = None
         self._boxes_drawn: list[np.ndarray] = []
         token = os.environ.get(TOKEN_VARIABLE) if token is None else token
@@ -136,11 +135,6 @@ class DiGRemoteEnv(gym.Env[dict[str, Any], str], EzPickle):
         if stage != self._stage:  # "custom" is the present one where that has no name
             self._stage, self._difficulty = _meant(stage)
 
-    @property
-    def coordinates(self) -> str:
-        """Frame of the answers, as it was given."""
-        return self._coordinates
-
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -173,23 +167,17 @@ class DiGRemoteEnv(gym.Env[dict[str, Any], str], EzPickle):
 
     def render(self) -> np.ndarray | None:
         """As for ``DiGEnv``: the same pictures, drawn here."""
-        if self.render_mode is None:
-            gym.logger.warn(
-                'render() without a render mode: make the env with render_mode="rgb_array"'
-            )
-            return None
+        return self._display.show(self._frame)
+
+    def _frame(self) -> np.ndarray:
         if self._observation is None:
             raise gym.error.ResetNeeded("there is no pair yet: call reset() first")
         images = (self._observation["image_a"], self._observation["image_b"])
-        frame = draw_pair(*images, *self._boxes_drawn)
-        if self.render_mode == "rgb_array":
-            return frame
-        self._window.show(frame)
-        return None
+        return draw_pair(*images, *self._boxes_drawn)
 
     def close(self) -> None:
         """End the session and close the window; safe to call twice."""
-        self._window.close()
+        self._display.close()
         if not self._http.is_closed:
             if self._session:
                 with contextlib.suppress(httpx.HTTPError):  # the server ends what is left idle

@@ -45,12 +45,12 @@ class DiGVectorEnv(SyncVectorEnv, EzPickle):
         num_envs = whole("num_envs", num_envs, 1, of=" of environments")
         autoreset_mode = AutoresetMode(autoreset_mode)  # before anything is made
         first = DiGEnv(**arguments)
-        shared = arguments | {"dataset": first.source}
+        shared = arguments | {"dataset": first.pairs.source}
         makers = [lambda: first, *[lambda: DiGEnv(**shared)] * (num_envs - 1)]
         super().__init__(makers, autoreset_mode=autoreset_mode)
         for env in self.envs:
             # All workers have work as soon as the environments together look that far ahead.
-            env.prefetch_count = -(-first.source.prefetch_count // num_envs)
+            env.pairs.prefetch_count = -(-first.pairs.source.prefetch_count // num_envs)
         EzPickle.__init__(self, num_envs, autoreset_mode, **arguments)
 
     def reset(
@@ -81,6 +81,6 @@ class DiGVectorEnv(SyncVectorEnv, EzPickle):
     def step(self, actions: Any) -> tuple[dict[str, Any], Any, Any, Any, dict[str, Any]]:
         """Score the answers, a sequence of num_envs texts, and reset as ``autoreset_mode`` says."""
         for env, due in zip(self.envs, self._autoreset_envs, strict=True):
-            if due:  # the stage may have been changed since the last look-ahead
+            if due:  # the stage may have been changed since the last prefetch
                 env.prefetch()
         return super().step(actions)

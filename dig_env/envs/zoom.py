@@ -10,8 +10,9 @@ import json
 import math
 import re
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
+import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
 from gymnasium.utils import EzPickle
@@ -21,14 +22,14 @@ from dig_env.answers import after_thoughts, format_boxes, parse_boxes
 from dig_env.boxes import Boxes
 from dig_env.envs.dig import DiGEnv
 from dig_env.envs.spaces import FixedTexts
+from dig_env.envs.stream import absolute, plain_seed
 from dig_env.observation import instructions, observe
-from dig_env.scenes import PairPlan, PhotoPlan, Renderer
+from dig_env.scenes import Difficulty, Pair
 from dig_env.scenes.integers import whole
 
 MAX_FACTOR = 8
 """Largest enlargement along each axis."""
 MAX_TURNS = 64
-ZOOMS = ("resample", "render")
 _MAX_REQUEST = 1000
 _PLAIN = re.compile(
     r"""\s*(?:image\s*=\s*)?["']?([AaBb])["']?\s*,\s*(?:bbox_2d\s*=\s*)?(\[[^\[\]]*\])\s*"""
@@ -169,7 +170,7 @@ def _tool_arguments(body: str) -> tuple[Any, Any] | None:
     return arguments.get("image"), arguments.get("bbox_2d")
 
 
-class DiGZoomEnv(DiGEnv):
+class DiGZoomEnv(gym.Env[dict[str, Any], str], EzPickle):
     """``DiG-v0`` with a closer look: zooms on request, then the answer.
 
     ## Description
@@ -211,8 +212,6 @@ class DiGZoomEnv(DiGEnv):
     ## Arguments
     - ``turns``: most turns, the answer's included, 1 to 64 (4).
     - ``turn_cost``: what a request costs, at least 0 (0.0).
-    - ``zoom``: "resample" enlarges the image's own pixels (default); "render" renders the region
-      at the higher resolution, in a Blender process of its own, stored pairs too.
     - all those of ``DiG-v0``.
 
     ## Example
@@ -240,75 +239,90 @@ class DiGZoomEnv(DiGEnv):
     - v0: first version.
     """
 
-    def __init__(
-        self,
-        *,
-        turns: int = 4,
-        turn_cost: float = 0.0,
-        zoom: str = "resample",
-        **settings: Any,
-    ) -> None:
+    metadata = DiGEnv.metadata
+
+    def __init__(self, *, turns: int = 4, turn_cost: float = 0.0, **settings: Any) -> None:
         turns = whole("turns", turns, 1, MAX_TURNS)
         if not 0 <= turn_cost < math.inf:
             raise ValueError(f"turn_cost={turn_cost!r}: give a finite number of at least 0")
-        if zoom not in ZOOMS:
-            raise ValueError(f"zoom={zoom!r}: give one of {', '.join(ZOOMS)}")
-        super().__init__(**settings)
-        EzPickle.__init__(self, turns=turns, turn_cost=turn_cost, zoom=zoom, **settings)
+        settings["dataset"] = absolute(settings.get("dataset"))
+        EzPickle.__init__(self, turns=turns, turn_cost=turn_cost, **settings)
+        self._game = DiGEnv(**settings)
+        self.render_mode, self.coordinates = self._game.render_mode, self._game.coordinates
         self._turns, self._turn_cost = turns, float(turn_cost)
-        self._turns_left = turns
-        self._renderer = Renderer(self.source.settings) if zoom == "render" else None
+        self._turns_left, self._is_open = turns, False
+        self._size = self._game.pairs.size
+        seen = self._game.observation_space
         prompts = instructions(self.coordinates, self._size)
         self.observation_space = spaces.Dict(
-            self.observation_space.spaces
+            seen.spaces
             | {
                 "prompt": FixedTexts([prompt + _offer(turns) for prompt in prompts]),
-                "zoom": self.observation_space["image_a"],
+                "zoom": seen["image_a"],
                 "shown": spaces.Discrete(3),
                 "region": spaces.Box(0.0, 1.0, (4,), np.float64),
                 "turns_left": spaces.Discrete(turns + 1),
             }
         )
+        self.action_space = self._game.action_space
+
+    @property
+    def stage(self) -> str:
+        """As in ``DiG-v0``."""
+        return self._game.stage
+
+    @stage.setter
+    def stage(self, stage: str | dict[str, Any] | Difficulty) -> None:
+        self._game.stage = stage
+
+    @property
+    def pair(self) -> Pair:
+        """As in ``DiG-v0``."""
+        return self._game.pair
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[dict[str, Any], dict[str, Any]]:
         """As in ``DiG-v0``."""
-        _, info = super().reset(seed=seed, options=options)
-        if self._renderer is not None and isinstance(self.pair.plan, PhotoPlan):
-            raise ValueError('zoom="render" cannot render a photograph: give zoom="resample"')
-        self._turns_left = self._turns
-        return self._observation(), info
+        super().reset(seed=plain_seed(seed))
+        self._is_open = False
+        self._game.np_random = self.np_random
+        _, self._info = self._game.reset(options=options)
+        self._turns_left, self._is_open = self._turns, True
+        return self._observation(), dict(self._info)
 
     def step(self, action: str) -> tuple[dict[str, Any], float, bool, bool, dict[str, Any]]:
         """Grant a request, or score the answer. Raises what ``DiG-v0`` raises."""
-        is_open = self._pair is not None and self._answered_boxes is None
         asked = None
-        if is_open and isinstance(action, str):
+        if self._is_open and isinstance(action, str):
             asked = read_request(action, self.coordinates, self._size)
         if asked is None:
-            _, reward, terminated, truncated, info = super().step(action)
-            self._turns_left -= 1
+            _, reward, terminated, truncated, info = self._game.step(action)
+            self._turns_left, self._is_open = self._turns_left - 1, False
             return self._observation(), reward, terminated, truncated, info
         self._turns_left -= 1
         if self._turns_left == 0:
-            *_, info = super().step("")
+            *_, info = self._game.step("")
+            self._is_open = False
             info["error"] = f"no answer in {self._turns} turns"
             return self._observation(), -self._turn_cost, False, True, info
         info = self._info | {"error": asked.error}
         return self._observation(asked), -self._turn_cost, False, False, info
 
+    def render(self) -> np.ndarray | None:
+        """As in ``DiG-v0``."""
+        return self._game.render()
+
     def close(self) -> None:
-        """As in ``DiG-v0``; ends the renderer of zooms too."""
-        super().close()
-        if self._renderer is not None:
-            self._renderer.close()
+        """As in ``DiG-v0``."""
+        self._game.close()
 
     def _observation(self, asked: ZoomRequest = ZoomRequest()) -> dict[str, Any]:
         seen = observe(self.pair, self.coordinates)
         zoom, shown, box = np.zeros_like(seen["image_a"]), 0, np.zeros(4)
         if asked.region is not None:
-            zoom, box = self._enlarged(asked.image, asked.region), asked.region.box
+            image = self.pair.image_a if asked.image == "A" else self.pair.image_b
+            zoom, box = asked.region.resampled(image), asked.region.box
             shown = "AB".index(asked.image) + 1
         return seen | {
             "prompt": seen["prompt"] + _offer(self._turns),
@@ -317,12 +331,6 @@ class DiGZoomEnv(DiGEnv):
             "region": box,
             "turns_left": np.int64(self._turns_left),
         }
-
-    def _enlarged(self, image: str, region: ZoomRegion) -> np.ndarray:
-        if self._renderer is not None:
-            plan = cast(PairPlan, self.pair.plan)  # reset refuses photographs
-            return self._renderer.render_part(plan, image, region.factor, region.corner)
-        return region.resampled(self.pair.image_a if image == "A" else self.pair.image_b)
 
 
 def _offer(turns: int) -> str:

@@ -18,6 +18,7 @@ from gymnasium.utils import RecordConstructorArgs
 
 from dig_env.drawing import png
 from dig_env.envs.dig import DiGEnv
+from dig_env.envs.zoom import DiGZoomEnv
 from dig_env.reward import PARTS
 from dig_env.scenes import Pair
 from dig_env.scenes.files import locked, write_whole
@@ -58,8 +59,7 @@ class PairStatistics(gym.Wrapper, RecordConstructorArgs):
 
     def __init__(self, env: gym.Env) -> None:
         check_one(self, env, "coordinates", _IN_A_VECTOR.format("PairStatistics"))
-        inner = env.unwrapped
-        if not isinstance(inner, DiGEnv) or "image_b" not in inner.observation_space.spaces:
+        if not isinstance(env.unwrapped, (DiGEnv, DiGZoomEnv)):
             raise TypeError(
                 f"PairStatistics wraps DiG-v0 and DiG-Zoom-v0, whose pairs are at hand, not {env}"
             )
@@ -70,7 +70,7 @@ class PairStatistics(gym.Wrapper, RecordConstructorArgs):
         """Step, and add the statistics once the episode is over."""
         observation, reward, terminated, truncated, info = self.env.step(action)
         if terminated or truncated:
-            pair = cast(DiGEnv, self.unwrapped).pair
+            pair = cast(DiGEnv | DiGZoomEnv, self.unwrapped).pair
             info = info | {"pair": _statistics(pair)}
         return observation, reward, terminated, truncated, info
 

@@ -7,7 +7,6 @@ from scipy import ndimage
 
 from dig_env.scenes.plans.plan import PairPlan
 from dig_env.scenes.render.influence import influence_mask
-from dig_env.scenes.render.nuisance import apply_nuisance
 from dig_env.scenes.render.passes import Denoiser, Window
 from dig_env.scenes.render.process import Shot, WorkerProcess
 
@@ -81,29 +80,6 @@ def render_b(
         return None
     (passes,) = worker.expose(*view, plan.scenery, [Shot(plan.scene_b)], timeout_s)
     return denoiser.denoise(passes), passes.ids
-
-
-def render_region(
-    plan: PairPlan,
-    image: str,
-    scale: int,
-    corner: tuple[int, int],
-    worker: WorkerProcess,
-    denoiser: Denoiser,
-    timeout_s: float,
-) -> np.ndarray:
-    """A part of image "A" or "B", from ``corner`` on, at ``scale`` times the resolution; that of B
-    with the plan's nuisance."""
-    x, y = corner
-    window = Window(x, y, x + worker.width, y + worker.height)
-    if image == "A":
-        scene, view = plan.scene_a, (plan.camera, plan.lights)
-    else:
-        scene, view = plan.scene_b, (plan.camera_b, plan.lights_b)
-    shot = Shot(scene, window, scale=scale)
-    (passes,) = worker.expose(*view, plan.scenery, [shot], timeout_s)
-    part = denoiser.denoise(passes)
-    return part if image == "A" else apply_nuisance(part, plan)
 
 
 def covers(mask: np.ndarray) -> tuple[tuple[float, float, float, float], ...]:

@@ -64,14 +64,11 @@ class Shot:
         objects: what stands there.
         window: render this part of the picture only; None for all of it.
         covered: (x0, y0, x1, y1) rectangles in pixels that need not be rendered.
-        scale: the picture is this many times as wide and high as the settings say, and ``window``
-            is in its pixels.
     """
 
     objects: tuple[SceneObject, ...]
     window: Window | None = None
     covered: tuple[tuple[float, float, float, float], ...] = ()
-    scale: int = 1
 
 
 class WorkerProcess:
@@ -223,7 +220,6 @@ class WorkerProcess:
             "path": str(self._path(self._asked)),
             "window": shot.window and dataclasses.astuple(shot.window),
             "covered": shot.covered,
-            "scale": shot.scale,
         }
         try:
             assert self._process.stdin is not None

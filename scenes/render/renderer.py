@@ -15,8 +15,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from typing import Any, TypeVar
 
-import numpy as np
-
 from dig_env.scenes.forks import start_anew_in_forks
 from dig_env.scenes.integers import whole
 from dig_env.scenes.machine import available_cores, default_workers, resources
@@ -26,7 +24,7 @@ from dig_env.scenes.measure.pair import Pair
 from dig_env.scenes.plans.difficulty import DifficultyError
 from dig_env.scenes.plans.plan import PairPlan
 from dig_env.scenes.plans.planner import MAX_ATTEMPTS, plan_pair
-from dig_env.scenes.render.imaging import render_b, render_pair, render_region
+from dig_env.scenes.render.imaging import render_b, render_pair
 from dig_env.scenes.render.nuisance import apply_nuisance
 from dig_env.scenes.render.passes import Denoiser, load_denoiser
 from dig_env.scenes.render.process import WorkerDiedError, WorkerProcess, render_timeout_s
@@ -177,31 +175,6 @@ class Renderer:
         finally:
             for _, future in waiting:
                 future.cancel()
-
-    def render_part(
-        self, plan: PairPlan, image: str, scale: int, corner: tuple[int, int]
-    ) -> np.ndarray:
-        """Render a part of one image of a plan anew, at a higher resolution.
-
-        It shows what ``render`` would at ``scale`` times the width and height. The bytes depend on
-        the arguments and the settings alone.
-
-        Args:
-            plan: of the very attempt that is to be seen, as ``Pair.plan`` is.
-            image: "A" or "B".
-            scale: at least 1.
-            corner: (x, y) of the part's upper left pixel in the enlarged image.
-
-        Returns:
-            (H, W, 3) uint8, sRGB: as large as the settings say.
-
-        Raises:
-            RenderError: as for ``render``.
-        """
-        scale = whole("scale", scale, 1)
-        corner = whole("corner[0]", corner[0]), whole("corner[1]", corner[1])
-        take = partial(render_region, plan, image, scale, corner)
-        return wait_for(self._submit(self._with_worker, take, self.settings))
 
     def close(self) -> None:
         """End the workers; renders under way fail. Safe to call twice."""

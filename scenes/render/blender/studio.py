@@ -134,7 +134,6 @@ class Studio:
         path: str,
         window: Sequence[int] | None = None,
         covered: Sequence[Sequence[int]] = (),
-        scale: int = 1,
     ) -> None:
         """Write a multilayer EXR with Combined, Denoising Albedo and Normal, and IndexOB.
 
@@ -143,12 +142,10 @@ class Studio:
             window: (x0, y0, x1, y1) in pixels from the top left corner: render this part only.
             covered: rectangles in such pixels whose paths end at once, to save their time; what
                 the file holds there means nothing. The other pixels keep every bit.
-            scale: the picture has this many times the studio's width and height, and ``window`` is
-                in its pixels.
         """
         render = self._scene.render
         render.filepath = path
-        width, height = (side * scale for side in self._size)
+        width, height = self._size
         render.resolution_x, render.resolution_y = width, height
         render.use_border = render.use_crop_to_border = window is not None
         if window is not None:
