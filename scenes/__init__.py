@@ -20,7 +20,7 @@ from dig_env.scenes.photos.make import photo_pair
 from dig_env.scenes.photos.plan import PHOTO_STAGES, PhotoChange, PhotoObject, PhotoPlan
 from dig_env.scenes.photos.planner import plan_photo_pair
 from dig_env.scenes.plans.difficulty import Difficulty, DifficultyError
-from dig_env.scenes.plans.plan import Change, Nuisance, PairPlan, SceneObject
+from dig_env.scenes.plans.plan import Change, Nuisance, PairPlan, Plan, SceneObject
 from dig_env.scenes.plans.planner import plan_pair
 from dig_env.scenes.plans.scenery import Camera, Light, Scenery, Sky, Slab
 from dig_env.scenes.plans.splits import SEEDS_PER_SPLIT, SPLITS, pair_seed_range
@@ -70,6 +70,7 @@ __all__ = [
     "PhotoChange",
     "PhotoObject",
     "PhotoPlan",
+    "Plan",
     "Region",
     "RenderError",
     "RenderSettings",

@@ -162,7 +162,7 @@ def test_hugging_face_datasets_loads_the_folder(folder, tmp_path):
             diff.box for diff in pair.differences
         ]
         assert row["certificate"] == dataclasses.asdict(pair.certificate)
-        assert row["plan"] == pair.plan.to_json()
+        assert row["plan"] == json.dumps(pair.plan.to_json())
         assert row["pixels_sha256"] == pixels_sha256(pair)
     one_stage = datasets.load_dataset(str(folder), "mixed", split="train", cache_dir=tmp_path)
     assert set(one_stage["stage"]) == {"mixed"} and len(one_stage) == 5

@@ -40,8 +40,8 @@ stages = st.sampled_from(sorted(STAGES))
 @settings(max_examples=100, deadline=None)
 def test_a_plan_survives_json_with_every_value(seed, stage):
     plan = plan_pair(seed, STAGES[stage])
-    assert PairPlan.from_json(plan.to_json()) == plan
-    assert json.loads(plan.to_json())["camera"]["location"] == list(plan.camera.location)
+    assert PairPlan.from_json(json.loads(json.dumps(plan.to_json()))) == plan
+    assert plan.to_json()["camera"]["location"] == plan.camera.location
 
 
 @given(seeds, stages)
@@ -244,7 +244,7 @@ def test_numbers_of_other_libraries_are_taken_as_pythons_own(integer):
     theirs |= {"noise": np.float32(4), "jpeg": integer(70)}
     assert Difficulty(**theirs) == Difficulty(**fields)
     plan = plan_pair(integer(7), Difficulty(**theirs), integer(1))
-    assert json.loads(plan.to_json()) == json.loads(plan_pair(7, Difficulty(**fields), 1).to_json())
+    assert plan.to_json() == plan_pair(7, Difficulty(**fields), 1).to_json()
     assert RenderSettings(integer(64), integer(48)) == RenderSettings(64, 48)
 
 
@@ -258,7 +258,7 @@ def test_a_wrong_seed_is_refused(seed):
 
 def test_a_text_that_is_no_plan_is_refused():
     with pytest.raises(ValueError, match="PairPlan"):
-        PairPlan.from_json('{"seed": 1}')
+        PairPlan.from_json({"seed": 1})
 
 
 def test_splits_are_disjoint():

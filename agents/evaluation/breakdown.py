@@ -15,7 +15,7 @@ import numpy as np
 from dig_env.agents.evaluation.episodes import METRICS, Episode, metric_values
 from dig_env.agents.evaluation.external.pair import ExternalPair
 from dig_env.agents.evaluation.intervals import mean_intervals, ratio_intervals
-from dig_env.scenes import CHANGES, Difference, Pair, PhotoPlan
+from dig_env.scenes import CHANGES, Difference, Pair
 from dig_env.scenes.measure.occlusion import hidden_share
 
 
@@ -35,9 +35,9 @@ class Axis:
 
 
 def _size(pair: Pair, difference: Difference) -> str | None:
-    if isinstance(pair.plan, PhotoPlan):
+    if pair.plan.layout is None:
         return None
-    (change,) = (c for c in pair.plan.changes if c.object_id == difference.object_id)
+    (change,) = (c for c in pair.plan.layout.changes if c.object_id == difference.object_id)
     sizes = {obj.size for obj in (change.before, change.after) if obj is not None}
     return sizes.pop() if len(sizes) == 1 else "both"
 

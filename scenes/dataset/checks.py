@@ -13,7 +13,6 @@ from dig_env.scenes.dataset.rows import decode, pixels_sha256
 from dig_env.scenes.measure.labels import label_pair, label_with_nuisance, mask_bounds
 from dig_env.scenes.measure.pair import Box, Certificate, Difference, Pair
 from dig_env.scenes.plans.difficulty import Difficulty, DifficultyError
-from dig_env.scenes.plans.plan import PairPlan
 from dig_env.scenes.plans.planner import plan_pair
 from dig_env.scenes.plans.splits import pair_seed_range
 from dig_env.scenes.version import __version__
@@ -158,7 +157,7 @@ def _plan(row: _Row) -> Iterator[Findings]:
     is_ours = row.manifest.made_with["dig-env"] == __version__
     # The photographs, which decide the plans of their pairs, are not in the folder. Nor are
     # families, of which this process may not know this one.
-    can_plan = is_ours and isinstance(plan, PairPlan) and _can_be_planned(difficulty)
+    can_plan = is_ours and plan.layout is not None and _can_be_planned(difficulty)
     if can_plan and plan != plan_pair(row.fields["pair_seed"], difficulty, plan.attempt):
         messages.append("it is not what dig-env plans for this pair seed and stage")
     yield "plan", 1, messages

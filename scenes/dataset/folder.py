@@ -89,7 +89,7 @@ def refresh(folder: Path, manifest: Manifest, rewritten: str | None = None) -> M
             manifest = _adopted(folder, manifest, file, found)
         files.append(file)
     manifest = dataclasses.replace(manifest, files=tuple(files))
-    write_whole(folder / MANIFEST, manifest.to_json().encode())
+    write_whole(folder / MANIFEST, manifest.text.encode())
     write_whole(folder / "README.md", dataset_card(manifest).encode())
     return manifest
 

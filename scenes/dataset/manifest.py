@@ -85,9 +85,9 @@ class Manifest:
             for stage, count in counts.items()
         )
 
-    def to_json(self) -> str:
-        """The content of ``manifest.json``: the same for equal manifests."""
-        fields = {
+    def to_json(self) -> dict[str, Any]:
+        """A dictionary of plain JSON values."""
+        return {
             "format_version": FORMAT_VERSION,
             "settings": dataclasses.asdict(self.settings),
             "pairs_per_file": self.pairs_per_file,
@@ -96,7 +96,11 @@ class Manifest:
             "made_with": self.made_with,
             "files": [dataclasses.asdict(file) for file in self.files],
         }
-        return json.dumps(fields, indent=1, sort_keys=True) + "\n"
+
+    @property
+    def text(self) -> str:
+        """The content of ``manifest.json``: the same for equal manifests."""
+        return json.dumps(self.to_json(), indent=1, sort_keys=True) + "\n"
 
     @classmethod
     def load(cls, folder: Path) -> Manifest:

@@ -21,7 +21,7 @@ from PIL import Image
 
 from dig_env.scenes.measure.pair import Box, Certificate, Difference, Pair
 from dig_env.scenes.photos.plan import PhotoPlan
-from dig_env.scenes.plans.plan import PairPlan
+from dig_env.scenes.plans.plan import PairPlan, Plan
 from dig_env.scenes.render.settings import MAX_SIDE_PX
 
 IMAGES = {"image_a": "WEBP", "ids_a": "PNG", "image_b": "WEBP", "ids_b": "PNG"}
@@ -76,7 +76,7 @@ def encode(pair: Pair, stage: str) -> dict[str, Any]:
         "ids_b": _to_png(pair.ids_b),
         "differences": [dataclasses.asdict(diff) for diff in pair.differences],
         "certificate": dataclasses.asdict(pair.certificate),
-        "plan": pair.plan.to_json(),
+        "plan": json.dumps(pair.plan.to_json()),
         "pixels_sha256": pixels_sha256(pair),
     }
 
@@ -172,9 +172,9 @@ def _difference(fields: dict[str, Any]) -> Difference:
     return Difference(**values)
 
 
-def _plan(text: str) -> PairPlan | PhotoPlan:
-    kind = PhotoPlan if "photo" in json.loads(text) else PairPlan
-    return kind.from_json(text)
+def _plan(text: str) -> Plan:
+    fields = json.loads(text)
+    return PhotoPlan.from_json(fields) if "photo" in fields else PairPlan.from_json(fields)
 
 
 def _to_webp(image: np.ndarray) -> dict[str, Any]:

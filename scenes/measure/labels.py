@@ -11,8 +11,7 @@ from scipy import ndimage
 from dig_env.scenes.color import lab_distance
 from dig_env.scenes.measure.occlusion import hidden_share
 from dig_env.scenes.measure.pair import Box, Certificate, Difference, Pair
-from dig_env.scenes.photos.plan import PhotoPlan
-from dig_env.scenes.plans.plan import PairPlan
+from dig_env.scenes.plans.plan import Plan
 
 JUST_NOTICEABLE = 2.3
 """Delta E of two colours that a person can just tell apart (Mahy et al., 1994)."""
@@ -21,7 +20,7 @@ STRONG = 10.0
 
 
 def label_pair(
-    plan: PairPlan | PhotoPlan,
+    plan: Plan,
     image_a: np.ndarray,
     ids_a: np.ndarray,
     image_b: np.ndarray,
@@ -95,7 +94,7 @@ def label_with_nuisance(
     return again, ""
 
 
-def _visibility_problem(plan: PairPlan | PhotoPlan, ids_a: np.ndarray, ids_b: np.ndarray) -> str:
+def _visibility_problem(plan: Plan, ids_a: np.ndarray, ids_b: np.ndarray) -> str:
     least_px = math.ceil(plan.difficulty.min_visible * ids_a.size)
     for name, ids, scene in (("A", ids_a, plan.scene_a), ("B", ids_b, plan.scene_b)):
         visible = np.bincount(ids.ravel(), minlength=256)
@@ -111,10 +110,10 @@ def _visibility_problem(plan: PairPlan | PhotoPlan, ids_a: np.ndarray, ids_b: np
 
 def _occlusion_problem(pair: Pair) -> str:
     low, high = pair.plan.difficulty.occlusion
-    if (low, high) == (0.0, 1.0):
+    layout = pair.plan.layout
+    if layout is None or (low, high) == (0.0, 1.0):
         return ""
-    assert isinstance(pair.plan, PairPlan), "objects of photographs are not hidden on purpose"
-    clean = dataclasses.replace(pair, plan=dataclasses.replace(pair.plan, nuisance=None))
+    clean = dataclasses.replace(pair, plan=dataclasses.replace(layout, nuisance=None))
     for diff in pair.differences:
         share = hidden_share(clean, diff.object_id)
         if not low <= share <= high:
@@ -125,7 +124,7 @@ def _occlusion_problem(pair: Pair) -> str:
     return ""
 
 
-def _contrast_problem(plan: PairPlan | PhotoPlan, differences: tuple[Difference, ...]) -> str:
+def _contrast_problem(plan: Plan, differences: tuple[Difference, ...]) -> str:
     wanted = plan.difficulty.material_contrast
     for diff in differences:
         if wanted and diff.change == "material" and not wanted[0] <= diff.contrast <= wanted[1]:
@@ -142,7 +141,7 @@ def _contrast_problem(plan: PairPlan | PhotoPlan, differences: tuple[Difference,
 
 
 def _unlabelled_problem(
-    plan: PairPlan | PhotoPlan, certificate: Certificate, ids_a: np.ndarray, ids_b: np.ndarray
+    plan: Plan, certificate: Certificate, ids_a: np.ndarray, ids_b: np.ndarray
 ) -> str:
     changed = [change.object_id for change in plan.changes]
     seen = np.isin(ids_a, changed) | np.isin(ids_b, changed)
@@ -164,7 +163,7 @@ def _unlabelled_problem(
 
 
 def _certify(
-    plan: PairPlan | PhotoPlan,
+    plan: Plan,
     differences: tuple[Difference, ...],
     ids_a: np.ndarray,
     ids_b: np.ndarray,

@@ -8,7 +8,6 @@ from PIL import Image, ImageDraw
 from dig_env.scenes.families.models import model_mesh
 from dig_env.scenes.geometry import PinholeCamera, hull_points, mesh_of, surface_hit
 from dig_env.scenes.measure.pair import Pair
-from dig_env.scenes.photos.plan import PhotoPlan
 from dig_env.scenes.plans.plan import PairPlan, SceneObject
 from dig_env.scenes.plans.scenery import Camera
 from dig_env.scenes.plans.vocabulary import SHAPES
@@ -33,10 +32,10 @@ def hidden_share(pair: Pair, object_id: int) -> float:
         ValueError: the pair has no such object.
     """
     height, width = pair.ids_a.shape
-    if isinstance(pair.plan, PhotoPlan):
+    plan = pair.plan.layout
+    if plan is None:
         return 0.0
     covered = hidden = 0
-    plan = pair.plan
     for scene, ids, camera in (
         (plan.scene_a, pair.ids_a, plan.camera),
         (plan.scene_b, pair.ids_b, plan.camera_b),

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dig_env.scenes.photos.plan import PhotoPlan
-from dig_env.scenes.plans.plan import PairPlan
+from dig_env.scenes.plans.plan import Plan
 
 Box = tuple[float, float, float, float]
 """(x_min, y_min, x_max, y_max) in pixels; the right and lower edge lie behind the last pixel, so
@@ -83,14 +82,15 @@ class Pair:
     image_b: np.ndarray
     differences: tuple[Difference, ...]
     certificate: Certificate
-    plan: PairPlan | PhotoPlan
+    plan: Plan
     ids_a: np.ndarray
     ids_b: np.ndarray
 
     @property
     def camera_moved(self) -> bool:
         """Whether the two images were taken from different places, so that boxes differ, too."""
-        return self.plan.nuisance is not None and self.plan.camera_b != self.plan.camera
+        layout = self.plan.layout
+        return layout is not None and layout.camera_b != layout.camera
 
     @property
     def boxes_unit(self) -> np.ndarray:

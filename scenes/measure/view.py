@@ -10,7 +10,6 @@ import numpy as np
 from dig_env.scenes.measure.labels import mask_bounds
 from dig_env.scenes.measure.occlusion import silhouette
 from dig_env.scenes.measure.pair import Box, Pair
-from dig_env.scenes.photos.plan import PhotoPlan
 from dig_env.scenes.plans.plan import SceneObject
 from dig_env.scenes.plans.scenery import Camera
 
@@ -104,11 +103,11 @@ def views(pair: Pair) -> tuple[View, View]:
     Raises:
         ValueError: they are photographs, of which the scene is not known.
     """
-    plan = pair.plan
-    if isinstance(plan, PhotoPlan):
+    plan = pair.plan.layout
+    if plan is None:
         raise ValueError(
-            f"pair {plan.seed} is made of the photograph {plan.photo}, of which no scene is known: "
-            "give pairs that 'dig-env render' rendered"
+            f"pair {pair.plan.seed} is made of a photograph, of which no scene is known: give "
+            "pairs that 'dig-env render' rendered"
         )
     family = plan.difficulty.family
     return (

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import json
-from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 from dig_env.scenes.plans.difficulty import Difficulty
+from dig_env.scenes.plans.plan import in_scene
 from dig_env.scenes.plans.stages import PAPER_STAGES, STAGES
 from dig_env.scenes.plans.vocabulary import PHOTO_CHANGES
 
@@ -79,7 +79,7 @@ class PhotoPlan:
     """A photograph in two versions that differ in ``changes`` and in nothing else.
 
     Attributes:
-        seed, attempt, difficulty: as in ``dig_env.scenes.PairPlan``.
+        seed, attempt, difficulty: see ``dig_env.scenes.Plan``.
         photo: file name of the photograph.
         objects: its objects that do not change and are large enough to count (``min_visible``).
         changes: one entry a changed object.
@@ -98,30 +98,32 @@ class PhotoPlan:
         return None
 
     @property
+    def layout(self) -> None:
+        """None: nobody knows where in space the objects of a photograph stand."""
+        return None
+
+    @property
     def scene_a(self) -> tuple[PhotoObject, ...]:
         """The objects of image A, by id."""
-        return _by_id(self.objects, (change.before for change in self.changes))
+        return in_scene(self.objects, (change.before for change in self.changes))
 
     @property
     def scene_b(self) -> tuple[PhotoObject, ...]:
         """The objects of image B, by id."""
-        return _by_id(self.objects, (change.after for change in self.changes))
+        return in_scene(self.objects, (change.after for change in self.changes))
 
-    def to_json(self) -> str:
-        """One line of JSON with every sampled value; floats round-trip exactly."""
-        fields = dataclasses.asdict(self)
-        fields["difficulty"] = self.difficulty.to_json()
-        return json.dumps(fields)
+    def to_json(self) -> dict[str, Any]:
+        """A dictionary that ``json.dumps`` takes, with every value; floats round-trip exactly."""
+        return dataclasses.asdict(self) | {"difficulty": self.difficulty.to_json()}
 
     @classmethod
-    def from_json(cls, text: str) -> PhotoPlan:
-        """The plan that ``to_json`` wrote.
+    def from_json(cls, fields: dict[str, Any]) -> PhotoPlan:
+        """The plan of which ``to_json`` gave the fields; lists are allowed for tuples.
 
         Raises:
-            ValueError: the text is not the JSON of such a plan.
+            ValueError: they are not those of such a plan.
         """
         try:
-            fields = json.loads(text)
             changes = tuple(
                 PhotoChange(
                     change["change"],
@@ -136,7 +138,7 @@ class PhotoPlan:
             return cls(**fields | read)
         except (KeyError, TypeError) as error:
             raise ValueError(
-                f"this is not the JSON of a PhotoPlan ({error!r}); give what to_json() returned"
+                f"these are not the fields of a PhotoPlan ({error!r}): give what to_json() returned"
             ) from error
 
 
@@ -145,10 +147,3 @@ def _object(fields: dict) -> PhotoObject:
     return PhotoObject(
         **fields | {"box": tuple(fields["box"]), "color": color and (color[0], color[1])}
     )
-
-
-def _by_id(
-    objects: Iterable[PhotoObject], changed: Iterable[PhotoObject | None]
-) -> tuple[PhotoObject, ...]:
-    present = [obj for obj in changed if obj is not None]
-    return tuple(sorted([*objects, *present], key=lambda obj: obj.id))

@@ -3,14 +3,80 @@
 from __future__ import annotations
 
 import dataclasses
-import json
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 from dig_env.scenes.families import is_pattern_change
 from dig_env.scenes.plans.difficulty import Difficulty
 from dig_env.scenes.plans.scenery import Camera, Light, Scenery, Sky, Slab
 from dig_env.scenes.plans.vocabulary import CHANGES, COLORS, SIZES
+
+
+class PlannedObject(Protocol):
+    """What every plan says of an object: its id, unique within the pair and in the ID masks."""
+
+    @property
+    def id(self) -> int: ...
+
+
+class PlannedChange(Protocol):
+    """What every plan says of a change."""
+
+    @property
+    def change(self) -> str: ...
+    @property
+    def object_id(self) -> int: ...
+
+
+class Plan(Protocol):
+    """What plans have in common: ``PairPlan`` of rendered pairs, ``PhotoPlan`` of photographs.
+
+    Attributes:
+        seed: the pair seed.
+        attempt: 0 for the first plan of this seed; a plan whose picture fails the visibility
+            rule is followed by the next attempt.
+        difficulty: what was asked for.
+        objects: the objects that do not change.
+        changes: one entry a changed object.
+        scene_a, scene_b: the objects of each image, by id.
+        nuisance: what alters image B without being a difference; None: nothing does.
+        layout: the plan itself, where it says where objects stand in space; None for photographs.
+    """
+
+    @property
+    def seed(self) -> int: ...
+    @property
+    def attempt(self) -> int: ...
+    @property
+    def difficulty(self) -> Difficulty: ...
+    @property
+    def objects(self) -> Sequence[PlannedObject]: ...
+    @property
+    def changes(self) -> Sequence[PlannedChange]: ...
+    @property
+    def scene_a(self) -> Sequence[PlannedObject]: ...
+    @property
+    def scene_b(self) -> Sequence[PlannedObject]: ...
+    @property
+    def nuisance(self) -> Nuisance | None: ...
+    @property
+    def layout(self) -> PairPlan | None: ...
+
+    def to_json(self) -> dict[str, Any]:
+        """A dictionary that ``json.dumps`` takes; floats round-trip exactly."""
+        ...
+
+
+PlannedT = TypeVar("PlannedT", bound=PlannedObject)
+
+
+def in_scene(
+    objects: Iterable[PlannedT], changed: Iterable[PlannedT | None]
+) -> tuple[PlannedT, ...]:
+    """The objects of one image by id: those that do not change, and the changed that it has."""
+    present = [obj for obj in changed if obj is not None]
+    return tuple(sorted([*objects, *present], key=lambda obj: obj.id))
 
 
 @dataclass(frozen=True)
@@ -133,15 +199,9 @@ class PairPlan:
     """A pair of scenes that differ in ``changes`` and in nothing else.
 
     Attributes:
-        seed: the pair seed.
-        attempt: 0 for the first plan of this seed; a plan whose picture fails the visibility
-            rule is followed by the next attempt.
-        difficulty: what was asked for.
+        seed, attempt, difficulty, objects, changes, nuisance: see ``Plan``.
         camera, lights: of both images, unless there is a nuisance.
         scenery: of both images.
-        objects: the objects that do not change.
-        changes: one entry a changed object.
-        nuisance: what alters image B without being a difference; None: nothing does.
     """
 
     seed: int
@@ -167,34 +227,33 @@ class PairPlan:
     @property
     def scene_a(self) -> tuple[SceneObject, ...]:
         """The objects of image A, by id."""
-        return self._with(change.before for change in self.changes)
+        return in_scene(self.objects, (change.before for change in self.changes))
 
     @property
     def scene_b(self) -> tuple[SceneObject, ...]:
         """The objects of image B, by id."""
-        return self._with(change.after for change in self.changes)
+        return in_scene(self.objects, (change.after for change in self.changes))
 
-    def _with(self, changed: Any) -> tuple[SceneObject, ...]:
-        present = [obj for obj in changed if obj is not None]
-        return tuple(sorted([*self.objects, *present], key=lambda obj: obj.id))
+    @property
+    def layout(self) -> PairPlan:
+        """The plan itself: it says where every object stands."""
+        return self
 
-    def to_json(self) -> str:
-        """One line of JSON with every sampled value; floats round-trip exactly."""
-        fields = dataclasses.asdict(self)
-        fields["difficulty"] = self.difficulty.to_json()
+    def to_json(self) -> dict[str, Any]:
+        """A dictionary that ``json.dumps`` takes, with every value; floats round-trip exactly."""
+        fields = dataclasses.asdict(self) | {"difficulty": self.difficulty.to_json()}
         if self.nuisance is None:
             del fields["nuisance"]
-        return json.dumps(fields)
+        return fields
 
     @classmethod
-    def from_json(cls, text: str) -> PairPlan:
-        """The plan that ``to_json`` wrote.
+    def from_json(cls, fields: dict[str, Any]) -> PairPlan:
+        """The plan of which ``to_json`` gave the fields; lists are allowed for tuples.
 
         Raises:
-            ValueError: the text is not the JSON of a plan.
+            ValueError: they are not those of a plan.
         """
         try:
-            fields = json.loads(text)
             return cls(
                 seed=fields["seed"],
                 attempt=fields["attempt"],
@@ -214,7 +273,7 @@ class PairPlan:
             )
         except (KeyError, TypeError) as error:
             raise ValueError(
-                f"this is not the JSON of a PairPlan ({error!r}); give what to_json() returned"
+                f"these are not the fields of a PairPlan ({error!r}): give what to_json() returned"
             ) from error
 
 

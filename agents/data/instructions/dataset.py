@@ -92,7 +92,7 @@ class AlignData:
         """Plain JSON values; the same for equal data, wherever a dataset's folder is."""
         fields = dataclasses.asdict(self)
         if self.dataset is not None:
-            manifest = PairDataset(self.dataset).manifest.to_json()
+            manifest = PairDataset(self.dataset).manifest.text
             fields["dataset"] = hashlib.sha256(manifest.encode()).hexdigest()
         return json.loads(json.dumps(fields))
 
