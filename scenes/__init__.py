@@ -12,6 +12,16 @@ from dig_env.scenes.families import (
     object_family,
     register_family,
 )
+from dig_env.scenes.families.scenery import Camera, Light, Scenery, Sky, Slab
+from dig_env.scenes.families.vocabulary import (
+    CHANGES,
+    COLORS,
+    MATERIALS,
+    PAPER_CHANGES,
+    PHOTO_CHANGES,
+    SHAPES,
+    SIZES,
+)
 from dig_env.scenes.machine import available_cores
 from dig_env.scenes.measure.pair import Certificate, Difference, Pair
 from dig_env.scenes.measure.view import SeenObject, View, view_of, views
@@ -22,18 +32,8 @@ from dig_env.scenes.photos.planner import plan_photo_pair
 from dig_env.scenes.plans.difficulty import Difficulty, DifficultyError
 from dig_env.scenes.plans.plan import Change, Nuisance, PairPlan, Plan, SceneObject
 from dig_env.scenes.plans.planner import plan_pair
-from dig_env.scenes.plans.scenery import Camera, Light, Scenery, Sky, Slab
 from dig_env.scenes.plans.splits import SEEDS_PER_SPLIT, SPLITS, pair_seed_range
 from dig_env.scenes.plans.stages import PAPER_STAGES, STAGES, register_stage, resolve_stage
-from dig_env.scenes.plans.vocabulary import (
-    CHANGES,
-    COLORS,
-    MATERIALS,
-    PAPER_CHANGES,
-    PHOTO_CHANGES,
-    SHAPES,
-    SIZES,
-)
 from dig_env.scenes.render.process import BlenderNotFoundError, RenderError
 from dig_env.scenes.render.renderer import Renderer
 from dig_env.scenes.render.settings import QUALITIES, RenderSettings

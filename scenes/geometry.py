@@ -8,8 +8,8 @@ import math
 import numpy as np
 from scipy.spatial import ConvexHull
 
+from dig_env.scenes.families.scenery import Camera, upward
 from dig_env.scenes.plans.plan import SceneObject
-from dig_env.scenes.plans.scenery import Camera, upward
 from dig_env.scenes.render.blender.meshes import Mesh, shape_mesh
 
 _ANGLES = np.arange(16) * (2 * math.pi / 16)

@@ -43,8 +43,8 @@ from dig_env.scenes import (
     render_dataset,
     views,
 )
+from dig_env.scenes.families.vocabulary import PATTERNS, TURNS
 from dig_env.scenes.measure.occlusion import silhouette
-from dig_env.scenes.plans.vocabulary import PATTERNS, TURNS
 from dig_env.scenes.render.blender.meshes import SHAPE_MESHES, shape_mesh
 from dig_env.scenes.render.imaging import render_pair, render_pair_whole
 from dig_env.scenes.render.process import Shot

@@ -10,7 +10,7 @@ from dig_env.scenes.families.family import (
     register_family,
     turn_deg,
 )
-from dig_env.scenes.plans.scenery import Region
+from dig_env.scenes.families.scenery import Region
 
 __all__ = [
     "Family",

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dig_env.scenes.families.models import model_files
-from dig_env.scenes.plans.scenery import Camera, Light, Region, Scenery
-from dig_env.scenes.plans.vocabulary import SHAPES, SIZES
+from dig_env.scenes.families.scenery import Camera, Light, Region, Scenery
+from dig_env.scenes.families.vocabulary import SHAPES, SIZES
 
 if TYPE_CHECKING:
     from dig_env.scenes.families.family import Family

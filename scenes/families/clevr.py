@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dig_env.scenes.families.family import Family, register_family
-from dig_env.scenes.plans.scenery import Camera, Light, Region, Scenery, Sky, Slab
+from dig_env.scenes.families.scenery import Camera, Light, Region, Scenery, Sky, Slab
 
 FLOOR_HALF_SIDE = 3.0
 """Objects' centres lie in [-3, 3]^2 world units."""

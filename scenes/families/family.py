@@ -11,8 +11,8 @@ from pathlib import Path
 from dig_env.scenes.families.checks import problem_of
 from dig_env.scenes.families.mesh_files import MODEL_SUFFIXES, ModelError
 from dig_env.scenes.families.models import usable_models
-from dig_env.scenes.plans.scenery import Camera, Light, Region, Scenery, Vector
-from dig_env.scenes.plans.vocabulary import COLORS, MATERIALS, PATTERNS, SHAPES, SIZES, TURNS
+from dig_env.scenes.families.scenery import Camera, Light, Region, Scenery, Vector
+from dig_env.scenes.families.vocabulary import COLORS, MATERIALS, PATTERNS, SHAPES, SIZES, TURNS
 
 MOST_NAMED = 50
 """Files that one warning names."""

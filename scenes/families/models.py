@@ -11,7 +11,7 @@ from collections import Counter
 from pathlib import Path
 
 from dig_env.scenes.families.mesh_files import MODEL_SUFFIXES, ModelError, read_model
-from dig_env.scenes.plans.vocabulary import SHAPES
+from dig_env.scenes.families.vocabulary import SHAPES
 from dig_env.scenes.render.blender.meshes import Mesh
 
 UNREAD_SUFFIXES = (

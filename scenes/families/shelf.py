@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dig_env.scenes.families.family import Family, register_family
-from dig_env.scenes.plans.scenery import Camera, Light, Region, Scenery, Sky, Slab, Vector
+from dig_env.scenes.families.scenery import Camera, Light, Region, Scenery, Sky, Slab, Vector
 
 BOARD_HEIGHTS = (-1.9, 0.0, 1.9)
 """Tops of the boards, world units: the largest object is 1.4 high."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dig_env.scenes.families.family import Family, register_family
-from dig_env.scenes.plans.scenery import Camera, Light, Region, Scenery, Sky, Slab, Vector
+from dig_env.scenes.families.scenery import Camera, Light, Region, Scenery, Sky, Slab, Vector
 
 _HALF_SIDE = 4.4
 _WALL = Slab((-30.0, 9.0, -12.0), (30.0, 9.2, 20.0), "plaster", (0.42, 0.38, 0.33))

@@ -6,11 +6,11 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from dig_env.scenes.families.models import model_mesh
+from dig_env.scenes.families.scenery import Camera
+from dig_env.scenes.families.vocabulary import SHAPES
 from dig_env.scenes.geometry import PinholeCamera, hull_points, mesh_of, surface_hit
 from dig_env.scenes.measure.pair import Pair
 from dig_env.scenes.plans.plan import PairPlan, SceneObject
-from dig_env.scenes.plans.scenery import Camera
-from dig_env.scenes.plans.vocabulary import SHAPES
 from dig_env.scenes.render.blender.meshes import Mesh
 
 FINER = 8

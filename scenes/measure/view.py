@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from dig_env.scenes.families.scenery import Camera
 from dig_env.scenes.measure.labels import mask_bounds
 from dig_env.scenes.measure.occlusion import silhouette
 from dig_env.scenes.measure.pair import Box, Pair
 from dig_env.scenes.plans.plan import SceneObject
-from dig_env.scenes.plans.scenery import Camera
 
 
 @dataclass(frozen=True)

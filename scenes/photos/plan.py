@@ -6,10 +6,10 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
+from dig_env.scenes.families.vocabulary import PHOTO_CHANGES
 from dig_env.scenes.plans.difficulty import Difficulty
 from dig_env.scenes.plans.plan import in_scene
 from dig_env.scenes.plans.stages import PAPER_STAGES, STAGES
-from dig_env.scenes.plans.vocabulary import PHOTO_CHANGES
 
 PHOTO_STAGES: dict[str, Difficulty] = {
     name: dataclasses.replace(STAGES[name], objects=(1, 255), changes=PHOTO_CHANGES)

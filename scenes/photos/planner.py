@@ -9,14 +9,13 @@ import random
 import numpy as np
 from scipy import ndimage
 
+from dig_env.scenes.families.vocabulary import PHOTO_CHANGES
 from dig_env.scenes.integers import whole
 from dig_env.scenes.photos.album import Album, Instance, Photograph
 from dig_env.scenes.photos.compose import placed
 from dig_env.scenes.photos.plan import PhotoChange, PhotoObject, PhotoPlan
 from dig_env.scenes.plans.difficulty import Difficulty, DifficultyError
-from dig_env.scenes.plans.placement import choice, uniform
-from dig_env.scenes.plans.planner import _integer, _shuffled
-from dig_env.scenes.plans.vocabulary import PHOTO_CHANGES
+from dig_env.scenes.plans.draws import choice, integer, shuffled, uniform
 
 FIELDS = (
     *("differences", "objects", "changes", "min_visible", "min_contrast"),
@@ -80,7 +79,7 @@ def plan_photo_pair(
         )
     rng = random.Random(f"dig-env photo pair {seed} attempt {attempt}")
     # As in plan_pair, K belongs to the seed alone.
-    count = _integer(random.Random(f"dig-env pair {seed} K"), *difficulty.differences)
+    count = integer(random.Random(f"dig-env pair {seed} K"), *difficulty.differences)
     # Kinds are drawn before the photograph, so that they are as frequent as asked for.
     kinds = [choice(rng, difficulty.changes) for _ in range(count)]
     # Half of the added and deleted objects are pasted into the photograph, half taken out of it.
@@ -104,7 +103,7 @@ def _try_photo(
     """The unchanged objects and the changes, or None when the photograph has no room for them."""
     least_px = difficulty.min_visible * photo.ids.size
     own = [inst for inst in photo.instances if inst.area >= least_px]
-    free = _shuffled(rng, [inst for inst in own if inst.is_whole])
+    free = shuffled(rng, [inst for inst in own if inst.is_whole])
     new_count = sum(pasted for _, pasted in wanted)
     low, high = difficulty.objects
     if not low <= len(own) + new_count <= high:
@@ -204,8 +203,8 @@ def _pasted(
             x0, y0, x1, y1 = found[1].box
             width, height = x1 - x0, y1 - y0
             jitter = HEIGHT_JITTER * image_height
-            left = _integer(rng, 0, image_width - width)
-            top = y0 + _integer(rng, -round(jitter), round(jitter))
+            left = integer(rng, 0, image_width - width)
+            top = y0 + integer(rng, -round(jitter), round(jitter))
             top = min(max(top, 0), image_height - height)
             new = _lifted(object_id, *found, (left, top, left + width, top + height))
             if not (placed(new, album) & blocked).any():

@@ -8,8 +8,8 @@ from numbers import Integral, Real
 from typing import Any
 
 from dig_env.scenes.families import FamilyError, family_named
+from dig_env.scenes.families.vocabulary import CHANGES, PAPER_CHANGES
 from dig_env.scenes.integers import whole
-from dig_env.scenes.plans.vocabulary import CHANGES, PAPER_CHANGES
 
 MOST_OBJECTS = 255
 """Object ids have 8 bits, and 0 is the background."""

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Sequence
-from typing import TypeVar
 
 from dig_env.scenes.families import Family
-from dig_env.scenes.plans.scenery import Camera, Vector
+from dig_env.scenes.families.scenery import Camera, Vector
+from dig_env.scenes.plans.draws import any_of, uniform
 
-T = TypeVar("T")
 Ball = tuple[Vector, float]
 """What an object is taken for: the place it stands on, and its radius."""
 Cone = tuple[float, float, float, float]
@@ -173,18 +171,3 @@ def covered_share(ball: Ball, screen: Ball, eye: Vector) -> float:
     lens = a * a * math.acos(p / a) - p * math.sqrt(max(0.0, a * a - p * p))
     lens += b * b * math.acos(q / b) - q * math.sqrt(max(0.0, b * b - q * q))
     return lens / (math.pi * a * a)
-
-
-def uniform(rng: random.Random, low: float, high: float) -> float:
-    """A number between low and high, by ``random()`` alone."""
-    return low + (high - low) * rng.random()
-
-
-def choice(rng: random.Random, items: Sequence[T]) -> T:
-    """One of some items, by ``random()`` alone."""
-    return items[int(rng.random() * len(items))]
-
-
-def any_of(rng: random.Random, items: Sequence[T]) -> T:
-    """One of some items; nothing is drawn where there is one only."""
-    return items[0] if len(items) == 1 else choice(rng, items)

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 from dig_env.scenes.families import is_pattern_change
+from dig_env.scenes.families.scenery import Camera, Light, Scenery, Sky, Slab
+from dig_env.scenes.families.vocabulary import CHANGES, COLORS, SIZES
 from dig_env.scenes.plans.difficulty import Difficulty
-from dig_env.scenes.plans.scenery import Camera, Light, Scenery, Sky, Slab
-from dig_env.scenes.plans.vocabulary import CHANGES, COLORS, SIZES
 
 
 class PlannedObject(Protocol):

@@ -13,21 +13,20 @@ from __future__ import annotations
 import dataclasses
 import math
 import random
-from collections.abc import Sequence
 from typing import Any, TypeVar
 
 import numpy as np
 
 from dig_env.scenes.color import lab_to_srgb8, srgb8_to_lab
 from dig_env.scenes.families import Family, family_named, is_pattern_change, turn_deg
+from dig_env.scenes.families.scenery import Camera, Light
+from dig_env.scenes.families.vocabulary import COLORS
 from dig_env.scenes.integers import whole
 from dig_env.scenes.plans.difficulty import Difficulty, DifficultyError
-from dig_env.scenes.plans.placement import any_of, choice, place, uniform
+from dig_env.scenes.plans.draws import any_of, choice, integer, shuffled, uniform
+from dig_env.scenes.plans.placement import place
 from dig_env.scenes.plans.plan import Change, Nuisance, PairPlan, SceneObject
-from dig_env.scenes.plans.scenery import Camera, Light
-from dig_env.scenes.plans.vocabulary import COLORS
 
-T = TypeVar("T")
 Placed = TypeVar("Placed", Camera, Light)
 
 TURN = (0.3, 0.7)
@@ -77,7 +76,7 @@ def plan_pair(seed: int, difficulty: Difficulty, attempt: int = 0) -> PairPlan:
     family = family_named(difficulty.family)
     # K belongs to the seed alone: crowded scenes fail more often, and redrawing K with each
     # attempt would make the larger K rarer.
-    changed_count = _integer(random.Random(f"dig-env pair {seed} K"), *difficulty.differences)
+    changed_count = integer(random.Random(f"dig-env pair {seed} K"), *difficulty.differences)
     effort, tried, reason = 0, 0, ""
     for number in range(attempt, max(attempt + 1, MAX_ATTEMPTS)):
         # Seeding with a text hashes it with SHA-512, and random() is the one method whose stream
@@ -113,9 +112,9 @@ def _draw_layout(
     low, high = difficulty.objects
     # Each changed object needs another one to hide behind, where it is to be hidden.
     needed = changed_count * (2 if difficulty.occlusion[0] > 0 else 1)
-    count = _integer(rng, max(low, needed), high)
+    count = integer(rng, max(low, needed), high)
     drawn = [_draw_object(rng, i, family, difficulty) for i in range(1, count + 1)]
-    order = _shuffled(rng, drawn)
+    order = shuffled(rng, drawn)
     changed = [_draw_change(rng, obj, family, difficulty) for obj in order[:changed_count]]
     radii = {obj.id: obj.radius for obj in drawn}
     for change, before, after in changed:
@@ -224,16 +223,16 @@ def _draw_change(
         turn = uniform(rng, *TURN) * turn_deg(obj.shape)
         return change, obj, dataclasses.replace(obj, rotation_deg=obj.rotation_deg + turn)
     if change == "texture":
-        pattern, other = _shuffled(rng, family.patterns)[:2]
+        pattern, other = shuffled(rng, family.patterns)[:2]
         obj = dataclasses.replace(obj, material=pattern)
         return change, obj, dataclasses.replace(obj, material=other)
     if change == "color" and difficulty.color_distance is not None:
-        before, after = _shuffled(rng, [obj, _shaded(rng, obj, difficulty.color_distance)])
+        before, after = shuffled(rng, [obj, _shaded(rng, obj, difficulty.color_distance)])
         return change, before, after
     if change == "size" and difficulty.size_ratio is not None:
         # Both are as far from the usual radius, so that neither image tells by itself.
         root = math.sqrt(uniform(rng, *difficulty.size_ratio))
-        scales = _shuffled(rng, [obj.scale * root, obj.scale / root])
+        scales = shuffled(rng, [obj.scale * root, obj.scale / root])
         before, after = (dataclasses.replace(obj, scale=scale) for scale in scales)
         return change, before, after
     others = _others(family, change, getattr(obj, change))
@@ -266,19 +265,6 @@ def _draw_nuisance(
         noise=difficulty.noise,
         jpeg=difficulty.jpeg,
     )
-
-
-def _integer(rng: random.Random, low: int, high: int) -> int:
-    return low + int(rng.random() * (high - low + 1))
-
-
-def _shuffled(rng: random.Random, items: Sequence[T]) -> list[T]:
-    """Fisher-Yates over random()."""
-    result = list(items)
-    for last in range(len(result) - 1, 0, -1):
-        other = int(rng.random() * (last + 1))
-        result[last], result[other] = result[other], result[last]
-    return result
 
 
 def _jittered(rng: random.Random, thing: Placed, amount: float) -> Placed:

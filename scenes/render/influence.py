@@ -22,9 +22,9 @@ from PIL import Image, ImageDraw
 from scipy import ndimage
 from scipy.spatial import ConvexHull, QhullError
 
+from dig_env.scenes.families.scenery import Light, Scenery, upward
 from dig_env.scenes.geometry import CIRCLE, PinholeCamera, hull_points, surface_hit
 from dig_env.scenes.plans.plan import Change, PairPlan, SceneObject
-from dig_env.scenes.plans.scenery import Light, Scenery, upward
 
 CONTACT_RADII = 1.4
 """The floor is rendered anew up to this distance from a changed object's axis, in its radii."""

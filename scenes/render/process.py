@@ -24,9 +24,9 @@ import psutil
 from dig_env.scenes.color import srgb8_to_linear
 from dig_env.scenes.families.mesh_files import ModelError
 from dig_env.scenes.families.models import model_mesh
+from dig_env.scenes.families.scenery import Camera, Light, Scenery
+from dig_env.scenes.families.vocabulary import SHAPES
 from dig_env.scenes.plans.plan import SceneObject
-from dig_env.scenes.plans.scenery import Camera, Light, Scenery
-from dig_env.scenes.plans.vocabulary import SHAPES
 from dig_env.scenes.render.interpreter import blender_command, remedy
 from dig_env.scenes.render.passes import RenderPasses, Window
 from dig_env.scenes.render.settings import RenderSettings
