@@ -12,9 +12,10 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from dig_env.answers import format_boxes
-from dig_env.boxes import Boxes, iou_and_giou
+from dig_env.boxes import Boxes, checked_boxes, iou_and_giou
 from dig_env.observation import instruction
 from dig_env.reward import score
 from dig_env.reward_config import RewardConfig, RewardLike, resolve_reward
@@ -67,13 +68,13 @@ def found(truth: Boxes, config: RewardConfig) -> str:
     return _text(_narrowed(truth, (1.0 + (config.match_iou or 0.5)) / 2.0))
 
 
-def silent(truth: Boxes, config: RewardConfig) -> str:
+def no_answer(truth: Boxes, config: RewardConfig) -> str:
     """No answer, which earns nothing: for what must not count at all."""
     return "I cannot tell."
 
 
 def red_team(
-    config: RewardLike, truths: Iterable[Boxes] | None = None, seed: int = 0
+    config: RewardLike, truths: Iterable[ArrayLike] | None = None, seed: int = 0
 ) -> list[Outcome]:
     """Play every attack against a reward, on a pair without a difference as well.
 
@@ -82,9 +83,13 @@ def red_team(
         truths: true boxes of some pairs, each (K, 4) in the unit frame; None stands for
             ``random_truths(100)``.
         seed: of the attacks' own generator.
+
+    Raises:
+        ValueError: a truth is not (K, 4) boxes in the unit frame.
     """
     config = resolve_reward(config)
-    truths = [*(random_truths(100) if truths is None else truths), np.empty((0, 4))]
+    truths = random_truths(100) if truths is None else truths
+    truths = [checked_boxes(truth, "truths") for truth in (*truths, [])]
     outcomes = []
     for attack in ATTACKS:
         rng = np.random.default_rng(seed)
@@ -167,7 +172,7 @@ def _written(
 
 def _unread(text: str) -> tuple[Callable[..., str], Honest]:
     """The truth where it is no answer."""
-    return _written(text.format, silent)
+    return _written(text.format, no_answer)
 
 
 def _noise(truth: Boxes, rng: np.random.Generator) -> str:
@@ -220,16 +225,16 @@ ATTACKS: tuple[Attack, ...] = tuple(
         "the prompt's example": _fixed("[[120, 300, 210, 400]]"),
         "code": _fixed("__import__('os').system('true')"),
         # "[]" that does not say that nothing differs
-        "check boxes": _fixed("- [ ] colour\n- [x] shape", silent),
-        "empty list in Python": _fixed("results = []", silent),
-        "empty array in C": _fixed("int a[] = {1, 2};", silent),
-        "empty link": _fixed("see [](http://a) or [ ]( )", silent),
-        "empty citation": _fixed("as in [] and [1]", silent),
-        "two empty lists": _fixed("Image A: []\nImage B: []", silent),
-        "empty list under a key": _fixed('{"differences": []}', silent),
-        "empty list of a draft": _fixed("Draft: []", silent),
-        "empty list, then boxes": _fixed("Perhaps: []\n(1, 2), (3, 4)", silent),
-        "noise": (_noise, silent),
+        "check boxes": _fixed("- [ ] colour\n- [x] shape", no_answer),
+        "empty list in Python": _fixed("results = []", no_answer),
+        "empty array in C": _fixed("int a[] = {1, 2};", no_answer),
+        "empty link": _fixed("see [](http://a) or [ ]( )", no_answer),
+        "empty citation": _fixed("as in [] and [1]", no_answer),
+        "two empty lists": _fixed("Image A: []\nImage B: []", no_answer),
+        "empty list under a key": _fixed('{"differences": []}', no_answer),
+        "empty list of a draft": _fixed("Draft: []", no_answer),
+        "empty list, then boxes": _fixed("Perhaps: []\n(1, 2), (3, 4)", no_answer),
+        "noise": (_noise, no_answer),
         # No numbers
         "infinity": _fixed("[[-Infinity, -Infinity, Infinity, Infinity]]"),
         "not a number": _fixed("[[NaN, NaN, NaN, NaN]]"),

@@ -29,6 +29,7 @@ import math
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -107,17 +108,7 @@ def score(
     """
     config = resolve_reward(config)
     truth = checked_boxes(truth_boxes, "truth_boxes")
-    if isinstance(answer, str):
-        part = answer_part(answer)
-        parsed = read_part(part, coordinates, size, answers)
-        if parsed.ok or parsed.empty:
-            parsed = _guarded(part, config) or parsed
-    elif isinstance(answer, (np.ndarray, list, tuple)):
-        parsed = read_boxes(answer)
-    else:
-        raise TypeError(
-            f"answer is a {type(answer).__name__}; it must be text, or boxes as an array or list"
-        )
+    parsed = _parsed(answer, config, coordinates, size, answers)
     if not len(truth):
         right = float(parsed.empty)
         return _scored(config, parsed, float(parsed.ok or parsed.empty), right, right, right, right)
@@ -175,6 +166,27 @@ def _scored(
     total = weights["format"] * format + weights["f1"] * f1 + weights["iou"] * iou
     # Rounding may carry a sum of shares beyond 1 by a hair.
     return Score(min(total, 1.0), format, f1, iou, precision, recall, matches, answer)
+
+
+def _parsed(
+    answer: Any,
+    config: RewardConfig,
+    coordinates: str,
+    size: tuple[int, int] | None,
+    answers: str,
+) -> ParsedAnswer:
+    """The boxes of a text or of numbers; see ``score``."""
+    if isinstance(answer, (np.ndarray, list, tuple)):
+        return read_boxes(answer)
+    if not isinstance(answer, str):
+        raise TypeError(
+            f"answer is a {type(answer).__name__}; it must be text, or boxes as an array or list"
+        )
+    part = answer_part(answer)
+    parsed = read_part(part, coordinates, size, answers)
+    if parsed.ok or parsed.empty:
+        return _guarded(part, config) or parsed
+    return parsed
 
 
 def _guarded(part: str, config: RewardConfig) -> ParsedAnswer | None:

@@ -17,7 +17,7 @@ from stable_baselines3.common.env_checker import check_env
 import dig_env
 from dig_env import NumericVectorView, NumericView
 from dig_env.scenes import render_dataset
-from dig_env.wrappers.numeric import SMALLEST_SIDE
+from dig_env.wrappers.numeric_format import SMALLEST_SIDE
 
 VIEWS = {
     "one box": {},

@@ -44,6 +44,13 @@ def test_blind_boxes_earn_little_more_than_one_box_that_finds_nothing(name, marg
     assert earned["30 x 30 tiles"] <= earned["tiny"]
 
 
+def test_truths_may_be_lists_with_or_without_boxes():
+    truths = [[], [[0.1, 0.2, 0.3, 0.4]]]
+    assert len(red_team("full", truths)) == len(ATTACKS)
+    with pytest.raises(ValueError, match=r"truths\[0\] is .*divide pixels"):
+        red_team("full", [[[10, 20, 30, 40]]])
+
+
 def test_a_reward_that_can_be_hacked_is_found_out():
     """The red team is no rubber stamp: a mean over matched pairs alone falls to tiles."""
     hackable = RewardConfig(f1_weight=0.0, iou_weight=1.0, match_iou=0.05, iou_mean="matched")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import string
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
@@ -18,6 +19,7 @@ from dig_env.align.questions import Question, write_answer
 from dig_env.align.settings import AlignSettings
 from dig_env.align.tasks import pose, resolve_tasks
 from dig_env.drawing import RENDER_MODES, Display
+from dig_env.envs.pairs import PairSource
 from dig_env.envs.spaces import AnswerText
 from dig_env.envs.stream import PairStream, absolute, plain_seed
 from dig_env.scenes import Difficulty, views
@@ -105,16 +107,24 @@ class DiGAlignEnv(gym.Env[dict[str, Any], str], EzPickle):
         coordinates: str = "norm1000",
         filters: dict[str, Any] | None = None,
         stage: str | dict[str, Any] | Difficulty = "mixed",
+        width: int | None = None,
+        height: int | None = None,
+        quality: str | None = None,
+        device: str | None = None,
+        workers: int = 1,
+        dataset: str | Path | PairSource | None = None,
+        split: str = "train",
         render_mode: str | None = None,
-        **source: Any,
     ) -> None:
-        source["dataset"] = absolute(source.get("dataset"))
-        EzPickle.__init__(self, task, coordinates, filters, stage, render_mode, **source)
+        pairs: dict[str, Any] = {"stage": stage, "width": width, "height": height}
+        pairs |= {"quality": quality, "device": device, "workers": workers, "split": split}
+        pairs |= {"dataset": absolute(dataset)}
+        EzPickle.__init__(self, task, coordinates, filters, render_mode=render_mode, **pairs)
         self._tasks = resolve_tasks(task)
         self._settings = align_settings(coordinates, filters)
         self.coordinates = coordinates
         self.render_mode, self._display = render_mode, Display(render_mode)
-        self.pairs = PairStream(stage, **source)
+        self.pairs = PairStream(**pairs)
         self._question: Question | None = None
         self._answers: list[str] = []
         crops, side = self._settings.options, self._settings.crop_px

@@ -162,7 +162,8 @@ class DiGEnv(gym.Env[dict[str, Any], str], EzPickle):
         self.render_mode, self._display = render_mode, Display(render_mode)
         self.coordinates = coordinates
         self._reward_config = resolve_reward(reward)
-        render = {"width": width, "height": height, "quality": quality, "device": device}
+        render: dict[str, Any] = {"width": width, "height": height}
+        render |= {"quality": quality, "device": device}
         self.pairs = PairStream(stage, dataset, split, workers, **render)
         self._pair: Pair | None = None
         self._answered_boxes: np.ndarray | None = None

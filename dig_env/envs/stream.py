@@ -44,8 +44,7 @@ class PairStream:
     The generator is the environment's, so that equal seeds give equal pairs.
 
     Args:
-        stage, dataset, split, workers: as for ``DiGEnv``.
-        **render: "width", "height", "quality" and "device", likewise; None is left to the source.
+        stage, dataset, split, workers, width, height, quality, device: as for ``DiGEnv``.
 
     Attributes:
         source: makes the pairs. If it was given as ``dataset``, it stays the caller's to close.
@@ -61,9 +60,14 @@ class PairStream:
         dataset: str | Path | PairSource | None = None,
         split: str = "train",
         workers: int = 1,
-        **render: Any,
+        *,
+        width: int | None = None,
+        height: int | None = None,
+        quality: str | None = None,
+        device: str | None = None,
     ) -> None:
-        self.source = pair_source(render, dataset, split, workers)
+        asked = {"width": width, "height": height, "quality": quality, "device": device}
+        self.source = pair_source(asked, dataset, split, workers)
         self._is_own = dataset is None or isinstance(dataset, (str, Path))
         self._stage, self._difficulty = resolve_stage(stage, stages_of(self.source))
         self.prefetch_count = self.source.prefetch_count

@@ -1,4 +1,4 @@
-"""Write pairs into a folder, file by file: stop it, go on, grow it, share it among machines."""
+"""Write pairs into a folder, file by file: it can be stopped, resumed, extended and shared."""
 
 from __future__ import annotations
 
@@ -77,9 +77,9 @@ def render_dataset(
 ) -> Manifest:
     """Render what a folder lacks of the first ``counts`` pairs of each stage.
 
-    Pair i of a stage has the i-th seed of ``stage_seeds``. A call that was stopped, or killed, is
-    made again to go on; a larger count adds pairs. Several processes, on one machine or on more,
-    may fill one folder, or folders that are then copied together.
+    Pair i of a stage has the i-th seed of ``stage_seeds``. The same call resumes one that was
+    stopped or killed; a larger count adds pairs. Several processes, on one machine or more, may
+    fill one folder, or folders that are then copied together.
 
     Args:
         folder: made if need be. It holds pairs of one ``settings``, any splits and stages.
@@ -110,39 +110,56 @@ def render_dataset(
         RenderError: Blender is missing or failed.
     """
     folder = Path(folder).absolute()
-    built_in = {name: STAGES[name] for name in BUILT_IN_STAGES} if album is None else PHOTO_STAGES
-    stages = _stages(counts, built_in, difficulties or {}, folder)
-    if album is not None and album.size != (settings.width, settings.height):
-        raise ValueError(
-            f"the album's photographs are {album.size[0]}x{album.size[1]}, and the settings say "
-            f"{settings.width}x{settings.height}: make the album with size="
-            f"{(settings.width, settings.height)}"
-        )
-    pair_seed_range(split)  # says which splits there are
+    stages = _stages(counts, album, difficulties or {}, folder)
+    _check_source(split, settings, album, engine)
     counts = {
         name: whole(f"counts[{name!r}]", count, 1, SEEDS_PER_STAGE, " of pairs")
         for name, count in counts.items()
     }
     shard, pairs_per_file = _shard(shard), whole("pairs_per_file", pairs_per_file, 1)
-    if engine not in ENGINES or (album is not None and engine != "local"):
-        raise ValueError(
-            f"engine={engine!r}: give one of {', '.join(ENGINES)}; with an album, local"
-        )
     folder.mkdir(parents=True, exist_ok=True)
     check_folder(folder)
     wanted = Manifest(settings, pairs_per_file, stages, {split: counts}, {}, ())
     with locked(folder):
         manifest = open_folder(folder, wanted)
     gaps, total = _gaps(manifest, counts, split, shard)
-    there = total - sum(len(gap.missing) for gap in gaps)
-    report = on_pair or (lambda there, total: None)
-    report(there, total)
-    if not gaps:
-        return manifest
     for gap in gaps:
         stages[gap.stage].check_family()  # before Blender starts
     asked = ((seed, stages[gap.stage]) for gap in gaps for seed in gap.missing)
     source = _source(asked, settings, workers, album, engine)
+    report = on_pair or (lambda there, total: None)
+    return _fill(folder, manifest, split, gaps, total, source, report)
+
+
+def _check_source(split: str, settings: RenderSettings, album: Album | None, engine: str) -> None:
+    """Raise ValueError for arguments of ``render_dataset`` that do not go together."""
+    pair_seed_range(split)  # says which splits there are
+    size = (settings.width, settings.height)
+    if album is not None and album.size != size:
+        raise ValueError(
+            f"the album's photographs are {album.size[0]}x{album.size[1]}, and the settings say "
+            f"{size[0]}x{size[1]}: make the album with size={size}"
+        )
+    if engine not in ENGINES or (album is not None and engine != "local"):
+        raise ValueError(
+            f"engine={engine!r}: give one of {', '.join(ENGINES)}; with an album, local"
+        )
+
+
+def _fill(
+    folder: Path,
+    manifest: Manifest,
+    split: str,
+    gaps: list[_Gap],
+    total: int,
+    source: contextlib.AbstractContextManager[tuple[dict[str, str], Iterator[Pair]]],
+    report: Callable[[int, int], None],
+) -> Manifest:
+    """Write the files that lack pairs, of which there are ``total`` in the end."""
+    there = total - sum(len(gap.missing) for gap in gaps)
+    report(there, total)
+    if not gaps:
+        return manifest
     with source as (versions, pairs), ThreadPoolExecutor(available_cores()) as encoders:
         made_with = library_versions() | versions
         check_made_with(folder, made_with, manifest.made_with)
@@ -179,11 +196,12 @@ def _source(
 
 def _stages(
     counts: Mapping[str, int],
-    built_in: dict[str, Difficulty],
+    album: Album | None,
     difficulties: Mapping[str, Difficulty | dict[str, Any]],
     folder: Path,
 ) -> dict[str, Difficulty]:
     """The difficulty of each stage that ``counts`` names."""
+    built_in = {name: STAGES[name] for name in BUILT_IN_STAGES} if album is None else PHOTO_STAGES
     own = {name: resolve_stage(stage)[1] for name, stage in difficulties.items()}
     for name, stage in own.items():
         check_stage_name(name)

@@ -46,34 +46,11 @@ def place(
         screened: for each object that is to stand before another, placed earlier, that one's id.
         occlusion: the part of it to be covered.
     """
-    right, behind = camera.floor_directions
     # Within the lower half: cubes and cylinders hide more than these balls, and others help.
     span = occlusion[1] - occlusion[0]
     low, high = occlusion[0] + span / 8, occlusion[0] + span / 2
-    spacing = min(1.0, (MOST_AT_FULL_SPACING / len(radii)) ** 2)
-    if screened:
-        spacing = min(spacing, SPACING_OF_SCREENS)
-    places: dict[int, Vector] = {}
-    cones: dict[int, Cone] = {}
-
-    def fits(key: int, here: Vector) -> bool:
-        if key < 0 and not MOVE[0] <= math.dist(here, places[-key]) <= MOVE[1]:
-            return False
-        for other, there in places.items():
-            x, y = here[0] - there[0], here[1] - there[1]
-            if other == -key or here[2] != there[2]:
-                continue
-            if (
-                math.hypot(x, y) - radii[key] - radii[other] < spacing * family.min_gap
-                or abs(x * right[0] + y * right[1]) < spacing * family.min_margin
-                or abs(x * behind[0] + y * behind[1]) < spacing * family.min_margin
-            ):
-                return False
-        if spacing == 1.0:
-            return True
-        cones[key] = _cone((here, radii[key]), camera.location)
-        return _in_sight(here, key, places, radii, cones, screened, camera)
-
+    layout = _Layout(radii, family, camera, screened)
+    places = layout.places
     for key, radius in radii.items():
         for _ in range(PLACEMENT_TRIES):
             if key in screened:
@@ -86,7 +63,7 @@ def place(
                 region = any_of(rng, family.regions)
                 x = uniform(rng, region.x_min, region.x_max)
                 here = (x, uniform(rng, region.y_min, region.y_max), region.z)
-            if fits(key, here):
+            if layout.fits(key, here):
                 places[key] = here
                 break
         else:
@@ -94,27 +71,54 @@ def place(
     return places
 
 
-def _in_sight(
-    here: Vector,
-    key: int,
-    places: dict[int, Vector],
-    radii: dict[int, float],
-    cones: dict[int, Cone],
-    screened: dict[int, int],
-    camera: Camera,
-) -> bool:
-    """Would an object at a new place leave in sight what is placed, and be so itself?"""
-    ball = (here, radii[key])
-    for other, where in places.items():
-        there = (where, radii[other])
-        if other == -key or _are_apart(cones[key], cones[other]):  # the one is in the other image
-            continue
-        if covered_share(ball, there, camera.location) > MOST_COVERED:
+class _Layout:
+    """The objects that have a place so far. Arguments as for ``place``."""
+
+    def __init__(
+        self, radii: dict[int, float], family: Family, camera: Camera, screened: dict[int, int]
+    ) -> None:
+        self.places: dict[int, Vector] = {}
+        self._cones: dict[int, Cone] = {}
+        self._radii, self._family, self._screened = radii, family, screened
+        self._eye, self._directions = camera.location, camera.floor_directions
+        self._spacing = min(1.0, (MOST_AT_FULL_SPACING / len(radii)) ** 2)
+        if screened:
+            self._spacing = min(self._spacing, SPACING_OF_SCREENS)
+
+    def fits(self, key: int, here: Vector) -> bool:
+        """Does an object at this place keep its distance from the others, and all stay in sight?"""
+        if key < 0 and not MOVE[0] <= math.dist(here, self.places[-key]) <= MOVE[1]:
             return False
-        is_to_cover = screened.get(key) == other
-        if not is_to_cover and covered_share(there, ball, camera.location) > MOST_COVERED:
-            return False
-    return True
+        (right_x, right_y), (behind_x, behind_y) = self._directions
+        gap = self._spacing * self._family.min_gap
+        margin = self._spacing * self._family.min_margin
+        for other, there in self.places.items():
+            x, y = here[0] - there[0], here[1] - there[1]
+            if other == -key or here[2] != there[2]:
+                continue
+            if (
+                math.hypot(x, y) - self._radii[key] - self._radii[other] < gap
+                or abs(x * right_x + y * right_y) < margin
+                or abs(x * behind_x + y * behind_y) < margin
+            ):
+                return False
+        return self._spacing == 1.0 or self._in_sight(key, here)
+
+    def _in_sight(self, key: int, here: Vector) -> bool:
+        """Would an object at this place leave in sight what is placed, and be so itself?"""
+        ball = (here, self._radii[key])
+        self._cones[key] = _cone(ball, self._eye)
+        for other, where in self.places.items():
+            there = (where, self._radii[other])
+            # minus the key: the same object in the other image
+            if other == -key or _are_apart(self._cones[key], self._cones[other]):
+                continue
+            if covered_share(ball, there, self._eye) > MOST_COVERED:
+                return False
+            is_to_cover = self._screened.get(key) == other
+            if not is_to_cover and covered_share(there, ball, self._eye) > MOST_COVERED:
+                return False
+        return True
 
 
 def _cone(ball: Ball, eye: Vector) -> Cone:
