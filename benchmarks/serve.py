@@ -23,7 +23,7 @@ import psutil
 import tyro
 
 from dig_env.agents.reporting.report import write_results
-from dig_env.envs.remote import TOKEN_VARIABLE
+from dig_env.envs import TOKEN_VARIABLE
 from dig_env.scenes import RenderSettings, available_cores, render_dataset
 
 ANSWER = "[[0, 0, 500, 500], [500, 500, 1000, 1000]]"

@@ -15,7 +15,16 @@ FORBIDDEN = {
 FLOORS = {
     # Each room may import the rooms of the floors before its own, and itself.
     "scenes": [
-        {"version", "files", "forks", "integers", "machine", "color", "render.blender.meshes"},
+        {
+            "version",
+            "extras",
+            "files",
+            "forks",
+            "integers",
+            "machine",
+            "color",
+            "render.blender.meshes",
+        },
         {"families"},
         {"plans"},
         {"geometry"},

@@ -10,8 +10,8 @@ from pathlib import Path
 import tyro
 
 from dig_env.agents.cli.output import Output, Printed
+from dig_env.envs import TOKEN_VARIABLE
 from dig_env.scenes.extras import extra
-from dig_env.serve import TOKEN_VARIABLE
 from dig_env.serve.sessions import Limits, Sessions
 
 

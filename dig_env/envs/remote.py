@@ -23,13 +23,13 @@ from gymnasium.utils import EzPickle
 from PIL import Image
 
 from dig_env.drawing import RENDER_MODES, Display, draw_pair
+from dig_env.envs import TOKEN_VARIABLE
 from dig_env.envs.dig import check_action, spaces_of
 from dig_env.envs.stream import plain_seed
 from dig_env.reward_config import RewardConfig, RewardLike
 from dig_env.scenes import Difficulty, DifficultyError, RenderError, resolve_stage
 from dig_env.scenes.extras import extra
 from dig_env.scenes.forks import start_anew_in_forks
-from dig_env.serve import TOKEN_VARIABLE
 
 with extra("serve"):
     import httpx
