@@ -7,8 +7,8 @@ from typing import Any
 
 from PIL import Image
 
+from dig_env.scenes.arguments import one_of, whole
 from dig_env.scenes.extras import extra
-from dig_env.scenes.integers import whole
 
 COORDINATES = ("norm1000", "unit", "pixel", "resized_pixel")
 """Frames of an answer's numbers.
@@ -37,8 +37,7 @@ def frame_size(coordinates: str, size: tuple[int, int] | None) -> tuple[float, f
         return 1000.0, 1000.0
     if coordinates == "unit":
         return 1.0, 1.0
-    if coordinates not in COORDINATES:
-        raise ValueError(f"coordinates is {coordinates!r}; it must be one of {COORDINATES}")
+    one_of("coordinates", coordinates, COORDINATES)
     width, height = _usable(size, coordinates)
     if coordinates == "resized_pixel":
         width, height = resized_size((width, height))
@@ -83,7 +82,7 @@ def _usable(size: Any, coordinates: str) -> tuple[int, int]:
         width, height = (whole("size", side, 1) for side in size)
     except (TypeError, ValueError):
         raise ValueError(
-            f"size is {size!r}; coordinates={coordinates!r} needs the image's (width, height) in "
+            f"size={size!r}: coordinates={coordinates!r} needs the image's (width, height) in "
             "pixels"
         ) from None
     return width, height

@@ -88,13 +88,13 @@ def red_team(
         ValueError: a truth is not (K, 4) boxes in the unit frame.
     """
     config = resolve_reward(config)
-    truths = random_truths(100) if truths is None else truths
-    truths = [checked_boxes(truth, "truths") for truth in (*truths, [])]
+    given = random_truths(100) if truths is None else truths
+    checked = [checked_boxes(truth, "truths") for truth in (*given, [])]
     outcomes = []
     for attack in ATTACKS:
         rng = np.random.default_rng(seed)
-        earned = [score(attack.answer(truth, rng), truth, config).total for truth in truths]
-        honest = [score(attack.honest(truth, config), truth, config).total for truth in truths]
+        earned = [score(attack.answer(truth, rng), truth, config).total for truth in checked]
+        honest = [score(attack.honest(truth, config), truth, config).total for truth in checked]
         wins = sum(a > b + 1e-9 for a, b in zip(earned, honest, strict=True))
         means = float(np.mean(earned)), float(np.mean(honest))
         outcomes.append(Outcome(attack.name, *means, wins))

@@ -5,20 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from numbers import Real
 from typing import Any, Literal, get_args
+
+from dig_env.scenes.arguments import one_of, real, whole
 
 Matching = Literal["reward", "cost"]
 IoUMean = Literal["all", "matched"]
-
-
-def _check_number(name: str, value: Any, low: float, high: float) -> None:
-    is_number = isinstance(value, Real) and not isinstance(value, bool)
-    if not is_number:
-        raise TypeError(f"{name} is {value!r}; it must be a number")
-    if not (low <= value <= high and math.isfinite(value)):
-        allowed = f"lie in [{low:g}, {high:g}]" if high < math.inf else f"be at least {low:g}"
-        raise ValueError(f"{name} is {value!r}; it must be finite and {allowed}")
 
 
 @dataclass(frozen=True)
@@ -50,7 +42,6 @@ class RewardConfig:
             (Whisper rejects loops in the same way, arXiv 2212.04356.)
 
     Raises:
-        TypeError: a value of the wrong kind.
         ValueError: a value outside what is allowed above.
     """
 
@@ -68,32 +59,28 @@ class RewardConfig:
 
     def __post_init__(self) -> None:
         for name in ("format_weight", "f1_weight", "iou_weight"):
-            _check_number(name, getattr(self, name), 0.0, 1.0)
+            real(name, getattr(self, name), 0, 1)
         for name in ("l1_cost", "giou_cost"):
-            _check_number(name, getattr(self, name), 0.0, math.inf)
-        for name, low, high in (
-            ("match_iou", 0.0, 1.0),
-            ("max_length", 1, math.inf),
-            ("max_repetition", 1, math.inf),
-        ):
-            if getattr(self, name) is not None:
-                _check_number(name, getattr(self, name), low, high)
-        for name, allowed in (("matching", get_args(Matching)), ("iou_mean", get_args(IoUMean))):
-            if getattr(self, name) not in allowed:
-                raise ValueError(f"{name} is {getattr(self, name)!r}; it must be one of {allowed}")
+            real(name, getattr(self, name), 0)
+        if self.match_iou is not None:
+            real("match_iou", self.match_iou, 0, 1, above=True)
+        if self.max_length is not None:
+            whole("max_length", self.max_length, 1)
+        if self.max_repetition is not None:
+            real("max_repetition", self.max_repetition, 1)
+        one_of("matching", self.matching, get_args(Matching))
+        one_of("iou_mean", self.iou_mean, get_args(IoUMean))
         if not isinstance(self.soft, bool):
-            raise TypeError(f"soft is {self.soft!r}; it must be True or False")
-        if self.match_iou == 0.0:
-            raise ValueError("match_iou is 0; it must lie in (0, 1]: None counts every pair")
+            raise ValueError(f"soft={self.soft!r}: give True or False")
         if self.soft and self.match_iou is None:
-            raise ValueError("soft is True and match_iou None; a part needs a whole: set match_iou")
+            raise ValueError("soft=True and match_iou=None: a part needs a whole; set match_iou")
         if not math.isclose(self.f1_weight + self.iou_weight, 1.0, abs_tol=1e-9):
             raise ValueError(
-                f"f1_weight is {self.f1_weight!r} and iou_weight {self.iou_weight!r}; "
-                "they must add up to 1, or the reward would leave [0, 1]"
+                f"f1_weight={self.f1_weight!r} and iou_weight={self.iou_weight!r}: give two that "
+                "add up to 1, or the reward would leave [0, 1]"
             )
         if self.l1_cost == self.giou_cost == 0.0:
-            raise ValueError("l1_cost and giou_cost are both 0; one of them must match the boxes")
+            raise ValueError("l1_cost=0 and giou_cost=0: one of them must match the boxes")
 
     @property
     def iou_threshold(self) -> float:

@@ -149,7 +149,7 @@ def test_a_frame_that_cannot_be_used_raises(work):
         work(coordinates="absolute")
     for size in (None, (320,), (320, 0), (320, "240"), (0.5, 0.5), 320):
         for coordinates in ("pixel", "resized_pixel"):
-            with pytest.raises(ValueError, match=r"size is .*width, height"):
+            with pytest.raises(ValueError, match=r"size=.*width, height"):
                 work(coordinates=coordinates, size=size)
 
 

@@ -20,7 +20,7 @@ FLOORS = {
             "extras",
             "files",
             "forks",
-            "integers",
+            "arguments",
             "machine",
             "color",
             "render.blender.meshes",

@@ -269,8 +269,8 @@ def test_a_reward_that_is_not_finite_raises_and_is_not_counted(kind, stage, rewa
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
-        ({"stages": ()}, "stages is"),
-        ({"stages": "single"}, "stages is 'single'"),
+        ({"stages": ()}, "stages="),
+        ({"stages": "single"}, "stages='single'"),
         ({"stages": ("single", "single")}, "different names"),
         ({"window": 0}, "window=0"),
         ({"window": 2.5}, "window=2.5"),
@@ -284,11 +284,11 @@ def test_stages_and_windows_that_are_none_raise(kind, setting, message):
 @pytest.mark.parametrize(
     ("kind", "setting", "message"),
     [
-        (Curriculum, {"promote_at": math.nan}, "promote_at is nan"),
-        (Curriculum, {"demote_below": 0.7}, "demote_below is 0.7.*less than promote_at, 0.7"),
-        (Curriculum, {"demote_below": math.nan}, "demote_below is nan"),
-        (Curriculum, {"demote_below": -math.inf}, "demote_below is -inf"),
-        (ScheduledCurriculum, {"episodes": (5,)}, r"episodes is \(5,\); for 3 stages give 2"),
+        (Curriculum, {"promote_at": math.nan}, "promote_at=nan"),
+        (Curriculum, {"demote_below": 0.7}, "demote_below=0.7: .*below promote_at=0.7"),
+        (Curriculum, {"demote_below": math.nan}, "demote_below=nan"),
+        (Curriculum, {"demote_below": -math.inf}, "demote_below=-inf"),
+        (ScheduledCurriculum, {"episodes": (5,)}, r"episodes=\(5,\): for 3 stages give 2"),
         (ScheduledCurriculum, {"episodes": (5, 0)}, r"episodes\[1\]=0"),
         (ScheduledCurriculum, {"episodes": (5, 2.5)}, "whole number"),
         (RandomCurriculum, {"seed": -1}, "seed=-1"),

@@ -326,7 +326,7 @@ def test_it_wraps_an_environment_with_answers_in_text_only():
 
 @pytest.mark.parametrize("action", [[0.0] * 5, [np.nan] * 4, [[0.0] * 4], None, "[]", [[0.0], 1]])
 def test_an_action_of_another_shape_or_not_finite_is_refused(one_box, action):
-    with pytest.raises(ValueError, match=r"must be finite, one of Box\(-1"):
+    with pytest.raises(ValueError, match=r"give a finite one of Box\(-1"):
         one_box.answer(action)
 
 

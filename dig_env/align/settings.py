@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
-from typing import Any
 
 from dig_env.frames import COORDINATES
-from dig_env.scenes.integers import whole
+from dig_env.scenes.arguments import one_of, real, whole
 
 
 @dataclass(frozen=True)
@@ -47,23 +45,13 @@ class AlignSettings:
     options: int = 4
 
     def __post_init__(self) -> None:
-        if self.coordinates not in COORDINATES:
-            raise ValueError(
-                f"coordinates={self.coordinates!r}: give one of {', '.join(COORDINATES)}"
-            )
+        one_of("coordinates", self.coordinates, COORDINATES)
         for name, low, high in (("crop_px", 16, 1024), ("options", 2, 8)):
             object.__setattr__(self, name, whole(name, getattr(self, name), low, high))
         for name in ("crop_context", "min_area", "max_area", "min_shown", "max_option_iou"):
-            value = getattr(self, name)
-            if not _is_share(value):
-                raise ValueError(f"{name}={value!r}: give a number from 0 to 1")
+            real(name, getattr(self, name), 0, 1)
         if self.min_area >= self.max_area:
             raise ValueError(
                 f"min_area={self.min_area!r} must be below max_area={self.max_area!r}, or no "
                 "object is fit"
             )
-
-
-def _is_share(value: Any) -> bool:
-    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return is_number and math.isfinite(value) and 0 <= value <= 1

@@ -14,6 +14,7 @@ from dig_env.answers.part import answer_part, too_long
 from dig_env.answers.strict import MAX_BRACKETS, unique_keys
 from dig_env.boxes import Boxes, areas
 from dig_env.frames import frame_size
+from dig_env.scenes.arguments import one_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,8 +72,7 @@ def read_part(
 ) -> ParsedAnswer:
     """As ``parse_boxes``, given what ``answer_part`` has found."""
     extent = frame_size(coordinates, size)
-    if answers not in DIALECTS:
-        raise ValueError(f"answers={answers!r}: give one of {', '.join(DIALECTS)}")
+    one_of("answers", answers, DIALECTS)
     if error := too_long(part):
         return refused(error)
     decoder, per_unit = _DECODERS[coordinates == "norm1000"]

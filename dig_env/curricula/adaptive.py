@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from dig_env.curricula.schedules import DrawnStages
+from dig_env.scenes.arguments import real
 
 
 class AdaptiveDifficulty(DrawnStages):
@@ -72,13 +73,13 @@ class AdaptiveDifficulty(DrawnStages):
         finite = all(map(math.isfinite, difficulties))
         if len(difficulties) != len(self.stages) or not rising or not finite:
             raise ValueError(
-                f"difficulties is {difficulties!r}; for {len(self.stages)} stages give as many "
+                f"difficulties={difficulties!r}: for {len(self.stages)} stages give as many "
                 "finite numbers, each more than the one before"
             )
         self.difficulties = tuple(map(float, difficulties))
-        self._step = _number("step", step, above=0.0)
-        self._sensitivity = _number("sensitivity", sensitivity, above=0.0)
-        self._target_reward = _number("target_reward", target_reward)
+        self._step = real("step", step, 0, above=True)
+        self._sensitivity = real("sensitivity", sensitivity, 0, above=True)
+        self._target_reward = real("target_reward", target_reward)
         self._target = self.difficulties[0]
 
     @property
@@ -193,8 +194,8 @@ class LearningProgress(_StageWindows):
     ) -> None:
         super().__init__(stages, seed, window)
         if self.window < 2:
-            raise ValueError(f"window is {window!r}; it must be at least 2, to have two halves")
-        self._explore = _number("explore", explore, above=0.0, most=1.0)
+            raise ValueError(f"window={window!r}: give 2 or more, to have two halves")
+        self._explore = real("explore", explore, 0, 1, above=True)
 
     def _shares(self, known: list[int]) -> np.ndarray:
         uniform = np.full(len(known), 1.0 / len(known))
@@ -243,8 +244,8 @@ class PrioritizedStageReplay(_StageWindows):
         window: int = 64,
     ) -> None:
         super().__init__(stages, seed, window)
-        self._temperature = _number("temperature", temperature, above=0.0)
-        self._staleness = _number("staleness", staleness, above=0.0, most=1.0)
+        self._temperature = real("temperature", temperature, 0, above=True)
+        self._staleness = real("staleness", staleness, 0, 1, above=True)
         self._ages = [0] * len(self.stages)
 
     def choose(self) -> str:
@@ -278,17 +279,3 @@ def _spread(rewards: Sequence[float]) -> float:
     """The mean absolute deviation of rewards from their mean."""
     mean = math.fsum(rewards) / len(rewards)
     return math.fsum(abs(reward - mean) for reward in rewards) / len(rewards)
-
-
-def _number(name: str, value: float, above: float = -math.inf, most: float = math.inf) -> float:
-    """The value as a float.
-
-    Raises:
-        ValueError: it is not finite, not more than ``above``, or more than ``most``.
-    """
-    value = float(value)
-    if not (math.isfinite(value) and above < value <= most):
-        bounds = {"more than": above, "at most": most}
-        allowed = [f"{words} {bound:g}" for words, bound in bounds.items() if math.isfinite(bound)]
-        raise ValueError(f"{name} is {value!r}; it must be {', '.join(['finite', *allowed])}")
-    return value

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from dig_env.curricula.threshold import CountedStages
-from dig_env.scenes.integers import whole
+from dig_env.scenes.arguments import whole
 
 
 class ScheduledCurriculum(CountedStages):
@@ -44,7 +44,7 @@ class ScheduledCurriculum(CountedStages):
         wanted = len(self.stages) - 1
         if len(episodes) != wanted:
             raise ValueError(
-                f"episodes is {episodes!r}; for {len(self.stages)} stages give {wanted} whole "
+                f"episodes={episodes!r}: for {len(self.stages)} stages give {wanted} whole "
                 "numbers, each at least 1: how long every stage but the last is"
             )
         counts = (whole(f"episodes[{i}]", count, 1) for i, count in enumerate(episodes))

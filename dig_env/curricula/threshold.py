@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Protocol
 
-from dig_env.scenes.integers import whole
+from dig_env.scenes.arguments import real, whole
 
 
 class StageCurriculum(Protocol):
@@ -69,7 +69,7 @@ class CountedStages:
 
     def __init__(self, stages: Sequence[str], window: int) -> None:
         if isinstance(stages, str) or not stages or len(set(stages)) < len(stages):
-            raise ValueError(f"stages is {stages!r}; it must be a sequence of different names")
+            raise ValueError(f"stages={stages!r}: give a sequence of different names")
         self.stages = tuple(stages)
         self.window = window = whole("window", window, 1)
         self._index = 0
@@ -139,7 +139,7 @@ class CountedStages:
         self._history = [(int(n), str(left), str(entered)) for n, left, entered in state["history"]]
 
     def _count(self, reward: float) -> None:
-        self._rewards.append(_finite(reward))
+        self._rewards.append(real("reward", float(reward)))
         self._episodes += 1
 
     def _count_known(self, reward: float, stage: str | None) -> str | None:
@@ -153,7 +153,7 @@ class CountedStages:
         """
         stage = self.stage if stage is None else stage
         if stage not in self.stages:
-            _finite(reward)
+            real("reward", float(reward))
             return None
         self._count(reward)
         return stage
@@ -166,18 +166,6 @@ class CountedStages:
         self._rewards.clear()
         self._history.append((self._episodes, left, self.stage))
         return self.stage
-
-
-def _finite(reward: float) -> float:
-    """The reward as a float.
-
-    Raises:
-        ValueError: it is not finite.
-    """
-    reward = float(reward)
-    if not math.isfinite(reward):
-        raise ValueError(f"reward is {reward!r}; it must be finite")
-    return reward
 
 
 class Curriculum(CountedStages):
@@ -215,12 +203,10 @@ class Curriculum(CountedStages):
         window: int = 64,
     ) -> None:
         super().__init__(stages, window)
-        if not math.isfinite(promote_at):
-            raise ValueError(f"promote_at is {promote_at!r}; it must be finite")
-        if demote_below is not None and not -math.inf < demote_below < promote_at:
+        real("promote_at", promote_at)
+        if demote_below is not None and real("demote_below", demote_below) >= promote_at:
             raise ValueError(
-                f"demote_below is {demote_below!r}; it must be None or a finite number less than "
-                f"promote_at, {promote_at!r}"
+                f"demote_below={demote_below!r}: give None or a number below {promote_at=}"
             )
         self.promote_at = promote_at
         self.demote_below = demote_below
@@ -230,7 +216,7 @@ class Curriculum(CountedStages):
 
         See ``StageCurriculum.update``.
         """
-        reward = _finite(reward)
+        reward = real("reward", float(reward))
         if stage is not None and stage != self.stage:
             return None
         self._count(reward)

@@ -19,6 +19,7 @@ from dig_env.observation import instructions, observe
 from dig_env.reward import score
 from dig_env.reward_config import RewardLike, resolve_reward
 from dig_env.scenes import Difficulty, Pair
+from dig_env.scenes.arguments import one_of
 
 
 def spaces_of(coordinates: str, size: tuple[int, int]) -> tuple[spaces.Dict, AnswerText]:
@@ -157,8 +158,7 @@ class DiGEnv(gym.Env[dict[str, Any], str], EzPickle):
         dataset = absolute(dataset)
         made_of = (stage, width, height, quality, device, workers, dataset, coordinates, reward)
         EzPickle.__init__(self, *made_of, split, render_mode)
-        if coordinates not in COORDINATES:
-            raise ValueError(f"coordinates={coordinates!r}: give one of {', '.join(COORDINATES)}")
+        one_of("coordinates", coordinates, COORDINATES)
         self.render_mode, self._display = render_mode, Display(render_mode)
         self.coordinates = coordinates
         self._reward_config = resolve_reward(reward)

@@ -12,8 +12,8 @@ import numpy as np
 
 from dig_env.envs.pairs import PairSource, pair_source, stages_of
 from dig_env.scenes import SEEDS_PER_SPLIT, Difficulty, Pair, resolve_stage
+from dig_env.scenes.arguments import whole
 from dig_env.scenes.forks import start_anew_in_forks
-from dig_env.scenes.integers import whole
 from dig_env.scenes.render.renderer import wait_for
 
 

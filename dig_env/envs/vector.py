@@ -9,7 +9,7 @@ from gymnasium.utils import EzPickle
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from dig_env.envs.dig import DiGEnv
-from dig_env.scenes.integers import whole
+from dig_env.scenes.arguments import whole
 
 
 class DiGVectorEnv(SyncVectorEnv, EzPickle):

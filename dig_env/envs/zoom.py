@@ -25,7 +25,7 @@ from dig_env.envs.spaces import FixedTexts
 from dig_env.envs.stream import absolute, plain_seed
 from dig_env.observation import instructions, observe
 from dig_env.scenes import Difficulty, Pair
-from dig_env.scenes.integers import whole
+from dig_env.scenes.arguments import real, whole
 
 MAX_FACTOR = 8
 """Largest enlargement along each axis."""
@@ -243,13 +243,11 @@ class DiGZoomEnv(gym.Env[dict[str, Any], str], EzPickle):
 
     def __init__(self, *, turns: int = 4, turn_cost: float = 0.0, **settings: Any) -> None:
         turns = whole("turns", turns, 1, MAX_TURNS)
-        if not 0 <= turn_cost < math.inf:
-            raise ValueError(f"turn_cost={turn_cost!r}: give a finite number of at least 0")
         settings["dataset"] = absolute(settings.get("dataset"))
         EzPickle.__init__(self, turns=turns, turn_cost=turn_cost, **settings)
         self._game = DiGEnv(**settings)
         self.render_mode, self.coordinates = self._game.render_mode, self._game.coordinates
-        self._turns, self._turn_cost = turns, float(turn_cost)
+        self._turns, self._turn_cost = turns, float(real("turn_cost", turn_cost, 0))
         self._turns_left, self._is_open = turns, False
         self._size = self._game.pairs.size
         seen = self._game.observation_space

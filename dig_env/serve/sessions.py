@@ -14,6 +14,7 @@ from typing import Any
 from dig_env.envs.dig import DiGEnv
 from dig_env.envs.pairs import FreshPairs, PairCache, PairSource, SharedPairs, StoredPairs
 from dig_env.scenes import QUALITIES, STAGES, Renderer, RenderSettings, pair_seed_range
+from dig_env.scenes.arguments import one_of, real
 
 OPTIONS = ("stage", "width", "height", "quality", "coordinates", "reward", "split", "dataset")
 """What a client may choose; device and number of workers are the server's."""
@@ -45,8 +46,7 @@ class Limits:
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
-            if not value > 0:
-                raise ValueError(f"{name}={value!r}: give a number above 0")
+            real(name, value, 0, above=True)
 
 
 class Refusal(Exception):
@@ -215,8 +215,7 @@ class Sessions:
         pair_seed_range(split)  # says which splits there are
         if name is None:
             quality = options.get("quality", "standard")
-            if quality not in self._renderers:
-                raise ValueError(f"quality={quality!r}: give one of {', '.join(QUALITIES)}")
+            one_of("quality", quality, QUALITIES)
             renderer = self._renderers[quality]
             size = {side: options[side] for side in ("width", "height") if side in options}
             settings = RenderSettings(**size, quality=quality, device=renderer.settings.device)

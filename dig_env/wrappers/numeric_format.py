@@ -14,7 +14,7 @@ from PIL import Image
 
 from dig_env.answers import format_boxes
 from dig_env.boxes import checked_boxes
-from dig_env.scenes.integers import whole
+from dig_env.scenes.arguments import whole
 from dig_env.wrappers.curriculum import check_answered_in_text
 
 SMALLEST_SIDE = 1 / 64
@@ -97,7 +97,7 @@ class NumericFormat(RecordConstructorArgs):
         """
         values = finite_numbers(action)
         if values is None or values.shape != self._actions.shape:
-            raise ValueError(f"action is {action!r}; it must be finite, one of {self._actions}")
+            raise ValueError(f"action={action!r}: give a finite one of {self._actions}")
         values = values.reshape(self._max_boxes, self._values_per_box)
         if self._steps is not None:
             values = values * 2.0 / self._steps - 1.0

@@ -21,8 +21,8 @@ from dig_env.envs.dig import DiGEnv
 from dig_env.envs.zoom import DiGZoomEnv
 from dig_env.reward import PARTS
 from dig_env.scenes import Pair
+from dig_env.scenes.arguments import whole
 from dig_env.scenes.files import locked, write_whole
-from dig_env.scenes.integers import whole
 from dig_env.scenes.measure.occlusion import hidden_share
 from dig_env.wrappers.curriculum import check_answered_in_text, check_one
 

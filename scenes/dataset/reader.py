@@ -7,9 +7,9 @@ import contextlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from dig_env.scenes.arguments import whole
 from dig_env.scenes.dataset.manifest import DataFile, Manifest
 from dig_env.scenes.dataset.rows import decode, read_changes, read_row
-from dig_env.scenes.integers import whole
 from dig_env.scenes.measure.pair import Pair
 from dig_env.scenes.plans.difficulty import Difficulty
 from dig_env.scenes.render.settings import RenderSettings

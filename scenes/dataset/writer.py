@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from dig_env.scenes.arguments import whole
 from dig_env.scenes.dataset.folder import (
     check_folder,
     check_made_with,
@@ -28,7 +29,6 @@ from dig_env.scenes.dataset.manifest import (
 from dig_env.scenes.dataset.on_ray import ray_pairs
 from dig_env.scenes.dataset.rows import encode, read_rows, to_parquet
 from dig_env.scenes.files import locked, write_whole
-from dig_env.scenes.integers import whole
 from dig_env.scenes.machine import available_cores
 from dig_env.scenes.measure.pair import Pair
 from dig_env.scenes.photos.album import Album

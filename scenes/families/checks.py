@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dig_env.scenes.arguments import real, whole
 from dig_env.scenes.families.models import model_files
 from dig_env.scenes.families.scenery import Camera, Light, Region, Scenery
 from dig_env.scenes.families.vocabulary import SHAPES, SIZES
@@ -32,23 +33,22 @@ def problem_of(family: Family) -> str:
     if not isinstance(family.camera, Camera):
         return f"camera={family.camera!r}: give a dig_env.scenes.Camera"
     for scenery in family.sceneries:
-        surfaces = scenery.glass_surfaces
-        if type(surfaces) is not int or not 0 <= surfaces <= 1024:  # Blender's bound
-            return f"glass_surfaces={surfaces!r} of a scenery: give a whole number from 0 to 1024"
+        try:
+            whole("glass_surfaces", scenery.glass_surfaces, 0, 1024)  # Blender's bound
+        except ValueError as error:
+            return str(error)
         files = model_files(Path(scenery.models))[0] if scenery.models else {}
         missing = [shape for shape in family.shapes if shape not in SHAPES and shape not in files]
         if missing:
             return f"shape {missing[0]!r} is no model in {scenery.models!r} of a scenery"
     for name, value, count, low, high in _numbers(family):
-        values = value if count > 1 else (value,)
-        if (
-            not isinstance(values, tuple)
-            or len(values) != count
-            or not all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in values)
-            or not all(low <= v <= high for v in values)  # false for NaN
-        ):
-            what = "a number" if count == 1 else f"a tuple of {count} numbers"
-            return f"{name}={value!r}: give {what} from {low:g} to {high:g}"
+        if count > 1 and (not isinstance(value, tuple) or len(value) != count):
+            return f"{name}={value!r}: give a tuple of {count} numbers"
+        try:
+            for number in value if count > 1 else (value,):
+                real(name, number, low, high)
+        except ValueError as error:
+            return str(error)
     return _problem_of_places(family)
 
 

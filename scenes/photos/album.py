@@ -12,9 +12,9 @@ import numpy as np
 from PIL import Image, ImageOps
 from scipy import ndimage
 
+from dig_env.scenes.arguments import whole
 from dig_env.scenes.color import srgb8_to_lab
 from dig_env.scenes.files import is_inside
-from dig_env.scenes.integers import whole
 from dig_env.scenes.measure.labels import mask_bounds
 from dig_env.scenes.photos.annotations import (
     Annotation,

@@ -9,8 +9,8 @@ import random
 import numpy as np
 from scipy import ndimage
 
+from dig_env.scenes.arguments import whole
 from dig_env.scenes.families.vocabulary import PHOTO_CHANGES
-from dig_env.scenes.integers import whole
 from dig_env.scenes.photos.album import Album, Instance, Photograph
 from dig_env.scenes.photos.compose import placed
 from dig_env.scenes.photos.plan import PhotoChange, PhotoObject, PhotoPlan

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from numbers import Integral, Real
 from typing import Any
 
+from dig_env.scenes.arguments import real, whole
 from dig_env.scenes.families import FamilyError, family_named
 from dig_env.scenes.families.vocabulary import CHANGES, PAPER_CHANGES
-from dig_env.scenes.integers import whole
 
 MOST_OBJECTS = 255
 """Object ids have 8 bits, and 0 is the background."""
@@ -231,10 +230,10 @@ def _float_range(name: str, value: Any, least: float, most: float) -> tuple[floa
 
 def _number(name: str, value: Any, low: float, high: float) -> float:
     """``value`` as a plain int or float, or a DifficultyError."""
-    is_number = isinstance(value, Real) and not isinstance(value, bool)
-    if not is_number or not low <= value <= high:  # NaN and infinity are not, either
-        raise DifficultyError(f"{name}={value!r}: give a number from {low:g} to {high:g}")
-    return int(value) if isinstance(value, Integral) else float(value)
+    try:
+        return real(name, value, low, high)
+    except ValueError as error:
+        raise DifficultyError(str(error)) from None
 
 
 _RANGES: dict[str, tuple[float, float]] = {

@@ -17,11 +17,11 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from dig_env.scenes.arguments import whole
 from dig_env.scenes.color import lab_to_srgb8, srgb8_to_lab
 from dig_env.scenes.families import Family, family_named, is_pattern_change, turn_deg
 from dig_env.scenes.families.scenery import Camera, Light
 from dig_env.scenes.families.vocabulary import COLORS
-from dig_env.scenes.integers import whole
 from dig_env.scenes.plans.difficulty import Difficulty, DifficultyError
 from dig_env.scenes.plans.draws import any_of, choice, integer, shuffled, uniform
 from dig_env.scenes.plans.placement import place

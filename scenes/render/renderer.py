@@ -15,8 +15,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from typing import Any, TypeVar
 
+from dig_env.scenes.arguments import whole
 from dig_env.scenes.forks import start_anew_in_forks
-from dig_env.scenes.integers import whole
 from dig_env.scenes.machine import available_cores, default_workers, resources
 from dig_env.scenes.measure.labels import label_pair, label_with_nuisance
 from dig_env.scenes.measure.occlusion import thin_models

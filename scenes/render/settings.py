@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from dig_env.scenes.integers import whole
+from dig_env.scenes.arguments import one_of, whole
 
 QUALITIES: dict[str, int] = {"draft": 1, "standard": 4, "high": 16}
 """Cycles samples a pixel before denoising."""
@@ -37,9 +37,7 @@ class RenderSettings:
             side = whole(name, getattr(self, name), MIN_SIDE_PX, MAX_SIDE_PX, " of pixels")
             object.__setattr__(self, name, side)
         for name, allowed in (("quality", tuple(QUALITIES)), ("device", DEVICES)):
-            value = getattr(self, name)
-            if value not in allowed:
-                raise ValueError(f"{name}={value!r}: give one of {', '.join(allowed)}")
+            one_of(name, getattr(self, name), allowed)
 
     @property
     def samples(self) -> int:

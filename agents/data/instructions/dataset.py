@@ -40,6 +40,7 @@ from dig_env.scenes import (
     resolve_stage,
     views,
 )
+from dig_env.scenes.arguments import one_of, whole
 from dig_env.scenes.dataset.manifest import library_versions, stage_seeds
 from dig_env.scenes.files import locked, write_whole
 
@@ -77,12 +78,9 @@ class AlignData:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "tasks", resolve_tasks(self.tasks))
-        if self.format not in FORMATS:
-            raise ValueError(f"format={self.format!r}: give one of {', '.join(FORMATS)}")
+        one_of("format", self.format, FORMATS)
         for name in ("per_pair", "rows_per_file"):
-            value = getattr(self, name)
-            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-                raise ValueError(f"{name}={value!r}: give a whole number, 1 or more")
+            object.__setattr__(self, name, whole(name, getattr(self, name), 1))
         if self.dataset is not None:
             object.__setattr__(self, "render", PairDataset(self.dataset).settings)
         elif self.stage is None:
@@ -125,8 +123,7 @@ def write_align_data(
             do not give as many examples.
         RenderError: Blender is missing or failed.
     """
-    if not isinstance(count, int) or isinstance(count, bool) or count < 1:
-        raise ValueError(f"count={count!r}: give a whole number of examples, 1 or more")
+    count = whole("count", count, 1, of=" of examples")
     pair_seed_range(split)  # says which splits there are
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
