@@ -68,7 +68,7 @@ def instructions(
     """Every text that ``instruction`` may give, whatever the difficulty; that of the paper's stages
     first. Same arguments and errors."""
     kinds = [
-        Difficulty(differences=(least, 1), noise=noise, camera_shift=shift)
+        Difficulty(differences=(least, 1), noise_levels=noise, camera_shift=shift)
         for least in (1, 0)
         for noise, shift in ((0.0, 0.0), (1.0, 0.0), (0.0, 1.0))
     ]

@@ -43,9 +43,9 @@ SHOWN: dict[str, tuple[int, Difficulty]] = {
     ),
     "camera_shift=0.4": (9, Difficulty(camera_shift=0.4)),
     "light_shift=3": (10, Difficulty(light_shift=3.0)),
-    "exposure=1": (11, Difficulty(exposure=1.0)),
-    "noise=16": (12, Difficulty(noise=16.0)),
-    "jpeg=10": (13, Difficulty(jpeg=10)),
+    "exposure_stops=1": (11, Difficulty(exposure_stops=1.0)),
+    "noise_levels=16": (12, Difficulty(noise_levels=16.0)),
+    "jpeg_quality=10": (13, Difficulty(jpeg_quality=10)),
     'STAGES["extreme"]': (14, STAGES["extreme"]),
 }
 """The pair seed and difficulty under each caption."""

@@ -41,7 +41,13 @@ from dig_env.scenes.render.nuisance import compressed, exposed, noisy
 
 SMALL = RenderSettings(96, 72, "draft", "cpu")
 SMALL_ENV = {"width": 96, "height": 72, "quality": "draft", "device": "cpu"}
-DISTURBED = {"camera_shift": 0.2, "light_shift": 1.0, "exposure": 0.5, "noise": 6.0, "jpeg": 70}
+DISTURBED = {
+    "camera_shift": 0.2,
+    "light_shift": 1.0,
+    "exposure_stops": 0.5,
+    "noise_levels": 6.0,
+    "jpeg_quality": 70,
+}
 
 seeds = st.integers(0, 2**63 - 1)
 
@@ -77,9 +83,9 @@ difficulties = st.builds(
     occlusion=ranges(0.0, 0.1).map(lambda low: (low[0], 0.9)),
     camera_shift=st.floats(0.0, 2.0),
     light_shift=st.floats(0.0, 5.0),
-    exposure=st.floats(0.0, 4.0),
-    noise=st.floats(0.0, 64.0),
-    jpeg=st.none() | st.integers(1, 95),
+    exposure_stops=st.floats(0.0, 4.0),
+    noise_levels=st.floats(0.0, 64.0),
+    jpeg_quality=st.none() | st.integers(1, 95),
 )
 
 
@@ -104,7 +110,12 @@ def test_every_field_and_plan_survives_json(difficulty, seed):
 @settings(max_examples=40, deadline=None)
 def test_nuisances_leave_the_scene_as_it_is(difficulty, seed):
     quiet = dataclasses.replace(
-        difficulty, camera_shift=0.0, light_shift=0.0, exposure=0.0, noise=0.0, jpeg=None
+        difficulty,
+        camera_shift=0.0,
+        light_shift=0.0,
+        exposure_stops=0.0,
+        noise_levels=0.0,
+        jpeg_quality=None,
     )
     plan, clean = planned(seed, difficulty), planned(seed, quiet)
     assert clean.nuisance is None and not quiet.has_nuisance
@@ -264,16 +275,16 @@ def test_results_without_a_difference_can_be_reported(renderer):
 
 def test_each_pixel_nuisance_is_a_function_of_the_clean_image(renderer):
     clean = renderer.render(plan_pair(11, Difficulty()))
-    for fields in ({"exposure": 1.0}, {"noise": 9.0}, {"jpeg": 40}):
+    for fields in ({"exposure_stops": 1.0}, {"noise_levels": 9.0}, {"jpeg_quality": 40}):
         pair = renderer.render(plan_pair(11, Difficulty(**fields)))
         nuisance = pair.plan.nuisance
         made = clean.image_b
         if nuisance.exposure_stops:
             made = exposed(made, nuisance.exposure_stops)
-        if nuisance.noise:
-            made = noisy(made, nuisance.noise, 11)
-        if nuisance.jpeg:
-            made = compressed(made, nuisance.jpeg)
+        if nuisance.noise_levels:
+            made = noisy(made, nuisance.noise_levels, 11)
+        if nuisance.jpeg_quality:
+            made = compressed(made, nuisance.jpeg_quality)
         assert np.array_equal(pair.image_b, made) and not np.array_equal(made, clean.image_b)
         assert np.array_equal(pair.image_a, clean.image_a)
         assert pair.differences == clean.differences and pair.certificate == clean.certificate

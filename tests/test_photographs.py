@@ -198,7 +198,7 @@ def test_a_pair_without_differences_is_one_photograph_twice(album):
 
 def test_the_same_seed_gives_the_same_pair_in_every_process(scenes_folder):
     program = """
-import hashlib, sys
+import hashlib, json, sys
 from dig_env.scenes import PHOTO_STAGES, Album, photo_pair
 album = Album(sys.argv[1], size=(128, 96))
 digest = hashlib.sha256()
@@ -499,7 +499,9 @@ def test_a_folder_without_objects_is_one_clear_error(tmp_path):
 def test_changes_belong_to_scenes_or_to_photographs(album):
     with pytest.raises(DifficultyError, match="shape, size, material cannot be done"):
         photo_pair(1, STAGES["single"], album)
-    with pytest.raises(DifficultyError, match="noise, jpeg cannot be asked of photographs"):
-        photo_pair(1, only("color", noise=2.0, jpeg=80), album)
+    with pytest.raises(
+        DifficultyError, match="noise_levels, jpeg_quality cannot be asked of photographs"
+    ):
+        photo_pair(1, only("color", noise_levels=2.0, jpeg_quality=80), album)
     with pytest.raises(DifficultyError, match="replace happens in photographs only"):
         plan_pair(1, only("replace"))

@@ -200,11 +200,11 @@ def test_a_layout_that_is_not_found_is_followed_by_the_next_attempt(difficulty):
         ({"occlusion": (0.2, 0.5), "differences": (1, 4)}, "an object before each"),
         ({"camera_shift": -0.1}, "from 0 to 2"),
         ({"light_shift": 6}, "from 0 to 5"),
-        ({"exposure": math.inf}, "from 0 to 4"),
-        ({"noise": "8"}, "from 0 to 64"),
-        ({"jpeg": 100}, "from 1 to 95"),
-        ({"jpeg": 50.0}, "from 1 to 95"),
-        ({"jpeg": True}, "from 1 to 95, or None"),
+        ({"exposure_stops": math.inf}, "from 0 to 4"),
+        ({"noise_levels": "8"}, "from 0 to 64"),
+        ({"jpeg_quality": 100}, "from 1 to 95"),
+        ({"jpeg_quality": 50.0}, "from 1 to 95"),
+        ({"jpeg_quality": True}, "from 1 to 95, or None"),
     ],
 )
 def test_a_wrong_difficulty_says_what_is_allowed(fields, message):
@@ -239,9 +239,9 @@ def test_wrong_render_settings_are_refused(fields):
 
 @pytest.mark.parametrize("integer", [np.int64, np.uint8, np.array])
 def test_numbers_of_other_libraries_are_taken_as_pythons_own(integer):
-    fields = {"differences": (2, 2), "objects": (5, 6), "noise": 4, "jpeg": 70}
+    fields = {"differences": (2, 2), "objects": (5, 6), "noise_levels": 4, "jpeg_quality": 70}
     theirs = {name: [integer(n) for n in fields[name]] for name in ("differences", "objects")}
-    theirs |= {"noise": np.float32(4), "jpeg": integer(70)}
+    theirs |= {"noise_levels": np.float32(4), "jpeg_quality": integer(70)}
     assert Difficulty(**theirs) == Difficulty(**fields)
     plan = plan_pair(integer(7), Difficulty(**theirs), integer(1))
     assert plan.to_json() == plan_pair(7, Difficulty(**fields), 1).to_json()

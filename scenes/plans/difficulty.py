@@ -59,10 +59,10 @@ class Difficulty:
             image A, or in image B where it is only there.
         light_shift: each light of image B stands up to this far from where it is for image A along
             each axis, in world units (0 to 5).
-        exposure: image B's linear light is multiplied by a power of two up to this many stops (0 to
-            4) above or below 0.
-        noise: standard deviation of Gaussian noise in image B, in 8-bit levels (0 to 64).
-        jpeg: image B was compressed as JPEG of this quality, 1 to 95; None: not at all.
+        exposure_stops: image B's linear light is multiplied by a power of two up to this many stops
+            (0 to 4) above or below 0.
+        noise_levels: standard deviation of Gaussian noise in image B, in 8-bit levels (0 to 64).
+        jpeg_quality: image B was compressed as JPEG of this quality, 1 to 95; None: not at all.
 
     The last five are nuisances: they alter image B and are no difference. Each leaves the scene of
     a pair seed as it is, and contrasts and certificates are those without it.
@@ -86,9 +86,9 @@ class Difficulty:
     occlusion: tuple[float, float] = (0.0, 1.0)
     camera_shift: float = 0.0
     light_shift: float = 0.0
-    exposure: float = 0.0
-    noise: float = 0.0
-    jpeg: int | None = None
+    exposure_stops: float = 0.0
+    noise_levels: float = 0.0
+    jpeg_quality: int | None = None
 
     def __post_init__(self) -> None:
         self._check_values()
@@ -111,9 +111,11 @@ class Difficulty:
                 object.__setattr__(self, name, _float_range(name, value, low, high))
         for name, high in _HIGHEST.items():
             object.__setattr__(self, name, _number(name, getattr(self, name), 0.0, high))
-        if self.jpeg is not None:
+        if self.jpeg_quality is not None:
             try:
-                object.__setattr__(self, "jpeg", whole("jpeg", self.jpeg, 1, 95))
+                object.__setattr__(
+                    self, "jpeg_quality", whole("jpeg_quality", self.jpeg_quality, 1, 95)
+                )
             except ValueError as error:
                 raise DifficultyError(f"{error}, or None") from None
         self._check_sizes()
@@ -155,8 +157,8 @@ class Difficulty:
     @property
     def has_nuisance(self) -> bool:
         """Is there a nuisance?"""
-        strengths = (self.camera_shift, self.light_shift, self.exposure, self.noise)
-        return any(strengths) or self.jpeg is not None
+        strengths = (self.camera_shift, self.light_shift, self.exposure_stops, self.noise_levels)
+        return any(strengths) or self.jpeg_quality is not None
 
     def to_json(self) -> dict[str, Any]:
         """A dictionary of plain JSON values; ``from_json`` gives an equal Difficulty back."""
@@ -252,7 +254,7 @@ _HIGHEST: dict[str, float] = {
     "max_detached_area": 1.0,
     "camera_shift": 2.0,
     "light_shift": 5.0,
-    "exposure": 4.0,
-    "noise": 64.0,
+    "exposure_stops": 4.0,
+    "noise_levels": 64.0,
 }
 """The largest value of each number; the least is 0."""

@@ -124,15 +124,15 @@ class Nuisance:
     Attributes:
         camera, lights: image B's.
         exposure_stops: its linear light is multiplied by two to the power of this.
-        noise: standard deviation of Gaussian noise, in 8-bit levels.
-        jpeg: quality of its JPEG compression, 1 to 95; None: not compressed.
+        noise_levels: standard deviation of Gaussian noise, in 8-bit levels.
+        jpeg_quality: quality of its JPEG compression, 1 to 95; None: not compressed.
     """
 
     camera: Camera
     lights: tuple[Light, ...]
     exposure_stops: float
-    noise: float
-    jpeg: int | None
+    noise_levels: float
+    jpeg_quality: int | None
 
 
 CHANGE_OF_FIELD: dict[str, str] = {

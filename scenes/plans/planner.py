@@ -261,9 +261,9 @@ def _draw_nuisance(
     return Nuisance(
         camera=_jittered(rng, camera, difficulty.camera_shift),
         lights=tuple(_jittered(rng, light, difficulty.light_shift) for light in lights),
-        exposure_stops=uniform(rng, -difficulty.exposure, difficulty.exposure),
-        noise=difficulty.noise,
-        jpeg=difficulty.jpeg,
+        exposure_stops=uniform(rng, -difficulty.exposure_stops, difficulty.exposure_stops),
+        noise_levels=difficulty.noise_levels,
+        jpeg_quality=difficulty.jpeg_quality,
     )
 
 

@@ -34,9 +34,9 @@ STAGES: dict[str, Difficulty] = {
         differences=(0, 4),
         camera_shift=0.1,
         light_shift=1.0,
-        exposure=0.3,
-        noise=4.0,
-        jpeg=80,
+        exposure_stops=0.3,
+        noise_levels=4.0,
+        jpeg_quality=80,
     ),
     "extreme": Difficulty(
         differences=(0, 8),
@@ -49,9 +49,9 @@ STAGES: dict[str, Difficulty] = {
         occlusion=(0.0, 0.6),
         camera_shift=0.2,
         light_shift=1.5,
-        exposure=0.5,
-        noise=8.0,
-        jpeg=60,
+        exposure_stops=0.5,
+        noise_levels=8.0,
+        jpeg_quality=60,
     ),
 }
 """Every stage that has a name in this process; docs/difficulty.md and docs/worlds.md show them."""

@@ -33,9 +33,9 @@ def apply_nuisance(image: np.ndarray, plan: PairPlan) -> np.ndarray:
         return image
     if nuisance.exposure_stops:
         image = exposed(image, nuisance.exposure_stops)
-    if nuisance.noise:
-        image = noisy(image, nuisance.noise, plan.seed)
-    return image if nuisance.jpeg is None else compressed(image, nuisance.jpeg)
+    if nuisance.noise_levels:
+        image = noisy(image, nuisance.noise_levels, plan.seed)
+    return image if nuisance.jpeg_quality is None else compressed(image, nuisance.jpeg_quality)
 
 
 def exposed(image: np.ndarray, stops: float) -> np.ndarray:

@@ -47,9 +47,9 @@ AXES: dict[str, Difficulty] = {
     "objects at 0.5": Difficulty(object_scale=(0.5, 0.5), min_visible=SMALLER),
     **{f"camera shift {shift}": Difficulty(camera_shift=shift) for shift in (0.02, 0.05, 0.2)},
     **{f"light shift {shift:g}": Difficulty(light_shift=shift) for shift in (1.0, 3.0)},
-    **{f"exposure {stops}": Difficulty(exposure=stops) for stops in (0.1, 0.3, 1.0)},
-    **{f"noise {sigma:g}": Difficulty(noise=sigma) for sigma in (4.0, 8.0, 16.0)},
-    **{f"JPEG {quality}": Difficulty(jpeg=quality) for quality in (90, 50, 20)},
+    **{f"exposure {stops}": Difficulty(exposure_stops=stops) for stops in (0.1, 0.3, 1.0)},
+    **{f"noise {sigma:g}": Difficulty(noise_levels=sigma) for sigma in (4.0, 8.0, 16.0)},
+    **{f"JPEG {quality}": Difficulty(jpeg_quality=quality) for quality in (90, 50, 20)},
 }
 """Where ``benchmarks/axes.py`` plays policies that use the images, from mild to strong on each
 axis; one difference unless the name says otherwise. Nuisances are added to the scenes of "single".
