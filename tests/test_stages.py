@@ -33,7 +33,7 @@ from dig_env.serve.sessions import Sessions
 
 TINY = RenderSettings(64, 48, "draft", "cpu")
 TINY_ENV = {"width": 64, "height": 48, "quality": "draft", "device": "cpu"}
-FOGGY = {"differences": (2, 2), "objects": (4, 5), "changes": ["color"], "noise": 3}
+FOGGY = {"differences": (2, 2), "objects": (4, 5), "changes": ["color"], "noise_levels": 3}
 
 
 @pytest.fixture
