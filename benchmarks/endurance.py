@@ -55,7 +55,7 @@ def soak(
             for index in range(1000):
                 next(stream)
                 if index % 50 == 0:
-                    workers_mb.append(sum(worker.resident_bytes for worker in renderer._living))
+                    workers_mb.append(sum(worker.resident_bytes for worker in renderer._processes))
                     own_mb.append(me.memory_info().rss)
             thousands.append(
                 {

@@ -29,7 +29,7 @@ from dig_env.scenes.color import to_srgb8
 from dig_env.scenes.files import write_whole
 from dig_env.scenes.render.imaging import render_pair
 from dig_env.scenes.render.passes import Denoiser
-from dig_env.scenes.render.process import Shot, WorkerProcess
+from dig_env.scenes.render.process import RenderRequest, WorkerProcess
 
 SETTINGS = RenderSettings(device="cpu")
 REFERENCE = {"samples": 1024}
@@ -166,8 +166,8 @@ def _references(scenes: list[PairPlan], folder: Path) -> list[np.ndarray]:
 
 
 def _render_passes(worker: WorkerProcess, plan: PairPlan) -> Any:
-    (passes,) = worker.expose(
-        plan.camera, plan.lights, plan.scenery, [Shot(plan.scene_a)], timeout_s=3600
+    (passes,) = worker.render(
+        plan.camera, plan.lights, plan.scenery, [RenderRequest(plan.scene_a)], timeout_s=3600
     )
     return passes
 

@@ -41,7 +41,7 @@ from dig_env.scenes import (
 from dig_env.scenes.measure.labels import label_pair
 from dig_env.scenes.render.imaging import render_pair_whole
 from dig_env.scenes.render.passes import Denoiser, RenderPasses
-from dig_env.scenes.render.process import Shot, WorkerProcess
+from dig_env.scenes.render.process import RenderRequest, WorkerProcess
 
 LARGE = RenderSettings(320, 240, "standard", "cpu")
 SMALL = RenderSettings(128, 96, "draft", "cpu")
@@ -146,8 +146,8 @@ class _TimedDenoiser:
 
 
 def _expose(worker: WorkerProcess, plan: PairPlan) -> list[RenderPasses]:
-    shots = (Shot(plan.scene_a), Shot(plan.scene_b))
-    return worker.expose(plan.camera, plan.lights, plan.scenery, shots, TIMEOUT_S)
+    requests = (RenderRequest(plan.scene_a), RenderRequest(plan.scene_b))
+    return worker.render(plan.camera, plan.lights, plan.scenery, requests, TIMEOUT_S)
 
 
 def _timed(seconds: list[float], work: Callable[[], Any]) -> Any:

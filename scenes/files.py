@@ -1,7 +1,7 @@
 """Files and folders that are written whole or not at all, by one writer at a time.
 
 What is written goes to a name beside its place first, reaches the disk, and takes its place in one
-step: whoever is killed at any moment, and a machine that loses power, leave the old or the new.
+step: a process that is killed, or a machine that loses power, leaves the old file or the new one.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ import psutil
 
 LOCK = ".lock"
 """File of a folder that its writer holds. It stays there, empty."""
-NOTICE_S = 60.0
-"""Who waits this long for a lock is told what to do."""
+LOCK_NOTICE_S = 60.0
+"""After waiting this long for a lock, a warning says what to do."""
 ABANDONED_S = 86_400.0
 """A temporary file of another machine that has not changed for this long is taken for abandoned."""
 _REMEDIES = {
@@ -116,12 +116,12 @@ def locked(folder: Path) -> Iterator[None]:
     while True:
         try:
             with _explained(folder / LOCK):
-                lock.acquire(timeout=NOTICE_S)
+                lock.acquire(timeout=LOCK_NOTICE_S)
             break
         except filelock.Timeout:
             warnings.warn(
                 f"still waiting for {folder / LOCK}, which another process holds, here or on "
-                "another machine. If none is writing there any more, delete that file to go on",
+                "another machine. If none is writing there any more, delete that file to continue",
                 RuntimeWarning,
                 stacklevel=3,
             )

@@ -16,22 +16,22 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 
 
-_RENEWALS: weakref.WeakKeyDictionary[Any, Callable[[Any], None]] = weakref.WeakKeyDictionary()
+_RESETS: weakref.WeakKeyDictionary[Any, Callable[[Any], None]] = weakref.WeakKeyDictionary()
 
 
-def start_anew_in_forks(owner: T, renew: Callable[[T], None]) -> None:
-    """Call ``renew(owner)`` in every process that is forked while the owner lives.
+def reset_after_fork(owner: T, reset: Callable[[T], None]) -> None:
+    """Call ``reset(owner)`` in every process that is forked while the owner lives.
 
     Args:
         owner: has threads, locks, processes, connections, or futures of such.
-        renew: replaces all of these, and leaves the parent's alone.
+        reset: replaces all of these, and leaves the parent's alone.
     """
-    _RENEWALS[owner] = renew
+    _RESETS[owner] = reset
 
 
 def _after_fork_in_child() -> None:
-    for owner, renew in list(_RENEWALS.items()):
-        renew(owner)
+    for owner, reset in list(_RESETS.items()):
+        reset(owner)
 
 
 class _ForkGuard:

@@ -289,7 +289,7 @@ def test_whoever_waits_long_is_told_and_the_lock_of_the_dead_is_free(tmp_path, m
     holder = in_other_process(hold, tmp_path)
     while not (tmp_path / "held").exists():
         time.sleep(0.01)
-    monkeypatch.setattr(dig_env.scenes.files, "NOTICE_S", 0.1)
+    monkeypatch.setattr(dig_env.scenes.files, "LOCK_NOTICE_S", 0.1)
     noticed = []
 
     def notice(message, *_, **__):

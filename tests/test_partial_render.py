@@ -24,7 +24,7 @@ from dig_env.scenes.geometry import surface_hit
 from dig_env.scenes.render.imaging import TILE_PX, covers, render_pair, render_pair_whole
 from dig_env.scenes.render.influence import influence_mask
 from dig_env.scenes.render.passes import Window
-from dig_env.scenes.render.process import Shot, WorkerProcess
+from dig_env.scenes.render.process import RenderRequest, WorkerProcess
 
 TIMEOUT_S = 60.0
 
@@ -75,15 +75,15 @@ def test_a_window_is_rendered_to_the_pixel():
     process = WorkerProcess(settings, threads=2)
     rng = np.random.default_rng(0)
     try:
-        (full,) = process.expose(
-            plan.camera, plan.lights, plan.scenery, [Shot(plan.scene_a)], TIMEOUT_S
+        (full,) = process.render(
+            plan.camera, plan.lights, plan.scenery, [RenderRequest(plan.scene_a)], TIMEOUT_S
         )
         for _ in range(40):
             x0, x1 = sorted(rng.choice(102, 2, replace=False).tolist())
             y0, y1 = sorted(rng.choice(68, 2, replace=False).tolist())
             window = Window(x0, y0, x1, y1)
-            shots = [Shot(plan.scene_a, window)]
-            (part,) = process.expose(plan.camera, plan.lights, plan.scenery, shots, TIMEOUT_S)
+            requests = [RenderRequest(plan.scene_a, window)]
+            (part,) = process.render(plan.camera, plan.lights, plan.scenery, requests, TIMEOUT_S)
             np.testing.assert_array_equal(part.color, full.crop(window).color)
     finally:
         process.kill()
@@ -94,8 +94,8 @@ def test_what_is_not_covered_keeps_every_bit(worker):
     mask = np.zeros((SMALL.height, SMALL.width), bool)
     mask[16:64, 32:96] = mask[72:80, 8:20] = True
     window = Window.around(mask)
-    shots = [Shot(plan.scene_b), Shot(plan.scene_b, window, covers(mask))]
-    full, part = worker.expose(plan.camera, plan.lights, plan.scenery, shots, TIMEOUT_S)
+    requests = [RenderRequest(plan.scene_b), RenderRequest(plan.scene_b, window, covers(mask))]
+    full, part = worker.render(plan.camera, plan.lights, plan.scenery, requests, TIMEOUT_S)
     assert part.color.shape[:2] == (window.y1 - window.y0, window.x1 - window.x0)
     seen = mask[window.slices]
     for name in ("color", "albedo", "normal", "ids"):

@@ -342,7 +342,7 @@ def test_an_episode_on_real_photographs(real_pairs):
     env.close()
 
 
-@pytest.mark.parametrize("kind", picture.FORMATS)
+@pytest.mark.parametrize("kind", picture.PICTURE_FORMATS)
 def test_photographs_are_of_the_usual_formats_alone(tmp_path, kind):
     path = tmp_path / "x.jpg"
     pixels = Image.fromarray(np.full((8, 12, 3), 200, np.uint8))

@@ -59,7 +59,7 @@ def test_workers_start_and_are_replaced_beside_more_than_1024_open_files(open_fi
     try:
         with Renderer(TINY) as renderer:
             assert pictures(renderer.render(PLANS[0])) == expected[0]
-            (worker,) = renderer._living
+            (worker,) = renderer._processes
             assert worker._replies.fileno() >= 1024
             os.kill(worker.pid, signal.SIGKILL)
             assert pictures(renderer.render(PLANS[1])) == expected[1]
@@ -149,7 +149,7 @@ def test_a_fork_that_ends_in_any_way_leaves_the_parents_workers_alone():
         "from dig_env.scenes import *\n"
         "renderer = Renderer(RenderSettings(64, 48, 'draft', 'cpu'))\n"
         "renderer.render(plan_pair(0, STAGES['single']))\n"
-        "(worker,) = renderer._living\n"
+        "(worker,) = renderer._processes\n"
         "for end in ('sys.exit()', 'renderer.close(); os._exit(0)', 'del renderer; sys.exit()'):\n"
         "    if os.fork() == 0:\n"
         "        exec(end)\n"

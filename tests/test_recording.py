@@ -205,7 +205,7 @@ def test_a_folder_is_added_to_and_the_same_images_are_kept_once(make, stored, tm
 
 
 def test_every_and_most_bound_what_is_recorded(make, tmp_path):
-    env = make(lambda inner: RecordPairs(inner, tmp_path, every=3, most=2))
+    env = make(lambda inner: RecordPairs(inner, tmp_path, every=3, max_episodes=2))
     for episode in range(10):
         answer(env, str(episode))
     assert [line["answer"] for line in lines(tmp_path)] == ["0", "3"]
@@ -282,7 +282,7 @@ def test_a_folder_that_holds_something_else_is_refused(make, stored):
         make(lambda env: RecordPairs(env, stored))
 
 
-@pytest.mark.parametrize("setting", [{"every": 0}, {"every": 1.5}, {"most": 0}])
+@pytest.mark.parametrize("setting", [{"every": 0}, {"every": 1.5}, {"max_episodes": 0}])
 def test_numbers_out_of_range_are_refused(make, tmp_path, setting):
     ((name, value),) = setting.items()
     with pytest.raises(ValueError, match=f"{name}={value}: give a whole number, 1 or more"):

@@ -315,7 +315,7 @@ def test_no_worker_and_no_file_outlives_a_killed_parent(amid_a_render):
         "from dig_env.scenes import *\n"
         "renderer = Renderer(RenderSettings(512, 384, 'standard'))\n"
         "renderer.render(plan_pair(1, STAGES['single']))\n"
-        "(worker,) = renderer._living\n"
+        "(worker,) = renderer._processes\n"
         "print(worker.pid, worker.scratch, flush=True)\n"
         f"if {amid_a_render}:\n"
         "    renderer.submit(plan_pair(2, STAGES['single']))\n"
@@ -336,11 +336,11 @@ def test_nothing_is_left_on_disk_when_workers_die_or_end():
         folders = set()
         for _ in range(2):
             renderer.render(plan_pair(1, STAGES["single"]))
-            (worker,) = renderer._living
+            (worker,) = renderer._processes
             folders.add(worker.scratch)
             os.kill(worker.pid, signal.SIGKILL)
         renderer.render(plan_pair(1, STAGES["single"]))
-        folders |= {worker.scratch for worker in renderer._living}
+        folders |= {worker.scratch for worker in renderer._processes}
     assert len(folders) == 3
     assert not any(os.path.exists(folder) for folder in folders)
 
@@ -390,7 +390,7 @@ def test_a_failed_plan_is_followed_by_the_next_of_its_seed(renderer):
 def test_without_blender_the_error_says_what_to_do(tmp_path, monkeypatch):
     (tmp_path / "bpy.py").write_text("raise ImportError('libXrender.so.1: cannot open')")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    monkeypatch.setattr(renderer_module, "MAX_DEATHS", 1)
+    monkeypatch.setattr(renderer_module, "MAX_CRASHES", 1)
     # The worker puts the package first on its path, and the fake bpy before site-packages.
     with Renderer(TINY) as renderer, pytest.raises(BlenderNotFoundError, match="dig-env doctor"):
         renderer.render(plan_pair(0, STAGES["single"]))

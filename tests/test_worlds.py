@@ -47,7 +47,7 @@ from dig_env.scenes.families.vocabulary import PATTERNS, TURNS
 from dig_env.scenes.measure.occlusion import silhouette
 from dig_env.scenes.render.blender.meshes import SHAPE_MESHES, shape_mesh
 from dig_env.scenes.render.imaging import render_pair, render_pair_whole
-from dig_env.scenes.render.process import Shot
+from dig_env.scenes.render.process import RenderRequest
 
 FAMILIES = ("clevr", "tabletop", "shelf")
 RENDERED_CHANGES = (*PAPER_CHANGES, "move", "rotate", "texture")
@@ -57,7 +57,7 @@ seeds = st.integers(0, 2**63 - 1)
 
 def of(family, **fields):
     """The hardest difficulty of a family: up to four differences of every kind that it allows."""
-    changes = [c for c in RENDERED_CHANGES if not family_named(family).cannot([c])]
+    changes = [c for c in RENDERED_CHANGES if not family_named(family).unsupported([c])]
     return Difficulty(**{"differences": (1, 4), "changes": changes, "family": family} | fields)
 
 
@@ -189,7 +189,7 @@ def test_silhouettes_are_what_blender_shows(worker):
     plan = plan_pair(0, Difficulty(family="tabletop"))
     view = (plan.camera, plan.lights, plan.scenery)
     objects = [SceneObject(7, shape, "large", "rubber", "red", 0.3, -0.4, 33.0) for shape in SHAPES]
-    exposures = worker.expose(*view, [Shot((obj,)) for obj in objects], TIMEOUT_S)
+    exposures = worker.render(*view, [RenderRequest((obj,)) for obj in objects], TIMEOUT_S)
     for obj, exposure in zip(objects, exposures, strict=True):
         expected = silhouette(obj, plan.camera, SMALL.width, SMALL.height)
         seen = exposure.ids == 7

@@ -54,7 +54,7 @@ IS_IT: dict[str, tuple[str, ...]] = {
 }
 YES_OR_NO = " Answer yes or no."
 
-AXES = {"left": "side", "right": "side", "front": "depth", "behind": "depth"}
+AXIS_OF = {"left": "side", "right": "side", "front": "depth", "behind": "depth"}
 
 KINDS = ("random", "popular", "adversarial")
 """Of questions after what is not there; see ``existence``."""
@@ -131,7 +131,7 @@ def conversation(view: View, rng: np.random.Generator, settings: AlignSettings) 
     compared = [
         name
         for name in DIRECTIONS
-        if AXES.get(name) != AXES[found.side] and holds(name, second, first) is not None
+        if AXIS_OF.get(name) != AXIS_OF[found.side] and holds(name, second, first) is not None
     ]
     if compared:
         name = draw(tuple(compared), rng)

@@ -180,7 +180,7 @@ def _rows(text: str, decoder: json.JSONDecoder) -> list:
 def _scan(text: str, decoder: json.JSONDecoder) -> _Found:
     """Decode each opening bracket in place.
 
-    The search goes on behind the decoded value, or where its decoding failed, so that every
+    The search continues behind the decoded value, or where its decoding failed, so that every
     character is read about once.
     """
     lists: list[tuple[int, int, list]] = []

@@ -109,7 +109,7 @@ class AdaptiveDifficulty(DrawnStages):
         return super().state_dict() | {"target": self._target}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from where a ``state_dict`` was taken; see ``DrawnStages``.
+        """Resume from where a ``state_dict`` was taken; see ``DrawnStages``.
 
         A target outside this curriculum's difficulties is moved to the nearest of them.
         """
@@ -151,7 +151,7 @@ class _StageWindows(DrawnStages):
         return super().state_dict() | {"windows": [list(window) for window in self._windows]}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from where a ``state_dict`` was taken; see ``DrawnStages``.
+        """Resume from where a ``state_dict`` was taken; see ``DrawnStages``.
 
         With a smaller ``window`` than the state's, the latest rewards are kept.
         """
@@ -270,7 +270,7 @@ class PrioritizedStageReplay(_StageWindows):
         return super().state_dict() | {"ages": list(self._ages)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from where a ``state_dict`` was taken; see ``_StageWindows``."""
+        """Resume from where a ``state_dict`` was taken; see ``_StageWindows``."""
         super().load_state_dict(state)
         self._ages = list(map(int, state["ages"]))
 

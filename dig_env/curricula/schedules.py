@@ -12,7 +12,7 @@ from dig_env.scenes.arguments import whole
 
 
 class ScheduledCurriculum(CountedStages):
-    """Go on to the next stage after a fixed number of episodes.
+    """Advance to the next stage after a fixed number of episodes.
 
     Every episode counts, whatever stage it was planned at: in training, where pairs are planned
     ahead, the first ones learned after a change are still of the stage before.
@@ -108,7 +108,7 @@ class DrawnStages(CountedStages):
         return super().state_dict() | {"generator": self._rng.bit_generator.state}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from where a ``state_dict`` was taken, to the same draws.
+        """Resume from where a ``state_dict`` was taken, to the same draws.
 
         Raises:
             ValueError: the state is of another kind of curriculum, or of other stages. Nothing is

@@ -1,4 +1,4 @@
-"""What a curriculum is, and the threshold one: go on when the recent rewards are good enough."""
+"""What a curriculum is, and the threshold one: advance when the recent rewards are good enough."""
 
 import math
 from collections import deque
@@ -49,7 +49,7 @@ class StageCurriculum(Protocol):
         """Return everything that has happened, as JSON's types; the settings are not in it."""
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from where a ``state_dict`` was taken.
+        """Resume from where a ``state_dict`` was taken.
 
         Raises:
             ValueError: the state is of another kind of curriculum, or of other stages. Nothing is
@@ -115,7 +115,7 @@ class CountedStages:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from where a ``state_dict`` was taken, under this curriculum's own settings.
+        """Resume from where a ``state_dict`` was taken, under this curriculum's own settings.
 
         With a smaller ``window`` than the state's, the latest rewards are kept.
 

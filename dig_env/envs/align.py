@@ -20,8 +20,8 @@ from dig_env.align.settings import AlignSettings
 from dig_env.align.tasks import pose, resolve_tasks
 from dig_env.drawing import RENDER_MODES, Display
 from dig_env.envs.pairs import PairSource
+from dig_env.envs.sampler import PairSampler, absolute, plain_seed
 from dig_env.envs.spaces import AnswerText
-from dig_env.envs.stream import PairStream, absolute, plain_seed
 from dig_env.scenes import Difficulty, views
 
 MAX_PROMPT_LENGTH = 1024
@@ -124,7 +124,7 @@ class DiGAlignEnv(gym.Env[dict[str, Any], str], EzPickle):
         self._settings = align_settings(coordinates, filters)
         self.coordinates = coordinates
         self.render_mode, self._display = render_mode, Display(render_mode)
-        self.pairs = PairStream(**pairs)
+        self.pairs = PairSampler(**pairs)
         self._question: Question | None = None
         self._answers: list[str] = []
         crops, side = self._settings.options, self._settings.crop_px
@@ -139,7 +139,7 @@ class DiGAlignEnv(gym.Env[dict[str, Any], str], EzPickle):
 
     @property
     def stage(self) -> str:
-        """Name of the stage that the next ``reset`` plays; see ``PairStream.stage``."""
+        """Name of the stage that the next ``reset`` plays; see ``PairSampler.stage``."""
         return self.pairs.stage
 
     @stage.setter

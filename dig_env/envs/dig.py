@@ -12,8 +12,8 @@ from gymnasium.utils import EzPickle, seeding
 
 from dig_env.drawing import RENDER_MODES, Display, draw_pair
 from dig_env.envs.pairs import PairSource
+from dig_env.envs.sampler import PairSampler, absolute, plain_seed
 from dig_env.envs.spaces import AnswerText, FixedTexts
-from dig_env.envs.stream import PairStream, absolute, plain_seed
 from dig_env.frames import COORDINATES
 from dig_env.observation import instructions, observe
 from dig_env.reward import score
@@ -156,22 +156,22 @@ class DiGEnv(gym.Env[dict[str, Any], str], EzPickle):
         render_mode: str | None = None,
     ) -> None:
         dataset = absolute(dataset)
-        made_of = (stage, width, height, quality, device, workers, dataset, coordinates, reward)
-        EzPickle.__init__(self, *made_of, split, render_mode)
+        arguments = (stage, width, height, quality, device, workers, dataset, coordinates, reward)
+        EzPickle.__init__(self, *arguments, split, render_mode)
         one_of("coordinates", coordinates, COORDINATES)
         self.render_mode, self._display = render_mode, Display(render_mode)
         self.coordinates = coordinates
         self._reward_config = resolve_reward(reward)
         render: dict[str, Any] = {"width": width, "height": height}
         render |= {"quality": quality, "device": device}
-        self.pairs = PairStream(stage, dataset, split, workers, **render)
+        self.pairs = PairSampler(stage, dataset, split, workers, **render)
         self._pair: Pair | None = None
         self._answered_boxes: np.ndarray | None = None
         self.observation_space, self.action_space = spaces_of(coordinates, self.pairs.size)
 
     @property
     def stage(self) -> str:
-        """Name of the stage that the next ``reset`` plays; see ``PairStream.stage``."""
+        """Name of the stage that the next ``reset`` plays; see ``PairSampler.stage``."""
         return self.pairs.stage
 
     @stage.setter

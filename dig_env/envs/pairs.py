@@ -21,7 +21,7 @@ from dig_env.scenes import (
     pair_seed_range,
     plan_pair,
 )
-from dig_env.scenes.forks import NO_FORK, start_anew_in_forks
+from dig_env.scenes.forks import NO_FORK, reset_after_fork
 
 
 class PairSource(Protocol):
@@ -112,7 +112,7 @@ class StoredPairs:
         self._split = split
         self._seeds: dict[str, Sequence[int]] = {}
         self._open()
-        start_anew_in_forks(self, StoredPairs._open)
+        reset_after_fork(self, StoredPairs._open)
         self.settings = self._dataset.settings
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -165,7 +165,7 @@ class PairCache:
     def __init__(self, size: int = 64) -> None:
         self._size = size
         self._open()
-        start_anew_in_forks(self, PairCache._open)
+        reset_after_fork(self, PairCache._open)
 
     def _open(self) -> None:
         self._made: OrderedDict[Any, Future[Pair]] = OrderedDict()

@@ -25,11 +25,11 @@ from PIL import Image
 from dig_env.drawing import RENDER_MODES, Display, draw_pair
 from dig_env.envs import TOKEN_VARIABLE
 from dig_env.envs.dig import check_action, spaces_of
-from dig_env.envs.stream import plain_seed
+from dig_env.envs.sampler import plain_seed
 from dig_env.reward_config import RewardConfig, RewardLike
 from dig_env.scenes import Difficulty, DifficultyError, RenderError, resolve_stage
 from dig_env.scenes.extras import extra
-from dig_env.scenes.forks import start_anew_in_forks
+from dig_env.scenes.forks import reset_after_fork
 
 with extra("serve"):
     import httpx
@@ -89,8 +89,8 @@ class DiGRemoteEnv(gym.Env[dict[str, Any], str], EzPickle):
         render_mode: str | None = None,
         timeout_s: float = 600.0,
     ) -> None:
-        made_of = (url, token, stage, width, height, quality, dataset, coordinates, reward, split)
-        EzPickle.__init__(self, *made_of, render_mode, timeout_s)
+        arguments = (url, token, stage, width, height, quality, dataset, coordinates, reward, split)
+        EzPickle.__init__(self, *arguments, render_mode, timeout_s)
         self._stage, self._difficulty = _meant(stage)
         self.render_mode, self._display = render_mode, Display(render_mode)
         self.coordinates = coordinates
@@ -108,13 +108,13 @@ class DiGRemoteEnv(gym.Env[dict[str, Any], str], EzPickle):
         self._session = ""
         size = self._open_session()
         self.observation_space, self.action_space = spaces_of(coordinates, size)
-        start_anew_in_forks(self, DiGRemoteEnv._start_anew)
+        reset_after_fork(self, DiGRemoteEnv._reset_after_fork)
 
     @functools.cached_property
     def _http(self) -> httpx.Client:
         return self._connect()
 
-    def _start_anew(self) -> None:
+    def _reset_after_fork(self) -> None:
         """In a forked process: leave the parent its session, and open one when it is needed."""
         self._session = ""
         vars(self).pop("_http", None)
@@ -144,25 +144,25 @@ class DiGRemoteEnv(gym.Env[dict[str, Any], str], EzPickle):
         stage = self._difficulty or self._stage
         self._observation, self._boxes_drawn = None, []
         asked = {"seed": seed, "options": {"stage": stage} | (options or {})}
-        told = self._ask_session("reset", asked)
+        reply = self._ask_session("reset", asked)
         self._observation = {
-            "image_a": _decoded(told["observation"]["image_a"]),
-            "image_b": _decoded(told["observation"]["image_b"]),
-            "prompt": told["observation"]["prompt"],
+            "image_a": _decoded(reply["observation"]["image_a"]),
+            "image_b": _decoded(reply["observation"]["image_b"]),
+            "prompt": reply["observation"]["prompt"],
         }
         if self.render_mode == "human":
             self.render()
-        return self._seen(), told["info"]
+        return self._seen(), reply["info"]
 
     def step(self, action: str) -> tuple[dict[str, Any], float, bool, bool, dict[str, Any]]:
         """Score the answer; the episode is over. Errors as for ``DiGEnv`` and ``reset``."""
         if self._observation is not None and not self._boxes_drawn:  # a pair is open
             check_action(action)
-        told = self._ask_session("step", {"action": action})
-        self._boxes_drawn = [np.reshape(boxes, (-1, 4)) for boxes in told["boxes_drawn"]]
+        reply = self._ask_session("step", {"action": action})
+        self._boxes_drawn = [np.reshape(boxes, (-1, 4)) for boxes in reply["boxes_drawn"]]
         if self.render_mode == "human":
             self.render()
-        rest = (told["reward"], told["terminated"], told["truncated"], told["info"])
+        rest = (reply["reward"], reply["terminated"], reply["truncated"], reply["info"])
         return self._seen(), *rest
 
     def render(self) -> np.ndarray | None:
@@ -207,12 +207,12 @@ class DiGRemoteEnv(gym.Env[dict[str, Any], str], EzPickle):
                     f"{self._http.base_url} gave no answer ({type(error).__name__}: {error}): see "
                     "whether 'dig-env serve' runs there, then make a new environment"
                 ) from error
-            told = _error_response(response)
+            reply = _error_response(response)
             if response.is_success:
-                return told
-            if told["error"] != "TooManyRequests":
-                error_here = _ERRORS.get(told["error"], RemoteError)
-                raise error_here(told["message"])
+                return reply
+            if reply["error"] != "TooManyRequests":
+                error_here = _ERRORS.get(reply["error"], RemoteError)
+                raise error_here(reply["message"])
             sleep(float(response.headers["Retry-After"]))
 
 
@@ -226,9 +226,9 @@ def _meant(stage: str | dict[str, Any] | Difficulty) -> tuple[str, Difficulty | 
 
 def _error_response(response: httpx.Response) -> dict[str, Any]:
     try:
-        told = response.json()
-        if response.is_success or {"error", "message"} <= told.keys():
-            return told
+        reply = response.json()
+        if response.is_success or {"error", "message"} <= reply.keys():
+            return reply
     except (ValueError, AttributeError):
         pass
     raise RemoteError(

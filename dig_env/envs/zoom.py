@@ -21,8 +21,8 @@ from PIL import Image
 from dig_env.answers import after_thoughts, format_boxes, parse_boxes
 from dig_env.boxes import Boxes
 from dig_env.envs.dig import DiGEnv
+from dig_env.envs.sampler import absolute, plain_seed
 from dig_env.envs.spaces import FixedTexts
-from dig_env.envs.stream import absolute, plain_seed
 from dig_env.observation import instructions, observe
 from dig_env.scenes import Difficulty, Pair
 from dig_env.scenes.arguments import real, whole

@@ -50,7 +50,7 @@ def make_app(sessions: Sessions, token: str) -> Starlette:
         token: what every request must carry.
     """
     limits = sessions.limits
-    rates, strangers = Rates(limits.requests_per_s), Rates(limits.requests_per_s)
+    rates, unauthenticated = Rates(limits.requests_per_s), Rates(limits.requests_per_s)
 
     async def answer(
         request: Request, work: Callable[[dict[str, Any]], tuple[int, dict[str, Any] | None]]
@@ -60,12 +60,12 @@ def make_app(sessions: Sessions, token: str) -> Starlette:
             try:
                 _check_token(request, token)
             except Refusal:  # many clients may have one address, and one of them the wrong token
-                strangers.count(_client(request))
+                unauthenticated.count(_client(request))
                 raise
             rates.count(_client(request))
             body = await _body(request, limits)
-            status, told = await run_in_threadpool(work, body)
-            return Response(status_code=status) if told is None else _json(told, status)
+            status, reply = await run_in_threadpool(work, body)
+            return Response(status_code=status) if reply is None else _json(reply, status)
         except Exception as error:
             return _refused(error, sessions)
 
@@ -125,8 +125,8 @@ def _step(sessions: Sessions, name: str, body: dict[str, Any]) -> tuple[int, dic
         action: Any = body.get("action")  # step refuses what is no text
         _, reward, terminated, truncated, info = env.step(action)
         drawn = [boxes.tolist() for boxes in env.boxes_drawn]
-    told = {"reward": reward, "terminated": terminated, "truncated": truncated, "info": info}
-    return 200, told | {"boxes_drawn": drawn}
+    reply = {"reward": reward, "terminated": terminated, "truncated": truncated, "info": info}
+    return 200, reply | {"boxes_drawn": drawn}
 
 
 def _close(
@@ -205,8 +205,8 @@ def _refused(error: Exception, sessions: Sessions) -> Response:
         status, name = 400, type(error).__name__
     else:
         log.error("a request failed", exc_info=error)
-        told = "the server failed on this request: its log says why"
-        return _json({"error": "InternalError", "message": told}, 500)
+        reply = "the server failed on this request: its log says why"
+        return _json({"error": "InternalError", "message": reply}, 500)
     message = sessions.without_paths(str(error))
     return _json({"error": name, "message": message}, status, headers)
 
@@ -220,6 +220,6 @@ async def _no_such_page(request: Request, error: Exception) -> Response:
     return _json({"error": "NotFound", "message": message}, error.status_code)
 
 
-def _json(told: dict[str, Any], status: int, headers: dict[str, str] | None = None) -> Response:
+def _json(reply: dict[str, Any], status: int, headers: dict[str, str] | None = None) -> Response:
     # Not Starlette's JSONResponse, which fails on a half of a surrogate pair that an answer held.
-    return Response(json.dumps(told), status, headers, media_type="application/json")
+    return Response(json.dumps(reply), status, headers, media_type="application/json")

@@ -256,7 +256,7 @@ class Sessions:
             raise Refusal(
                 404,
                 f"there is no session {name[:40]!r}: it was closed, or idle for more than "
-                f"{self.limits.idle_s:g} s, or the server was started anew; make a new "
+                f"{self.limits.idle_s:g} s, or the server was restarted; make a new "
                 "environment",
                 "NoSession",
             )

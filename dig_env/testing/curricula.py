@@ -164,7 +164,7 @@ def _check_mean(mean: Any, rewards: Sequence[float]) -> None:
 def _checked_history(
     curriculum: StageCurriculum, before: list[tuple[int, str, str]], updates: int
 ) -> list[tuple[int, str, str]]:
-    """A copy of the history, if it goes on from what it was before."""
+    """A copy of the history, if it continues what it was before."""
     history = curriculum.history
     allowed = "a list of (episodes counted, stage left, stage entered), to which changes are added"
     assert isinstance(history, list) and history[: len(before)] == before, (

@@ -96,7 +96,7 @@ class RecordPairs(gym.Wrapper, RecordConstructorArgs):
             answered, such as ``NumericView``.
         folder: is made if it is missing.
         every: record the first and then every so many-th episode, at least 1.
-        most: record at most so many episodes by this wrapper, at least 1; None for no limit.
+        max_episodes: most episodes that this wrapper records, at least 1; None for no limit.
 
     Raises:
         TypeError: the environment is another one.
@@ -104,9 +104,11 @@ class RecordPairs(gym.Wrapper, RecordConstructorArgs):
     """
 
     def __init__(
-        self, env: gym.Env, folder: str | Path, every: int = 1, most: int | None = None
+        self, env: gym.Env, folder: str | Path, every: int = 1, max_episodes: int | None = None
     ) -> None:
-        RecordConstructorArgs.__init__(self, folder=str(folder), every=every, most=most)
+        RecordConstructorArgs.__init__(
+            self, folder=str(folder), every=every, max_episodes=max_episodes
+        )
         check_one(self, env, "coordinates", _IN_A_VECTOR.format("RecordPairs"))
         check_answered_in_text(self, env, env.action_space)
         seen = env.observation_space
@@ -117,7 +119,9 @@ class RecordPairs(gym.Wrapper, RecordConstructorArgs):
             )
         gym.Wrapper.__init__(self, env)
         self._every = whole("every", every, 1)
-        self._most = None if most is None else whole("most", most, 1)
+        self._max_episodes = (
+            None if max_episodes is None else whole("max_episodes", max_episodes, 1)
+        )
         self._folder = Path(folder).absolute()  # the process may go elsewhere
         self._answered = self._recorded = 0
         _begin(self._folder)
@@ -141,7 +145,7 @@ class RecordPairs(gym.Wrapper, RecordConstructorArgs):
         self._turns.append(_Turn(self._seen, action, float(reward), info))
         self._seen = observation
         if terminated or truncated:
-            if self._answered % self._every == 0 and self._recorded != self._most:
+            if self._answered % self._every == 0 and self._recorded != self._max_episodes:
                 self._record()
                 self._recorded += 1
             self._answered += 1

@@ -7,7 +7,7 @@ from dig_env.scenes.plans.difficulty import Difficulty
 from dig_env.scenes.plans.splits import SPLITS
 from dig_env.scenes.plans.stages import BUILT_IN_STAGES
 
-CARD = """\
+DATASET_CARD = """\
 ---
 license: {license}
 pretty_name: Spot the difference, {made}
@@ -120,7 +120,9 @@ def dataset_card(manifest: Manifest) -> str:
         "stage": ordered[0][1],
     }
     texts = PHOTOGRAPHED if "photographs" in manifest.made_with else RENDERED
-    return CARD.format(**values | {name: text.format(**values) for name, text in texts.items()})
+    return DATASET_CARD.format(
+        **values | {name: text.format(**values) for name, text in texts.items()}
+    )
 
 
 def _configs(present: list[tuple[str, str]]) -> str:

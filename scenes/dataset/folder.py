@@ -47,7 +47,7 @@ def check_folder(folder: Path) -> None:
 
 
 def open_folder(folder: Path, wanted: Manifest) -> Manifest:
-    """Start a folder, or go on with one; call it with the lock held.
+    """Start a folder, or resume one; call it with the lock held.
 
     Args:
         folder: where; it exists.
@@ -155,7 +155,7 @@ def _described(path: Path, pairs_per_file: int) -> tuple[DataFile, dict[str, Any
     except Exception as error:  # a damaged file can break the Parquet reader in many ways
         raise ValueError(
             f"{path} is damaged ({error}): delete it and run the same command again, which "
-            "renders it anew"
+            "renders it again"
         ) from error
     content = path.read_bytes()
     entry = DataFile(

@@ -152,7 +152,7 @@ class Manifest:
 def stage_seeds(split: str, stage: str) -> range:
     """The pair seeds of a stage in a split; pair i of a dataset has the i-th of them.
 
-    Stages of one's own get a slot by a hash of their name, so that every machine chooses the same.
+    Users' own stages get a slot by a hash of their name, so that every machine chooses the same.
     """
     if stage in BUILT_IN_STAGES:
         slot = BUILT_IN_STAGES.index(stage)

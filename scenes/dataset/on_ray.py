@@ -27,10 +27,10 @@ from dig_env.scenes.render.settings import RenderSettings
 
 PAIRS_PER_TASK = 4
 """Few, since a worker that dies takes them along."""
-MAX_DEATHS = 5
+MAX_RETRIES = 5
 """Ray workers that one task may cost before it is an error."""
-ENVIRONMENT = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_raylet_start_wait_time_s": "300"}
-"""Of a cluster that is started here: it tells nobody, and may take its time on a busy machine."""
+RAY_VARIABLES = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_raylet_start_wait_time_s": "300"}
+"""For a cluster that is started here: no usage statistics, and more time to start."""
 STORE_BYTES = 256 * 2**20
 """Of the object store of a cluster that is started here: 100 times what a task gives at 320x240."""
 
@@ -54,7 +54,7 @@ def ray_pairs(
         MissingExtraError: there is no Ray.
         RenderError: Blender failed, or the cluster did.
     """
-    for name, value in ENVIRONMENT.items():
+    for name, value in RAY_VARIABLES.items():
         os.environ.setdefault(name, value)
     with extra("ray"):
         import ray
@@ -80,7 +80,7 @@ class _Tasks:
 
     def __init__(self, ray: Any, settings: RenderSettings) -> None:
         self._ray, self._settings = ray, settings
-        self._render = ray.remote(num_cpus=1, max_retries=MAX_DEATHS)(_rendered)
+        self._render = ray.remote(num_cpus=1, max_retries=MAX_RETRIES)(_rendered)
         self.versions, _ = self._fetched(self._render.remote([], settings))
 
     def pairs(self, asked: Iterator[tuple[int, Difficulty]]) -> Iterator[Pair]:

@@ -124,7 +124,7 @@ class PairDataset:
         except FileNotFoundError as error:
             raise FileNotFoundError(
                 f"{path} is gone: run the 'dig-env render' that made {self.folder} again, which "
-                "renders it anew"
+                "renders it again"
             ) from error
         except Exception as error:  # damaged bytes can break any of the decoders in many ways
             raise ValueError(

@@ -14,7 +14,7 @@ from dig_env.scenes.families.models import usable_models
 from dig_env.scenes.families.scenery import Camera, Light, Region, Scenery, Vector
 from dig_env.scenes.families.vocabulary import COLORS, MATERIALS, PATTERNS, SHAPES, SIZES, TURNS
 
-MOST_NAMED = 50
+MAX_NAMED = 50
 """Files that one warning names."""
 
 
@@ -73,7 +73,7 @@ class Family:
             if not is_tuple or unknown or not words or len(set(words)) != len(words):
                 raise FamilyError(
                     f"family {self.name!r} has {field}={words!r}: give one or more of "
-                    f"{', '.join(known[:MOST_NAMED])}, each once, as a tuple"
+                    f"{', '.join(known[:MAX_NAMED])}, each once, as a tuple"
                 )
         problem = problem_of(self)
         if problem:
@@ -93,7 +93,7 @@ class Family:
         """The materials with a pattern."""
         return tuple(material for material in self.materials if material in PATTERNS)
 
-    def holds(self, place: Vector) -> bool:
+    def contains(self, place: Vector) -> bool:
         """May an object's centre stand there?"""
         x, y, z = place
         return any(
@@ -106,7 +106,7 @@ class Family:
         """The words that "shape", "size", "material" or "color" may have."""
         return getattr(self, attribute + "s")
 
-    def cannot(self, changes: Sequence[str]) -> str:
+    def unsupported(self, changes: Sequence[str]) -> str:
         """Why some of the changes cannot happen here; "" when all can."""
         for change in changes:
             if change in ("color", "shape", "size") and len(self.values(change)) < 2:
@@ -195,7 +195,7 @@ def object_family(folder: str | Path, base: str = "tabletop", name: str | None =
         words, skipped = usable_models(path)
     except ModelError as error:
         raise FamilyError(str(error)) from error
-    named = "; ".join(skipped[:MOST_NAMED]) + "; ..." * (len(skipped) > MOST_NAMED)
+    named = "; ".join(skipped[:MAX_NAMED]) + "; ..." * (len(skipped) > MAX_NAMED)
     if not words:
         raise FamilyError(
             f"{folder} and its subfolders have no usable {', '.join(MODEL_SUFFIXES)} file"

@@ -68,7 +68,7 @@ def label_with_nuisance(
 ) -> tuple[Pair | None, str]:
     """A certified pair with another image B of the same scene: the nuisance of its plan.
 
-    Boxes and visible pixels are measured anew, and every object must still show as much of itself
+    Boxes and visible pixels are measured again, and every object must still show as much of itself
     as ``min_visible`` says. Contrasts and the certificate stay those of the pair without nuisance.
 
     Args:

@@ -14,6 +14,10 @@ Box = tuple[float, float, float, float]
 that x_max - x_min is the width in pixels."""
 
 
+PairImages = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
+"""image_a, ids_a, image_b, ids_b: (H, W, 3) uint8 sRGB and (H, W) uint8 each."""
+
+
 @dataclass(frozen=True)
 class Difference:
     """One labelled difference, measured on the object-ID masks of the pair.

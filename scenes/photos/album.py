@@ -30,7 +30,7 @@ from dig_env.scenes.photos.picture import Geometry, geometry, read_picture, same
 LARGEST = 0.25
 """What covers a larger part of the image is scenery, such as a table: it is never changed, and
 others may be pasted onto it."""
-MOST_OBJECTS = 200
+MAX_INSTANCES = 200
 """The largest of a photograph; an object id has 8 bits."""
 RIM_PX = 2
 """An object's colours reach this far beyond its mask."""
@@ -38,7 +38,7 @@ FREE_RIM = 0.8
 """An object is whole if at least this part of its rim shows no other object."""
 CALM_LEVELS = 60.0
 """An object can be removed if its surroundings vary by no more than this (standard deviation, 8-bit
-levels): between a face, a wall and a black box nobody can tell what stands behind."""
+levels): between a face, a wall and a black box no method can tell what stands behind."""
 SURROUNDINGS_PX = 6
 """How far they reach beyond the mask; they begin where the rim ends."""
 KEPT_PHOTOGRAPHS = 32
@@ -160,7 +160,7 @@ class Album:
         if str(faults):
             warnings.warn(f"left out of {path}, photographs in {folder}: {faults}", stacklevel=2)
         self._broken: set[str] = set()
-        self._told = 0
+        self._warnings = 0
         self.photograph = functools.lru_cache(KEPT_PHOTOGRAPHS)(self._read)
 
     def _read(self, name: str) -> Photograph | None:
@@ -173,7 +173,7 @@ class Album:
             image = np.asarray(self._fit(read_picture(path)))
         except Exception as error:  # damaged bytes can break the decoders in many ways
             self._broken.add(name)
-            self._tell(f"{path} is left out: {error}")
+            self._warn(f"{path} is left out: {error}")
             return None
         masks, faults = {}, Faults()
         for annotation in self._annotations[name]:
@@ -182,7 +182,7 @@ class Album:
             except ValueError as error:
                 faults.add(str(error), annotation.id)
         if str(faults):
-            self._tell(f"of {path} are left out: {faults}")
+            self._warn(f"of {path} are left out: {faults}")
         categories = {annotation.id: annotation.category for annotation in self._annotations[name]}
         return _described(name, image, masks, categories)
 
@@ -206,11 +206,11 @@ class Album:
     def _fit(self, picture: Image.Image) -> Image.Image:
         return ImageOps.fit(picture, self.size, Image.Resampling.BOX)
 
-    def _tell(self, text: str) -> None:
+    def _warn(self, text: str) -> None:
         """Warn of the first photographs one by one, then of every tenth, hundredth and so on."""
-        self._told += 1
-        if self._told <= 10 or self._told in (100, 1000, 10_000, 100_000):
-            warnings.warn(f"{text} (photograph {self._told} of this kind)", stacklevel=2)
+        self._warnings += 1
+        if self._warnings <= 10 or self._warnings in (100, 1000, 10_000, 100_000):
+            warnings.warn(f"{text} (photograph {self._warnings} of this kind)", stacklevel=2)
 
 
 def _described(
@@ -220,11 +220,11 @@ def _described(
     order = sorted(masks, key=lambda annotation: (-masks[annotation].sum(), annotation))
     order = [annotation for annotation in order if masks[annotation].mean() <= LARGEST]
     ids = np.zeros(image.shape[:2], np.uint8)
-    for number, annotation in enumerate(order[:MOST_OBJECTS], 1):
+    for number, annotation in enumerate(order[:MAX_INSTANCES], 1):
         ids[masks[annotation]] = number
     instances = [
         _instance(number, annotation, categories[annotation], image, ids)
-        for number, annotation in enumerate(order[:MOST_OBJECTS], 1)
+        for number, annotation in enumerate(order[:MAX_INSTANCES], 1)
         if (ids == number).any()  # not wholly hidden
     ]
     return Photograph(name, image, ids, tuple(instances))

@@ -7,15 +7,13 @@ from PIL import Image
 from scipy import ndimage
 
 from dig_env.scenes.color import lab_to_linear, srgb8_to_lab, to_srgb8
+from dig_env.scenes.measure.pair import PairImages
 from dig_env.scenes.photos.album import RIM_PX, Album, Photograph
 from dig_env.scenes.photos.inpaint import inpaint
 from dig_env.scenes.photos.plan import PhotoObject, PhotoPlan
 
 FEATHER_PX = 2
 """An edit fades in over this many pixels, inside its mask."""
-
-PairImages = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
-"""image_a, ids_a, image_b, ids_b: (H, W, 3) uint8 sRGB and (H, W) uint8 each."""
 
 
 def compose(plan: PhotoPlan, album: Album) -> PairImages:
@@ -30,10 +28,10 @@ def _picture(
     photo = album.photograph(plan.photo)
     assert photo is not None, "it was there when the plan was made"
     image = photo.image.copy()
-    at_home = {obj.annotation for obj in scene if is_at_home(obj, photo)}
+    shown = {obj.annotation for obj in scene if is_in_place(obj, photo)}
     for change in plan.changes:
         for obj in (change.before, change.after):
-            if obj and is_at_home(obj, photo) and obj.annotation not in at_home:
+            if obj and is_in_place(obj, photo) and obj.annotation not in shown:
                 image = _without(image, obj, photo)
                 break
     ids = np.zeros_like(photo.ids)
@@ -42,13 +40,13 @@ def _picture(
         ids[mask] = obj.id
         if obj.color is not None:
             image = _blended(image, _recolored(photo.image, mask, obj.color), mask)
-        elif not is_at_home(obj, photo):
+        elif not is_in_place(obj, photo):
             image = _blended(image, _pasted(obj, album), mask)
     return image, ids
 
 
-def is_at_home(obj: PhotoObject, photo: Photograph) -> bool:
-    """Does the object stand in the photograph by nature?"""
+def is_in_place(obj: PhotoObject, photo: Photograph) -> bool:
+    """Does the object stand where it was photographed?"""
     return obj.photo == photo.name and obj.box == photo.instance(obj.annotation).box
 
 
@@ -57,7 +55,7 @@ def placed(obj: PhotoObject, album: Album) -> np.ndarray:
     photo = album.photograph(obj.photo)
     assert photo is not None, "it was there when the plan was made"
     mask = photo.mask(obj.annotation)
-    if is_at_home(obj, photo):
+    if is_in_place(obj, photo):
         return mask
     x0, y0, x1, y1 = obj.box
     cut = mask[_slices(photo.instance(obj.annotation).box)]

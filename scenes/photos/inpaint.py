@@ -2,7 +2,7 @@
 
 The patch nearby whose surroundings look most alike is cloned into the hole, and what is left of a
 step at the edge is spread smoothly over it (Pérez et al., "Poisson image editing", 2003). Texture
-and grain go on, which biharmonic or diffusion inpainting blur; where no patch is free, this is
+and grain continue, which biharmonic or diffusion inpainting blur; where no patch is free, this is
 diffusion.
 """
 

@@ -10,10 +10,9 @@ from dig_env.scenes.photos.album import Album
 from dig_env.scenes.photos.compose import compose
 from dig_env.scenes.photos.planner import plan_photo_pair
 from dig_env.scenes.plans.difficulty import Difficulty, DifficultyError
+from dig_env.scenes.plans.planner import MAX_ATTEMPTS
 
-MAX_ATTEMPTS = 50
-"""Plans of one seed's stream that may fail before it is an error."""
-LIBRARIES = ("pillow", "pycocotools", "scipy")
+IMAGE_LIBRARIES = ("pillow", "pycocotools", "scipy")
 
 
 def photo_pair(seed: int, difficulty: Difficulty, album: Album) -> Pair:
@@ -43,5 +42,5 @@ def photo_pair(seed: int, difficulty: Difficulty, album: Album) -> Pair:
 
 def photo_versions(album: Album) -> dict[str, str]:
     """What the bytes of a pair depend on beside its seed, difficulty and size."""
-    libraries = (f"{name} {importlib.metadata.version(name)}" for name in LIBRARIES)
+    libraries = (f"{name} {importlib.metadata.version(name)}" for name in IMAGE_LIBRARIES)
     return {"photographs": album.digest, "image libraries": ", ".join(libraries)}

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from PIL import ExifTags, Image, ImageCms, ImageOps
 
-FORMATS = ("BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
+PICTURE_FORMATS = ("BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
 """Those of photographs. Pillow knows many more, and would start Ghostscript for some."""
 _ORIENTATION = ExifTags.Base.Orientation
 _ON_ITS_SIDE = (5, 6, 7, 8)
@@ -41,7 +41,7 @@ def geometry(path: Path) -> Geometry:
     Raises:
         OSError: it is missing, or no picture.
     """
-    with Image.open(path, formats=FORMATS) as file:
+    with Image.open(path, formats=PICTURE_FORMATS) as file:
         orientation = file.getexif().get(_ORIENTATION, 1)
         turned = orientation in _ON_ITS_SIDE and file.format != "TIFF"  # whose size is upright
         return Geometry(file.size[::-1] if turned else file.size, orientation)
@@ -53,7 +53,7 @@ def read_picture(path: Path) -> Image.Image:
     Raises:
         OSError, ValueError: it is missing, damaged, or of a kind that viewers do not agree about.
     """
-    with Image.open(path, formats=FORMATS) as file:
+    with Image.open(path, formats=PICTURE_FORMATS) as file:
         return _rgb(ImageOps.exif_transpose(file))
 
 

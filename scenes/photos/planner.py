@@ -17,7 +17,7 @@ from dig_env.scenes.photos.plan import PhotoChange, PhotoObject, PhotoPlan
 from dig_env.scenes.plans.difficulty import Difficulty, DifficultyError
 from dig_env.scenes.plans.draws import choice, integer, shuffled, uniform
 
-FIELDS = (
+PHOTO_FIELDS = (
     *("differences", "objects", "changes", "min_visible", "min_contrast"),
     *("max_bystander_contrast", "max_detached_area"),
 )
@@ -69,13 +69,13 @@ def plan_photo_pair(
     foreign = [
         field.name
         for field in dataclasses.fields(difficulty)
-        if field.name not in FIELDS
+        if field.name not in PHOTO_FIELDS
         and getattr(difficulty, field.name) != getattr(plain, field.name)
     ]
     if foreign:
         raise DifficultyError(
             f"{', '.join(foreign)} cannot be asked of photographs; the fields are "
-            f"{', '.join(FIELDS)}"
+            f"{', '.join(PHOTO_FIELDS)}"
         )
     rng = random.Random(f"dig-env photo pair {seed} attempt {attempt}")
     # As in plan_pair, K belongs to the seed alone.
@@ -129,11 +129,11 @@ def _try_photo(
             if obj is not None:
                 taken = taken | placed(obj, album)
     changed = {change.object_id for change in changes}
-    objects = tuple(_at_home(inst, photo) for inst in own if inst.id not in changed)
+    objects = tuple(_unmoved(inst, photo) for inst in own if inst.id not in changed)
     return objects, tuple(sorted(changes, key=lambda change: change.object_id))
 
 
-def _at_home(inst: Instance, photo: Photograph) -> PhotoObject:
+def _unmoved(inst: Instance, photo: Photograph) -> PhotoObject:
     return PhotoObject(inst.id, photo.name, inst.annotation, inst.category, inst.box)
 
 
@@ -147,7 +147,7 @@ def _changed(
     least_px: float,
 ) -> PhotoChange | None:
     """A change of an object of the photograph; None when no other can replace it."""
-    obj = _at_home(inst, photo)
+    obj = _unmoved(inst, photo)
     if kind == "add":
         return PhotoChange(kind, None, obj)
     if kind == "delete":

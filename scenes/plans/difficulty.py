@@ -10,7 +10,7 @@ from dig_env.scenes.arguments import real, whole
 from dig_env.scenes.families import FamilyError, family_named
 from dig_env.scenes.families.vocabulary import CHANGES, PAPER_CHANGES
 
-MOST_OBJECTS = 255
+MAX_OBJECTS = 255
 """Object ids have 8 bits, and 0 is the background."""
 
 
@@ -133,7 +133,7 @@ class Difficulty:
         family that this process does not know, or knows otherwise, can be looked at all the same.
         """
         try:
-            cannot = family_named(self.family).cannot(self.changes)
+            cannot = family_named(self.family).unsupported(self.changes)
         except FamilyError as error:
             raise DifficultyError(str(error)) from error
         if cannot:
@@ -190,14 +190,14 @@ class Difficulty:
 def _int_range(name: str, value: Any, least: int) -> tuple[int, int]:
     """``value`` as (low, high) of ints with least <= low <= high, or a DifficultyError."""
     try:
-        low, high = (whole(name, end, least, MOST_OBJECTS) for end in value)
+        low, high = (whole(name, end, least, MAX_OBJECTS) for end in value)
         if low <= high:
             return low, high
     except (TypeError, ValueError):
         pass
     raise DifficultyError(
         f"{name}={value!r}: give two whole numbers (low, high) with {least} <= low <= high <= "
-        f"{MOST_OBJECTS}"
+        f"{MAX_OBJECTS}"
     )
 
 

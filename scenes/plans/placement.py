@@ -17,13 +17,13 @@ Cone = tuple[float, float, float, float]
 MOVE = (1.4, 2.6)
 """How far an object moves, world units: clear of where it stood, whatever its size, and near enough
 that one box around both places says something."""
-MOST_AT_FULL_SPACING = 10
+MAX_AT_FULL_SPACING = 10
 """CLEVR's largest number of objects; with n of them, more than that, both distances shrink by
 (10 / n)^2."""
-MOST_COVERED = 0.3
+MAX_COVERED = 0.3
 """Among more objects than those, none is placed where another one covers more of it: pictures in
 which an object hardly shows are drawn again anyway."""
-SPACING_OF_SCREENS = 0.3
+OCCLUDER_SPACING = 0.3
 """So much of both distances is kept where objects are to hide others: at full distance few do."""
 PLACEMENT_TRIES = 50
 
@@ -33,7 +33,7 @@ def place(
     radii: dict[int, float],
     family: Family,
     camera: Camera,
-    screened: dict[int, int],
+    occluders: dict[int, int],
     occlusion: tuple[float, float],
 ) -> dict[int, Vector]:
     """A place for each key, up to the first for which ``PLACEMENT_TRIES`` tries found none.
@@ -43,21 +43,21 @@ def place(
             is where the object moves to.
         family: where objects may stand, and how far apart.
         camera: image A's.
-        screened: for each object that is to stand before another, placed earlier, that one's id.
+        occluders: for each object that is to stand before another, placed earlier, that one's id.
         occlusion: the part of it to be covered.
     """
     # Within the lower half: cubes and cylinders hide more than these balls, and others help.
     span = occlusion[1] - occlusion[0]
     low, high = occlusion[0] + span / 8, occlusion[0] + span / 2
-    layout = _Layout(radii, family, camera, screened)
+    layout = _Layout(radii, family, camera, occluders)
     places = layout.places
     for key, radius in radii.items():
         for _ in range(PLACEMENT_TRIES):
-            if key in screened:
-                hidden = (places[screened[key]], radii[screened[key]])
+            if key in occluders:
+                hidden = (places[occluders[key]], radii[occluders[key]])
                 here = _before(rng, hidden, radius, family.min_gap, camera)
                 share = covered_share(hidden, (here, radius), camera.location)
-                if not family.holds(here) or not low <= share <= high:
+                if not family.contains(here) or not low <= share <= high:
                     continue
             else:
                 region = any_of(rng, family.regions)
@@ -75,15 +75,15 @@ class _Layout:
     """The objects that have a place so far. Arguments as for ``place``."""
 
     def __init__(
-        self, radii: dict[int, float], family: Family, camera: Camera, screened: dict[int, int]
+        self, radii: dict[int, float], family: Family, camera: Camera, occluders: dict[int, int]
     ) -> None:
         self.places: dict[int, Vector] = {}
         self._cones: dict[int, Cone] = {}
-        self._radii, self._family, self._screened = radii, family, screened
+        self._radii, self._family, self._occluders = radii, family, occluders
         self._eye, self._directions = camera.location, camera.floor_directions
-        self._spacing = min(1.0, (MOST_AT_FULL_SPACING / len(radii)) ** 2)
-        if screened:
-            self._spacing = min(self._spacing, SPACING_OF_SCREENS)
+        self._spacing = min(1.0, (MAX_AT_FULL_SPACING / len(radii)) ** 2)
+        if occluders:
+            self._spacing = min(self._spacing, OCCLUDER_SPACING)
 
     def fits(self, key: int, here: Vector) -> bool:
         """Does an object at this place keep its distance from the others, and all stay in sight?"""
@@ -113,10 +113,10 @@ class _Layout:
             # minus the key: the same object in the other image
             if other == -key or _are_apart(self._cones[key], self._cones[other]):
                 continue
-            if covered_share(ball, there, self._eye) > MOST_COVERED:
+            if covered_share(ball, there, self._eye) > MAX_COVERED:
                 return False
-            is_to_cover = self._screened.get(key) == other
-            if not is_to_cover and covered_share(there, ball, self._eye) > MOST_COVERED:
+            is_to_cover = self._occluders.get(key) == other
+            if not is_to_cover and covered_share(there, ball, self._eye) > MAX_COVERED:
                 return False
         return True
 
@@ -151,18 +151,18 @@ def _before(rng: random.Random, hidden: Ball, radius: float, gap: float, camera:
     )
 
 
-def covered_share(ball: Ball, screen: Ball, eye: Vector) -> float:
+def covered_share(ball: Ball, occluder: Ball, eye: Vector) -> float:
     """The part of a ball's disc in the picture that a nearer ball's disc covers, 0 to 1.
 
     Args:
-        ball, screen: where they stand, and their radii.
+        ball, occluder: where they stand, and their radii.
         eye: where they are seen from.
     """
-    away = [(x - eye[0], y - eye[1], z + r - eye[2]) for (x, y, z), r in (ball, screen)]
+    away = [(x - eye[0], y - eye[1], z + r - eye[2]) for (x, y, z), r in (ball, occluder)]
     one, other = (math.hypot(*way) for way in away)
     if other >= one:
         return 0.0
-    a, b = (math.asin(min(1.0, r / far)) for r, far in ((ball[1], one), (screen[1], other)))
+    a, b = (math.asin(min(1.0, r / far)) for r, far in ((ball[1], one), (occluder[1], other)))
     cosine = sum(p * q for p, q in zip(*away, strict=True)) / (one * other)
     d = math.acos(min(1.0, cosine))
     if d >= a + b:

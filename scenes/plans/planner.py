@@ -36,7 +36,7 @@ MAX_ATTEMPTS = 50
 layout is found, and those of which the picture breaks a rule of ``label_pair``."""
 LAYOUT_TRIES = 100
 """Layouts of one attempt."""
-MOST_EFFORT = 10**6
+MAX_EFFORT = 10**6
 """No more layouts are tried once those before took this: some seconds, whatever is asked for. A
 layout takes the square of the number of objects that found a place, since each is compared with
 those before."""
@@ -45,7 +45,7 @@ MAX_SEED = 2**63 - 1
 
 
 class _NoLayout(Exception):
-    """A layout came to nothing: why, and what that took, in the unit of ``MOST_EFFORT``."""
+    """A layout came to nothing: why, and what that took, in the unit of ``MAX_EFFORT``."""
 
 
 def plan_pair(seed: int, difficulty: Difficulty, attempt: int = 0) -> PairPlan:
@@ -63,7 +63,7 @@ def plan_pair(seed: int, difficulty: Difficulty, attempt: int = 0) -> PairPlan:
 
     Raises:
         DifficultyError: none of the first ``MAX_ATTEMPTS`` attempts has a layout, or none was found
-            with ``MOST_EFFORT``; or the family is unknown, or cannot change as asked.
+            with ``MAX_EFFORT``; or the family is unknown, or cannot change as asked.
         ValueError: the seed or attempt is out of range.
     """
     seed = whole("seed", seed, 0, MAX_SEED)
@@ -86,7 +86,7 @@ def plan_pair(seed: int, difficulty: Difficulty, attempt: int = 0) -> PairPlan:
         lights = tuple(_jittered(rng, light, family.light_jitter) for light in family.lights)
         scenery = any_of(rng, family.sceneries)
         for _ in range(LAYOUT_TRIES):
-            if effort > MOST_EFFORT:
+            if effort > MAX_EFFORT:
                 break
             try:
                 layout = _draw_layout(rng, difficulty, family, changed_count, camera)
@@ -122,16 +122,16 @@ def _draw_layout(
         radii[versions[0].id] = max(obj.radius for obj in versions)
         if change == "move":
             radii[-versions[0].id] = radii[versions[0].id]
-    screened: dict[int, int] = {}
+    occluders: dict[int, int] = {}
     if difficulty.occlusion[0] > 0:
         # The largest of the others stand before the changed ones, the larger before the larger,
         # and each is placed right after the one that it hides.
         hidden = sorted(order[:changed_count], key=lambda obj: -radii[obj.id])
         others = sorted(order[changed_count:], key=lambda obj: -obj.radius)
-        screened = {screen.id: obj.id for obj, screen in zip(hidden, others, strict=False)}
-        couples = [key for screen, obj in screened.items() for key in (obj, screen)]
+        occluders = {occluder.id: obj.id for obj, occluder in zip(hidden, others, strict=False)}
+        couples = [key for occluder, obj in occluders.items() for key in (obj, occluder)]
         radii = {key: radii[key] for key in (*couples, *radii)}
-    places = place(rng, radii, family, camera, screened, difficulty.occlusion)
+    places = place(rng, radii, family, camera, occluders, difficulty.occlusion)
     if len(places) < len(radii):
         raise _NoLayout(
             "ask for fewer objects (about 12 fit at full size), fewer size changes, or a lower "

@@ -1,17 +1,15 @@
-"""The two pictures of a plan, of which the second costs less: only what changed is rendered."""
+"""Both images of a plan; of image B only what can differ from image A is rendered."""
 
 from __future__ import annotations
 
 import numpy as np
 from scipy import ndimage
 
+from dig_env.scenes.measure.pair import PairImages
 from dig_env.scenes.plans.plan import PairPlan
 from dig_env.scenes.render.influence import influence_mask
 from dig_env.scenes.render.passes import Denoiser, Window
-from dig_env.scenes.render.process import Shot, WorkerProcess
-
-PairImages = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
-"""image_a, ids_a, image_b, ids_b: (H, W, 3) uint8 sRGB and (H, W) uint8 each."""
+from dig_env.scenes.render.process import RenderRequest, WorkerProcess
 
 TILE_PX = 4
 """Image B is rendered in whole tiles of this side."""
@@ -34,8 +32,8 @@ def render_pair(
     """
     height, width = worker.height, worker.width
     view = (plan.camera, plan.lights, plan.scenery)
-    # Blender is never left waiting: A is rendered while B's part is found, B while A is denoised.
-    asked_a = worker.ask(*view, Shot(plan.scene_a))
+    # Blender never waits: A is rendered while B's part is found, B while A is denoised.
+    asked_a = worker.submit(*view, RenderRequest(plan.scene_a))
     if not plan.changes:
         passes_a = worker.receive(asked_a, timeout_s)
         image_a = denoiser.denoise(passes_a)
@@ -44,7 +42,7 @@ def render_pair(
     if not mask.any():
         mask[:] = True  # a change out of sight: label_pair will say so
     window = Window.around(mask)
-    asked_b = worker.ask(*view, Shot(plan.scene_b, window, covers(mask)))
+    asked_b = worker.submit(*view, RenderRequest(plan.scene_b, window, covers(mask)))
     passes_a = worker.receive(asked_a, timeout_s)
     image_a = denoiser.denoise(passes_a)
     part = worker.receive(asked_b, timeout_s)
@@ -54,7 +52,7 @@ def render_pair(
     within = mask[context.slices]
     image_b[context.slices][within] = denoiser.denoise(passes_b.crop(context))[within]
     if seam(image_a, image_b, mask) > SEAM_LEVELS:
-        (passes_b,) = worker.expose(*view, [Shot(plan.scene_b)], timeout_s)
+        (passes_b,) = worker.render(*view, [RenderRequest(plan.scene_b)], timeout_s)
         image_b = denoiser.denoise(passes_b)
     return image_a, passes_a.ids, image_b, passes_b.ids
 
@@ -63,8 +61,8 @@ def render_pair_whole(
     plan: PairPlan, worker: WorkerProcess, denoiser: Denoiser, timeout_s: float
 ) -> PairImages:
     """Both pictures of a plan, each rendered as a whole."""
-    shots = (Shot(plan.scene_a), Shot(plan.scene_b))
-    a, b = worker.expose(plan.camera, plan.lights, plan.scenery, shots, timeout_s)
+    requests = (RenderRequest(plan.scene_a), RenderRequest(plan.scene_b))
+    a, b = worker.render(plan.camera, plan.lights, plan.scenery, requests, timeout_s)
     return denoiser.denoise(a), a.ids, denoiser.denoise(b), b.ids
 
 
@@ -78,7 +76,7 @@ def render_b(
     view = (plan.camera_b, plan.lights_b)
     if view == (plan.camera, plan.lights):
         return None
-    (passes,) = worker.expose(*view, plan.scenery, [Shot(plan.scene_b)], timeout_s)
+    (passes,) = worker.render(*view, plan.scenery, [RenderRequest(plan.scene_b)], timeout_s)
     return denoiser.denoise(passes), passes.ids
 
 
@@ -102,7 +100,7 @@ def covers(mask: np.ndarray) -> tuple[tuple[float, float, float, float], ...]:
 
 
 def seam(image_a: np.ndarray, image_b: np.ndarray, mask: np.ndarray) -> float:
-    """How far the two images differ at the rim of the part that was rendered anew.
+    """How far the two images differ at the rim of the part that was rendered again.
 
     Args:
         image_a, image_b: (H, W, 3) uint8.

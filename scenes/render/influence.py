@@ -27,7 +27,7 @@ from dig_env.scenes.geometry import CIRCLE, PinholeCamera, hull_points, surface_
 from dig_env.scenes.plans.plan import Change, PairPlan, SceneObject
 
 CONTACT_RADII = 1.4
-"""The floor is rendered anew up to this distance from a changed object's axis, in its radii."""
+"""The floor is rendered again up to this distance from a changed object's axis, in its radii."""
 PENUMBRA = 0.25
 """Part of a light's width from which shadows are cast; the outermost penumbra is too faint to
 see."""
@@ -124,7 +124,7 @@ def _shadow_points(hull: np.ndarray, corners: np.ndarray, bounds: np.ndarray) ->
     """
     source, point = corners[:, None], hull[None]
     along = point - source
-    # How far from source to point, as 1, the line goes on until it leaves the box on each axis.
+    # How far from source to point, as 1, the line runs until it leaves the box on each axis.
     wall = np.where(along > 0, np.maximum(bounds[1], point), np.minimum(bounds[0], point))
     with np.errstate(divide="ignore", invalid="ignore"):
         reach = np.where(along == 0, np.inf, (wall - source) / along)

@@ -36,7 +36,7 @@ GREETING_TIMEOUT_S = 60.0
 """For the program to run the worker's script at all; one that does not is no Blender."""
 START_TIMEOUT_S = 120.0
 """For Blender to be set up."""
-KEEP_FREED_MEMORY = {
+MALLOC_SETTINGS = {
     "MALLOC_MMAP_THRESHOLD_": str(2**30),
     "MALLOC_TRIM_THRESHOLD_": str(2**32),
 }
@@ -57,8 +57,8 @@ class WorkerDiedError(RenderError):
 
 
 @dataclass(frozen=True)
-class Shot:
-    """One picture to take.
+class RenderRequest:
+    """One picture to render.
 
     Attributes:
         objects: what stands there.
@@ -134,7 +134,7 @@ class WorkerProcess:
                     bufsize=0,
                     pass_fds=(reply_fd,),
                     # Blender leaves a temporary folder behind when it is killed: it goes into ours.
-                    env=os.environ | KEEP_FREED_MEMORY | {"TMPDIR": self.scratch},
+                    env=os.environ | MALLOC_SETTINGS | {"TMPDIR": self.scratch},
                     # Ctrl-C in the terminal is the parent's to handle; it ends the workers itself.
                     start_new_session=True,
                 )
@@ -187,19 +187,21 @@ class WorkerProcess:
         except psutil.Error:
             return 0
 
-    def expose(
+    def render(
         self,
         camera: Camera,
         lights: Sequence[Light],
         scenery: Scenery,
-        shots: Sequence[Shot],
+        requests: Sequence[RenderRequest],
         timeout_s: float,
     ) -> list[RenderPasses]:
-        """Take pictures from one camera under the same lights; see ``ask`` and ``receive``."""
-        asked = [self.ask(camera, lights, scenery, shot) for shot in shots]
+        """Take pictures from one camera under the same lights; see ``submit`` and ``receive``."""
+        asked = [self.submit(camera, lights, scenery, request) for request in requests]
         return [self.receive(number, timeout_s) for number in asked]
 
-    def ask(self, camera: Camera, lights: Sequence[Light], scenery: Scenery, shot: Shot) -> int:
+    def submit(
+        self, camera: Camera, lights: Sequence[Light], scenery: Scenery, request: RenderRequest
+    ) -> int:
         """Ask for a picture without waiting for it; pictures are taken in the order of asking.
 
         Returns:
@@ -209,21 +211,21 @@ class WorkerProcess:
             WorkerDiedError: the worker is gone; ``kill`` it.
         """
         self._asked += 1
-        request = {
+        fields = {
             "number": self._asked,
             "size": (self.width, self.height),
             "camera": dataclasses.asdict(camera) | {"upward": camera.upward},
             "lights": [dataclasses.asdict(light) for light in lights],
             "scenery": dataclasses.asdict(scenery),
-            "models": self._new_models(scenery.models, {obj.shape for obj in shot.objects}),
-            "objects": [_object_fields(obj) for obj in shot.objects],
+            "models": self._new_models(scenery.models, {obj.shape for obj in request.objects}),
+            "objects": [_object_fields(obj) for obj in request.objects],
             "path": str(self._path(self._asked)),
-            "window": shot.window and dataclasses.astuple(shot.window),
-            "covered": shot.covered,
+            "window": request.window and dataclasses.astuple(request.window),
+            "covered": request.covered,
         }
         try:
             assert self._process.stdin is not None
-            self._process.stdin.write(json.dumps(request).encode() + b"\n")
+            self._process.stdin.write(json.dumps(fields).encode() + b"\n")
         except (OSError, ValueError) as error:  # ValueError: closed by kill() in another thread
             raise WorkerDiedError(self._exit_report()) from error
         return self._asked
@@ -248,7 +250,7 @@ class WorkerProcess:
             self._path(reply["number"]).unlink(missing_ok=True)
         _raise_error(reply, self._command[0])
         try:
-            return self._read_exposure(self._path(number))
+            return self._read_passes(self._path(number))
         finally:
             self._path(number).unlink(missing_ok=True)
 
@@ -274,7 +276,7 @@ class WorkerProcess:
         console only, and an older picture must not pass for the new one."""
         return Path(self.scratch) / f"{number}.exr"
 
-    def let_go(self) -> None:
+    def detach(self) -> None:
         """Close a forked process's copies of the pipes; the worker is its parent's."""
         self._process.poll()  # learns that it is no child of this process
         for stream in (self._process.stdin, self._replies, self._log):
@@ -290,7 +292,7 @@ class WorkerProcess:
                 stream.close()
         shutil.rmtree(self.scratch, ignore_errors=True)
 
-    def _read_exposure(self, path: Path) -> RenderPasses:
+    def _read_passes(self, path: Path) -> RenderPasses:
         try:
             path.stat()  # the library writes to the terminal where there is no file
             return RenderPasses.read(path)

@@ -16,7 +16,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 from dig_env.scenes.arguments import whole
-from dig_env.scenes.forks import start_anew_in_forks
+from dig_env.scenes.forks import reset_after_fork
 from dig_env.scenes.machine import available_cores, default_workers, resources
 from dig_env.scenes.measure.labels import label_pair, label_with_nuisance
 from dig_env.scenes.measure.occlusion import thin_models
@@ -32,10 +32,10 @@ from dig_env.scenes.render.settings import RenderSettings
 
 T = TypeVar("T")
 
-MAX_DEATHS = 5
-"""Workers that one plan may cost before it is an error."""
-PATIENCE = 4.0
-"""Each worker that a plan costs makes the time-out this much longer: the machine may be slow."""
+MAX_CRASHES = 5
+"""Crashes of workers that one plan may cause before it is an error."""
+TIMEOUT_GROWTH = 4.0
+"""Each crash makes the time-out this much longer, since the machine may be slow."""
 RECYCLE_AFTER = 2000
 """Pictures after which a worker is replaced, since long-running Blenders slow down and grow."""
 RECYCLE_GROWTH_BYTES = 512 * 2**20
@@ -77,21 +77,21 @@ class Renderer:
         self._versions: dict[str, str] | None = None
         self._open()
         _RENDERERS.add(self)
-        start_anew_in_forks(self, Renderer._start_anew)
+        reset_after_fork(self, Renderer._reset_after_fork)
 
     def _open(self) -> None:
         self._executor = ThreadPoolExecutor(self.workers, thread_name_prefix="dig-env-render")
         self._slots: queue.SimpleQueue[_Slot] = queue.SimpleQueue()
         for _ in range(self.workers):
             self._slots.put(_Slot())
-        self._living: set[WorkerProcess] = set()
-        self._finalizer = weakref.finalize(self, _shut_down, self._executor, self._living)
+        self._processes: set[WorkerProcess] = set()
+        self._finalizer = weakref.finalize(self, _shut_down, self._executor, self._processes)
 
-    def _start_anew(self) -> None:
+    def _reset_after_fork(self) -> None:
         """In a forked process: leave the parent its workers, and start own ones when needed."""
         if self._finalizer.detach() is not None:  # it was not closed
-            for worker in self._living:
-                worker.let_go()
+            for worker in self._processes:
+                worker.detach()
             self._open()
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -124,7 +124,7 @@ class Renderer:
     @property
     def worker_pids(self) -> list[int]:
         """Process ids of the running workers."""
-        return [worker.pid for worker in list(self._living)]
+        return [worker.pid for worker in list(self._processes)]
 
     def submit(self, plan: PairPlan, size: tuple[int, int] | None = None) -> Future[Pair]:
         """Start rendering a plan; the future gives what ``render`` would return or raise.
@@ -219,19 +219,19 @@ class Renderer:
         self, take: Callable[[WorkerProcess, Denoiser, float], T], settings: RenderSettings
     ) -> T:
         """What ``take`` makes of a worker, a denoiser and a time-out in seconds; done again with a
-        fresh worker whenever one dies."""
+        fresh worker whenever one crashes."""
         slot = self._slots.get()
         try:
-            for deaths in range(MAX_DEATHS):
+            for crashes in range(MAX_CRASHES):
                 try:
                     worker = slot.worker or self._start(slot)
                     slot.denoiser = slot.denoiser or Denoiser(self.threads)
                     worker.width, worker.height = settings.width, settings.height
-                    timeout_s = render_timeout_s(settings) * PATIENCE**deaths
+                    timeout_s = render_timeout_s(settings) * TIMEOUT_GROWTH**crashes
                     return take(worker, slot.denoiser, timeout_s)
                 except WorkerDiedError:
                     self._discard(slot)
-                    if deaths == MAX_DEATHS - 1 or not self._finalizer.alive:
+                    if crashes == MAX_CRASHES - 1 or not self._finalizer.alive:
                         raise
             raise AssertionError("unreachable")
         finally:
@@ -241,8 +241,8 @@ class Renderer:
 
     def _start(self, slot: _Slot) -> WorkerProcess:
         slot.worker = worker = WorkerProcess(self.settings, self.threads)
-        slot.young_bytes = 0
-        self._living.add(worker)
+        slot.first_bytes = 0
+        self._processes.add(worker)
         try:
             if not self._finalizer.alive:  # closed in the meantime
                 worker.kill()
@@ -254,7 +254,7 @@ class Renderer:
 
     def _discard(self, slot: _Slot) -> None:
         if slot.worker is not None:
-            self._living.discard(slot.worker)
+            self._processes.discard(slot.worker)
             slot.worker.kill()
             slot.worker = None
 
@@ -276,28 +276,28 @@ class _Slot:
     """A place for one worker, which starts with the first plan and may be replaced, and for the
     denoiser.
 
-    ``young_bytes`` is the worker's resident size after its first pair.
+    ``first_bytes`` is the worker's resident size after its first pair.
     """
 
     worker: WorkerProcess | None = None
     denoiser: Denoiser | None = None
-    young_bytes: int = 0
+    first_bytes: int = 0
 
 
 def _is_worn_out(slot: _Slot) -> bool:
     """Has the slot's worker grown old or large?"""
     assert slot.worker is not None
     resident = slot.worker.resident_bytes
-    slot.young_bytes = slot.young_bytes or resident
-    too_large = resident - slot.young_bytes > RECYCLE_GROWTH_BYTES
+    slot.first_bytes = slot.first_bytes or resident
+    too_large = resident - slot.first_bytes > RECYCLE_GROWTH_BYTES
     return too_large or slot.worker.renders >= RECYCLE_AFTER
 
 
-def _shut_down(executor: ThreadPoolExecutor, living: set[WorkerProcess]) -> None:
+def _shut_down(executor: ThreadPoolExecutor, processes: set[WorkerProcess]) -> None:
     executor.shutdown(wait=False, cancel_futures=True)
-    for worker in list(living):
+    for worker in list(processes):
         worker.kill()
-    living.clear()
+    processes.clear()
 
 
 _RENDERERS: weakref.WeakSet[Renderer] = weakref.WeakSet()

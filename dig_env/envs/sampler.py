@@ -13,7 +13,7 @@ import numpy as np
 from dig_env.envs.pairs import PairSource, pair_source, stages_of
 from dig_env.scenes import SEEDS_PER_SPLIT, Difficulty, Pair, resolve_stage
 from dig_env.scenes.arguments import whole
-from dig_env.scenes.forks import start_anew_in_forks
+from dig_env.scenes.forks import reset_after_fork
 from dig_env.scenes.render.renderer import wait_for
 
 
@@ -38,7 +38,7 @@ class DrawnPair:
         return {"pair_seed": self.pair_seed, "stage": self.stage}
 
 
-class PairStream:
+class PairSampler:
     """Draws pair seeds, has the source make the pairs, and the next ones while the policy thinks.
 
     The generator is the environment's, so that equal seeds give equal pairs.
@@ -72,7 +72,7 @@ class PairStream:
         self._stage, self._difficulty = resolve_stage(stage, stages_of(self.source))
         self.prefetch_count = self.source.prefetch_count
         self._forget()
-        start_anew_in_forks(self, PairStream._forget)
+        reset_after_fork(self, PairSampler._forget)
 
     def _forget(self) -> None:
         self._ahead: dict[tuple[int, Difficulty], Future[Pair]] = {}
