@@ -128,7 +128,7 @@ class Denoiser:
         weakref.finalize(self, _release, self._filter, self._device, os.getpid()).atexit = False
 
     def denoise(self, passes: RenderPasses) -> np.ndarray:
-        """Denoise an passes.
+        """Denoise a render and apply the sRGB curve.
 
         Returns:
             (H, W, 3) uint8, sRGB.
