@@ -225,7 +225,7 @@ def test_stages_of_equal_scores_are_replayed_alike(temperature, rewards):
 
 @KINDS
 @given(before=CALLS, after=CALLS, window=st.integers(2, 6))
-def test_a_saved_curriculum_goes_on_as_if_never_stopped(kind, before, after, window):
+def test_a_saved_curriculum_resumes_as_if_never_stopped(kind, before, after, window):
     curriculum = kind(window=window, seed=7)
     played(curriculum, before)
     restored = kind(window=window, seed=8)

@@ -192,7 +192,7 @@ def played(curriculum: StageCurriculum, calls: list) -> list:
 
 @KINDS
 @given(before=CALLS, after=CALLS, window=st.integers(1, 5))
-def test_a_saved_curriculum_goes_on_as_if_never_stopped(kind, before, after, window):
+def test_a_saved_curriculum_resumes_as_if_never_stopped(kind, before, after, window):
     curriculum = kind(window=window, **SETTINGS[kind])
     played(curriculum, before)
     restored = kind(window=window, **SETTINGS[kind])

@@ -255,7 +255,7 @@ def wait_for(path, process):
         time.sleep(0.005)
 
 
-def test_a_killed_run_goes_on_as_if_nothing_had_been(twelve, tmp_path):
+def test_a_killed_run_resumes_as_if_never_stopped(twelve, tmp_path):
     out = tmp_path / "out"
     rng = np.random.default_rng()
     for index in (0, 3):
@@ -291,7 +291,7 @@ render_dataset(sys.argv[1], {"single": 12}, settings=settings, pairs_per_file=2,
 # First the manifest and the card are renamed, then a data file, the manifest, the card, and so on.
 # The first data file here replaces a shorter one.
 @pytest.mark.parametrize("rename", [1, 3, 4])
-def test_a_run_killed_between_any_two_files_goes_on(twelve, three, tmp_path, rename):
+def test_a_run_killed_between_any_two_files_resumes(twelve, three, tmp_path, rename):
     if rename > 2:
         shutil.copytree(three, tmp_path, dirs_exist_ok=True)
     killed = subprocess.run([sys.executable, "-c", KILL_AT_RENAME, str(tmp_path), str(rename)])

@@ -123,7 +123,7 @@ def test_a_used_renderer_starts_anew_in_a_fork_and_leaves_the_parent_its_own(exp
         assert versions == renderer.versions
 
 
-def test_a_stream_that_was_begun_goes_on_in_a_fork(expected):
+def test_a_stream_that_was_begun_continues_in_a_fork(expected):
     with Renderer(TINY) as renderer:
         stream = renderer.imap(PLANS)
         assert pictures(next(stream)) == expected[0]

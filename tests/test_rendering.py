@@ -243,7 +243,7 @@ def test_a_worker_that_dies_while_it_starts_does_not_cost_the_versions(monkeypat
     assert (tmp_path / "dead").exists(), "the first worker died"
 
 
-def test_a_worker_killed_amid_a_render_costs_only_time():
+def test_a_worker_killed_during_a_render_costs_only_time():
     plan = plan_pair(11, STAGES["mixed"])
     slow = RenderSettings(width=512, height=384, quality="standard", device="cpu")
     with Renderer(slow) as renderer:
@@ -277,7 +277,7 @@ def test_workers_are_recycled_without_a_trace(monkeypatch):
         assert [digest(pair) for pair in renderer.imap(plans)] == expected
 
 
-def test_blows_at_random_moments_change_no_pair(monkeypatch):
+def test_crashes_at_random_moments_change_no_pair(monkeypatch):
     """``benchmarks/endurance.py chaos`` strikes two hundred times."""
     plans = [plan_pair(seed, STAGES["mixed"]) for seed in range(24)]
     with Renderer(TINY, workers=2) as renderer:
@@ -308,8 +308,8 @@ def test_a_worker_that_grows_is_replaced(monkeypatch):
         assert digest(renderer.render(plan_pair(1, STAGES["single"]))) == digest(first)
 
 
-@pytest.mark.parametrize("amid_a_render", [False, True])
-def test_no_worker_and_no_file_outlives_a_killed_parent(amid_a_render):
+@pytest.mark.parametrize("during_a_render", [False, True])
+def test_no_worker_and_no_file_outlives_a_killed_parent(during_a_render):
     program = (
         "import os, signal, time\n"
         "from dig_env.scenes import *\n"
@@ -317,7 +317,7 @@ def test_no_worker_and_no_file_outlives_a_killed_parent(amid_a_render):
         "renderer.render(plan_pair(1, STAGES['single']))\n"
         "(worker,) = renderer._processes\n"
         "print(worker.pid, worker.scratch, flush=True)\n"
-        f"if {amid_a_render}:\n"
+        f"if {during_a_render}:\n"
         "    renderer.submit(plan_pair(2, STAGES['single']))\n"
         "    time.sleep(0.2)\n"
         "os.kill(os.getpid(), signal.SIGKILL)\n"

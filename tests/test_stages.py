@@ -244,7 +244,7 @@ def test_the_stage_of_an_environment_can_be_set_to_what_it_is(folder):
     env.close()
 
 
-def test_a_vector_that_begins_at_a_difficulty_of_ones_own_goes_on_under_a_curriculum():
+def test_a_vector_that_begins_at_a_custom_difficulty_continues_under_a_curriculum():
     stage = {"differences": (2, 3)}
     vector = gym.make_vec("DiG-v0", 2, stage=stage, autoreset_mode="Disabled", **TINY_ENV)
     vector = dig_env.VectorCurriculumWrapper(vector, dig_env.Curriculum(("single",)))
