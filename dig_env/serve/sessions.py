@@ -231,7 +231,7 @@ class Sessions:
                 f"unknown dataset {name!r}: the server offers {there}; leave it out for fresh pairs"
             )
         if (name, split) not in self._stored:
-            opened = StoredPairs(self._datasets[name], split)  # without the lock, since it takes time
+            opened = StoredPairs(self._datasets[name], split)  # without the lock: it is slow
             self._stored.setdefault((name, split), opened)
         return SharedPairs(self._stored[name, split], self._cache, name)
 
