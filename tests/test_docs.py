@@ -22,6 +22,7 @@ import tyro
 from sybil import Sybil
 from sybil.evaluators.python import PythonEvaluator
 from sybil.parsers.markdown import CodeBlockParser
+from sybil.region import Lexeme
 
 from dig_env.agents.cli import main as cli
 from dig_env.scenes import PAPER_STAGES, RenderSettings, render_dataset
@@ -37,6 +38,8 @@ SMALL = {"width": 128, "height": 96, "quality": "draft"}
 # What a command is given besides, so that it takes a second or two. Of two values the last counts.
 TINY = {
     "render": "--width 128 --height 96 --quality draft --workers 1",
+    "questions": "--width 128 --height 96 --quality draft --workers 1",
+    "audit": "",
     "eval": "--episodes 2",
     "train": "--dataset pairs --steps 1 --pairs-per-step 2 --rollouts 2 --eval-pairs 1",
     "export": "",
@@ -59,6 +62,7 @@ def workplace(tmp_path_factory):
             workers=1,
         )
     (folder / "runs").mkdir()
+    (folder / "examples").symlink_to(ROOT / "examples")
     return folder
 
 
@@ -83,7 +87,8 @@ def is_marked(example) -> bool:
 
 def run_python(example) -> None:
     if not is_marked(example):
-        example.parsed = re.sub(r"\bepisodes=\d+", "episodes=2", example.parsed)
+        few = re.sub(r"\bepisodes=\d+", "episodes=2", example.parsed)
+        example.parsed = Lexeme(few, example.parsed.offset, example.parsed.line_offset)
         PythonEvaluator()(example)
         return
     source = example.parsed
