@@ -25,7 +25,7 @@ from dig_env.agents.reporting.report import write_results
 from dig_env.scenes import STAGES, Pair, Renderer, RenderSettings, available_cores, plan_pair
 
 app = tyro.extras.SubcommandApp()
-BLOWS = (signal.SIGKILL, signal.SIGSTOP, signal.SIGSEGV)
+SIGNALS = (signal.SIGKILL, signal.SIGSTOP, signal.SIGSEGV)
 
 
 @app.command
@@ -96,7 +96,7 @@ def chaos(
         out: file for the results.
     """
     rng = random.Random(seed)
-    struck = {fault.name: 0 for fault in BLOWS}
+    injected = {fault.name: 0 for fault in SIGNALS}
     digests: dict[int, str] = {}
     over = threading.Event()
     longest_s = 0.0
@@ -104,20 +104,20 @@ def chaos(
         renderer_module.render_timeout_s = lambda settings: timeout_s  # a hang is soon noticed
         print(renderer)
 
-        def strike() -> None:
-            while sum(struck.values()) < faults:
+        def inject() -> None:
+            while sum(injected.values()) < faults:
                 time.sleep(rng.uniform(0.1, 1.5))
                 living = renderer.worker_pids
                 if living:
-                    fault = rng.choice(BLOWS)
+                    fault = rng.choice(SIGNALS)
                     try:
                         os.kill(rng.choice(living), fault)
                     except ProcessLookupError:
                         continue
-                    struck[fault.name] += 1
+                    injected[fault.name] += 1
             over.set()
 
-        threading.Thread(target=strike, daemon=True).start()
+        threading.Thread(target=inject, daemon=True).start()
 
         def plans() -> Any:
             index = 0
@@ -131,7 +131,7 @@ def chaos(
             digests[index] = digest(pair)
             longest_s, last = max(longest_s, time.monotonic() - last), time.monotonic()
         seconds = time.monotonic() - begun
-    print(f"{len(digests)} pairs under {struck}; now the same ones undisturbed")
+    print(f"{len(digests)} pairs under {injected}; now the same ones undisturbed")
     with Renderer(settings, None) as renderer:
         calm = renderer.imap(plan_pair(index, STAGES["mixed"]) for index in range(len(digests)))
         wrong = [pair.plan.seed for pair in calm if digest(pair) != digests[pair.plan.seed]]
@@ -139,7 +139,7 @@ def chaos(
         "command": "python benchmarks/endurance.py chaos",
         "machine": f"{available_cores()} cores, {platform.machine()}",
         "settings": [settings.width, settings.height, settings.quality],
-        "faults": struck,
+        "faults": injected,
         "pairs": len(digests),
         "wrong_lost_or_doubled": len(wrong),
         "seconds": round(seconds, 1),
@@ -147,7 +147,7 @@ def chaos(
         "longest_wait_for_a_pair_s": round(longest_s, 2),
     }
     print(table)
-    write_results(out, table, "workers struck", struck)
+    write_results(out, table, "workers struck", injected)
 
 
 def digest(pair: Pair) -> str:

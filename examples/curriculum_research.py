@@ -79,7 +79,7 @@ class Settings:
         test_pairs: of each stage, held out.
         curve_every: rollouts of 1,024 answers between two points of the curve.
         processes: runs side by side, one thread each.
-        pairs: dataset of 64x48 pairs; what lacks is rendered.
+        pairs: dataset of 64x48 pairs; missing ones are rendered.
         runs: folder for the runs.
         out: file for the results.
         plot: file for the learning curves and what was played.
@@ -150,7 +150,7 @@ def main(settings: Settings) -> None:
 
 
 def render_missing(settings: Settings) -> None:
-    """Render what the dataset lacks; pairs that are there are not touched."""
+    """Render the missing pairs; those that are there are not touched."""
     counts = {
         "train": settings.train_pairs,
         "validation": settings.validation_pairs,

@@ -75,7 +75,7 @@ class Settings:
         log_std: of the Gaussian policy's four numbers at first.
         curve_every: rollouts between two points of the curve.
         threads: of PyTorch.
-        pairs: dataset of 128x96 pairs; what lacks is rendered.
+        pairs: dataset of 128x96 pairs; missing ones are rendered.
         runs: folder for the runs and the picture of the curve.
         out: file for the results.
         tensorboard: whether to log into the run's folder for TensorBoard.
@@ -119,7 +119,7 @@ def main(settings: Settings) -> None:
 
 
 def render_missing(settings: Settings) -> None:
-    """Render the pairs that the dataset lacks; one that has them is not touched."""
+    """Render the missing pairs; a complete dataset is not touched."""
     counts = {
         "train": settings.train_pairs,
         "validation": settings.validation_pairs,

@@ -17,7 +17,7 @@ def png_url(file: bytes) -> str:
 
 
 def said_and_thought(message: dict[str, Any]) -> tuple[str, str]:
-    """What an assistant's message says, and the thought that it has apart; "" for what it lacks.
+    """The text of an assistant's message, and its separate thought; "" where there is none.
 
     Content may be a text, a list of parts or None. Whatever else a message holds, nothing raises.
 

@@ -107,17 +107,7 @@ def train_align(
         seconds = time.perf_counter() - begun
         write_training(run, state, conversations.questions, seconds)
 
-    args = _sft_config(run, process.num_processes)
-    trainer = SFTTrainer(
-        model=model,
-        args=args,
-        optimizers=(_muon(model, args) if run.optimizer == "muon" else None, None),
-        train_dataset=conversations.dataset,
-        processing_class=processor,
-        callbacks=[_Log(throttled(report), on_loss)],
-    )
-    for printer in (PrinterCallback, ProgressCallback):
-        trainer.remove_callback(printer)
+    trainer = _trainer(run, model, processor, conversations, _Log(throttled(report), on_loss))
     if process.is_main_process:
         write_settings(run)
     begun = time.perf_counter()
@@ -134,6 +124,28 @@ def train_align(
         return None
     _save(run, trainer, weights, {"questions": conversations.questions, "seconds": seconds})
     return _finished(run)
+
+
+def _trainer(
+    run: AlignRun,
+    model: CompactForConditionalGeneration,
+    processor: Any,
+    conversations: Conversations,
+    log: _Log,
+) -> SFTTrainer:
+    """TRL's trainer on the conversations."""
+    args = _sft_config(run, this_process().num_processes)
+    trainer = SFTTrainer(
+        model=model,
+        args=args,
+        optimizers=(_muon(model, args) if run.optimizer == "muon" else None, None),
+        train_dataset=conversations.dataset,
+        processing_class=processor,
+        callbacks=[log],
+    )
+    for printer in (PrinterCallback, ProgressCallback):
+        trainer.remove_callback(printer)
+    return trainer
 
 
 def _save(

@@ -72,7 +72,7 @@ def train_grpo(
     on_step: Callable[[Step], None] | None = None,
     curriculum: StageCurriculum | None = None,
 ) -> GRPOResult | None:
-    """Train a policy with GRPO under the curriculum, and write its report now and then.
+    """Train a policy with GRPO under the curriculum, and write its report as it learns.
 
     Called again with the settings of a run that was stopped, it resumes from its last checkpoint;
     with those of a run that has finished, it trains nothing and returns what was left.
@@ -95,8 +95,8 @@ def train_grpo(
         dig_env.scenes.RenderError: Blender is missing or failed.
     """
     curriculum = _checked(curriculum, run)
-    process = this_process()
     check_settings(run)
+    process = this_process()
     finished, checkpoint = _finished(run, curriculum), latest_checkpoint(run.out, PROGRESS)
     process.wait_for_everyone()  # all have looked before one writes
     if finished is not None:

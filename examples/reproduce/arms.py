@@ -45,7 +45,7 @@ class Settings:
         promote_at: mean reward of 128 pairs at which the automatic curriculum moves on.
         train_pairs: of each stage to draw from, with replacement; even.
         test_pairs: held-out pairs of each stage.
-        pairs: dataset of 128x96 pairs; what lacks is rendered.
+        pairs: dataset of 128x96 pairs; missing ones are rendered.
         runs: folder for the runs.
         processes: runs side by side, which share the cores.
     """
