@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import tyro
@@ -125,10 +125,35 @@ def prompt_tokens(run: GRPORun, width: int, height: int) -> int:
     return INSTRUCTION_TOKENS[run.thinking] + 2 * (image_tokens(width, height) - 1)
 
 
-def budget(run: GRPORun, gpus: int, width: int, height: int, assumed: Assumed) -> dict[str, Any]:
-    """Tokens, memory per GPU, time and rendering of a run."""
-    size = "4B" if "4B" in run.model else "8B"
-    model = full_size_model(size)
+class Sizes(NamedTuple):
+    """What a run's numbers follow from, on each GPU.
+
+    Attributes:
+        text: configuration of the language model.
+        weights, tower: parameters of the whole model, and of its vision tower.
+        multiplying: of the language model, those that multiply for each token.
+        adapters: parameters of the adapters; 0 without LoRA.
+        answers: of one step.
+        prompt, longest: tokens of a prompt, and of it with the longest answer.
+        mean: tokens of a prompt with an answer of the assumed length.
+        cache_b: bytes of vLLM's cache for one token.
+    """
+
+    text: Any
+    weights: int
+    tower: int
+    multiplying: int
+    adapters: int
+    answers: int
+    prompt: int
+    longest: int
+    mean: float
+    cache_b: int
+
+
+def sizes_of(run: GRPORun, gpus: int, width: int, height: int, assumed: Assumed) -> Sizes:
+    """Parameters and tokens of a run."""
+    model = full_size_model("4B" if "4B" in run.model else "8B")
     text = model.config.text_config
     weights = sum(p.numel() for p in model.parameters())
     tower = sum(p.numel() for p in model.model.visual.parameters())
@@ -139,29 +164,39 @@ def budget(run: GRPORun, gpus: int, width: int, height: int, assumed: Assumed) -
     if run.lora is not None:
         adapted = get_peft_model(model, LoraConfig(**run.lora))
         adapters = sum(p.numel() for p in adapted.parameters() if p.requires_grad)
-
     prompt = prompt_tokens(run, width, height)
-    answers = run.pairs_per_step * run.rollouts // gpus
-    mean = prompt + assumed.mean_answer * run.max_completion_length
-    longest = prompt + run.max_completion_length
-    cache_b = 2 * text.num_hidden_layers * text.num_key_value_heads * text.head_dim * 2
-    micro = run.trl["per_device_train_batch_size"]
+    return Sizes(
+        text,
+        weights,
+        tower,
+        multiplying,
+        adapters,
+        answers=run.pairs_per_step * run.rollouts // gpus,
+        prompt=prompt,
+        longest=prompt + run.max_completion_length,
+        mean=prompt + assumed.mean_answer * run.max_completion_length,
+        cache_b=2 * text.num_hidden_layers * text.num_key_value_heads * text.head_dim * 2,
+    )
 
+
+def memory_of(run: GRPORun, gpus: int, sizes: Sizes, assumed: Assumed) -> dict[str, Any]:
+    """Memory of each GPU, and of the host, in GB."""
+    text, weights, micro = sizes.text, sizes.weights, run.trl["per_device_train_batch_size"]
     # Bytes each: bfloat16 2; float32 weight, gradient and two moments of AdamW 16, in shares.
     if run.lora is not None:
-        held = 2 * weights + 16 * adapters
+        held = 2 * weights + 16 * sizes.adapters
         reference, reference_peak = 0.0, 0.0  # the model with its adapters switched off
     else:
         held = 16 * weights / gpus
         # In shares too, but TRL gathers the reference model whole, in bfloat16, when it is asked.
         reference, reference_peak = 4 * weights / gpus, 2.0 * weights
-    checkpoints = 2 * micro * longest * text.hidden_size * text.num_hidden_layers
+    checkpoints = 2 * micro * sizes.longest * text.hidden_size * text.num_hidden_layers
     # One layer's, recomputed: some 8 of the layer's width and 4 of its MLP's; its input again.
-    layer = 2 * micro * longest * (8 * text.hidden_size + 4 * text.intermediate_size)
+    layer = 2 * micro * sizes.longest * (8 * text.hidden_size + 4 * text.intermediate_size)
     pool = run.trl["vllm_gpu_memory_utilization"] * assumed.gpu_gb
     cache = pool - 2 * weights / 1e9 - assumed.vllm_overhead_gb
     learning = (held + reference + max(checkpoints + layer, reference_peak)) / 1e9
-    memory = {
+    return {
         "weights_and_optimiser_gb": held / 1e9,
         "reference_gb": reference / 1e9,
         "reference_whole_gb": reference_peak / 1e9,
@@ -169,51 +204,63 @@ def budget(run: GRPORun, gpus: int, width: int, height: int, assumed: Assumed) -
         "learning_gb": learning + assumed.asleep_gb,
         "vllm_gb": pool,
         "vllm_cache_gb": cache,
-        "longest_answers_in_cache": int(cache * 1e9 / (longest * cache_b)),
+        "longest_answers_in_cache": int(cache * 1e9 / (sizes.longest * sizes.cache_b)),
         "rollouts_gb": (held + reference) / 1e9 + pool,
         "host_gb": 0.0 if run.lora is not None else gpus * 4 * weights * 2 / 1e9,
     }
 
+
+def time_of(
+    run: GRPORun, width: int, height: int, sizes: Sizes, assumed: Assumed
+) -> dict[str, Any]:
+    """Work and time of a step, and of the run."""
     # 2 FLOPs a weight and pass. Passes: the old log-probabilities (for vLLM's correction), the
     # reference, forward, forward again (checkpointing), backward: 2 of a full one, 1 with LoRA.
     passes = 1 + (run.beta > 0) + 2 + (2 if run.lora is None else 1)
     patches = 2 * image_tokens(width, height) * MERGE**2
-    flops = answers * passes * 2 * (multiplying * mean + tower * patches)
+    work = sizes.multiplying * sizes.mean + sizes.tower * patches
+    flops = sizes.answers * passes * 2 * work
     learn_s = flops / (assumed.flops_reached * assumed.peak_flops)
     # A step of decoding reads all weights and the answers' caches once; the longest answer decides.
-    live = answers * (prompt + assumed.mean_answer * run.max_completion_length / 2) * cache_b
-    token_s = (2 * multiplying + live) / (assumed.bandwidth_reached * assumed.bandwidth_gb_s * 1e9)
+    half = sizes.prompt + assumed.mean_answer * run.max_completion_length / 2
+    read_b = 2 * sizes.multiplying + sizes.answers * half * sizes.cache_b
+    token_s = read_b / (assumed.bandwidth_reached * assumed.bandwidth_gb_s * 1e9)
     rollout_s = run.max_completion_length * token_s
     step_s = rollout_s + assumed.sync_s + learn_s
+    answered = sizes.answers * assumed.mean_answer * run.max_completion_length
+    return {
+        "passes": passes,
+        "learner_flops": flops,
+        "rollouts_s": rollout_s,
+        "rollout_tokens_a_s": answered / rollout_s,
+        "learning_s": learn_s,
+        "step_s": step_s,
+        "run_h": run.steps * step_s / 3600,
+    }
+
+
+def budget(run: GRPORun, gpus: int, width: int, height: int, assumed: Assumed) -> dict[str, Any]:
+    """Tokens, memory per GPU, time and rendering of a run."""
+    sizes = sizes_of(run, gpus, width, height, assumed)
+    time = time_of(run, width, height, sizes, assumed)
     render_core_s = assumed.pair_core_s * width * height / (320 * 240)
     return {
         "model": run.model,
         "gpus": gpus,
-        "parameters": weights,
-        "vision_parameters": tower,
-        "trained_parameters": adapters or weights,
+        "parameters": sizes.weights,
+        "vision_parameters": sizes.tower,
+        "trained_parameters": sizes.adapters or sizes.weights,
         "tokens": {
             "image": image_tokens(width, height),
-            "prompt": prompt,
-            "longest": longest,
-            "answers_a_step_and_gpu": answers,
+            "prompt": sizes.prompt,
+            "longest": sizes.longest,
+            "answers_a_step_and_gpu": sizes.answers,
         },
-        "memory": memory,
-        "time": {
-            "passes": passes,
-            "learner_flops": flops,
-            "rollouts_s": rollout_s,
-            "rollout_tokens_a_s": answers
-            * assumed.mean_answer
-            * run.max_completion_length
-            / rollout_s,
-            "learning_s": learn_s,
-            "step_s": step_s,
-            "run_h": run.steps * step_s / 3600,
-        },
+        "memory": memory_of(run, gpus, sizes, assumed),
+        "time": time,
         "rendering": {
             "core_s_a_pair": render_core_s,
-            "cores_that_keep_up": run.pairs_per_step * render_core_s / step_s,
+            "cores_that_keep_up": run.pairs_per_step * render_core_s / time["step_s"],
             "core_h_of_4800_pairs": 4800 * render_core_s / 3600,
         },
     }
