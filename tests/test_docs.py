@@ -46,6 +46,7 @@ TINY = {
     "bench": "--pairs 2",
 }
 TINY_COUNT = "--count 16"
+STOREYS = ("agents", "dig_env", "scenes")
 ELSEWHERE = {"fastapi", "openenv", "verifiers"}  # in environments of tests/frameworks alone
 
 
@@ -255,6 +256,14 @@ def test_the_table_of_seeds_is_what_was_measured():
         for name, cell in zip(("f1", "reward", "sampled_f1"), cells, strict=True):
             before, after = (held_out[stage][name][when] for when in ("before", "after"))
             assert cell == f"{before['mean']:.2f} → {after['mean']:.2f} ± {after['sd']:.2f}"
+
+
+def test_the_architecture_names_every_room():
+    drawn = re.findall(r"── (\w+)/", (ROOT / "docs/architecture.md").read_text())
+    rooms = [
+        path.parent.name for storey in STOREYS for path in (ROOT / storey).glob("*/__init__.py")
+    ]
+    assert sorted(drawn) == sorted(room for room in rooms if room not in STOREYS)
 
 
 LINKS = sorted(ROOT.glob("*.md")) + sorted(ROOT.glob("docs/**/*.md"))
