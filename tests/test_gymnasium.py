@@ -23,12 +23,16 @@ from serving import serving
 from dig_env import (
     Curriculum,
     CurriculumWrapper,
+    DiGEnv,
     NumericVectorView,
     NumericView,
     PairStatistics,
     RecordPairs,
     VectorCurriculumWrapper,
 )
+from dig_env.envs.align import DiGAlignEnv
+from dig_env.envs.vector import DiGVectorEnv
+from dig_env.envs.zoom import DiGZoomEnv
 from dig_env.scenes import RenderSettings, render_dataset
 from dig_env.serve.server import make_app
 from dig_env.serve.sessions import Sessions
@@ -267,6 +271,27 @@ def test_a_copy_has_the_same_arguments_and_starts_anew(folder, duplicate):
     env.close()
     again.reset(seed=0)  # what it holds is its own
     again.close()
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda folder: DiGEnv(dataset=folder),
+        lambda folder: DiGZoomEnv(dataset=folder),
+        lambda folder: DiGAlignEnv(dataset=folder, stage="single"),
+        lambda folder: DiGVectorEnv(2, dataset=folder),
+    ],
+)
+def test_a_copy_made_in_another_working_directory_finds_the_dataset(
+    folder, tmp_path, monkeypatch, make
+):
+    monkeypatch.chdir(Path(folder).parent)
+    env = make(Path(folder).name)
+    monkeypatch.chdir(tmp_path)
+    again = pickle.loads(pickle.dumps(env))
+    again.reset(seed=0)
+    again.close()
+    env.close()
 
 
 def test_an_environment_is_made_again_from_its_specification(folder):

@@ -9,6 +9,7 @@ from gymnasium.utils import EzPickle
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from dig_env.envs.dig import DiGEnv
+from dig_env.envs.sampler import absolute
 from dig_env.scenes.arguments import whole
 
 
@@ -44,6 +45,7 @@ class DiGVectorEnv(SyncVectorEnv, EzPickle):
     ) -> None:
         num_envs = whole("num_envs", num_envs, 1, of=" of environments")
         autoreset_mode = AutoresetMode(autoreset_mode)  # before anything is made
+        arguments["dataset"] = absolute(arguments.get("dataset"))
         first = DiGEnv(**arguments)
         shared = arguments | {"dataset": first.pairs.source}
         makers = [lambda: first, *[lambda: DiGEnv(**shared)] * (num_envs - 1)]
