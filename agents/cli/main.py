@@ -161,7 +161,7 @@ def _describe(described: Callable[..., Any]) -> None:
     described.__doc__ = re.sub(r"\n {8,}", " ", inspect.cleandoc(described.__doc__ or ""))
     hints = get_type_hints(described, include_extras=True)
     for name, parameter in inspect.signature(described).parameters.items():
-        if parameter.default is None:
+        if parameter.default is None and name in hints:
             optional = tyro.conf.arg(help_behavior_hint="(optional)")
             hints[name] = Annotated[hints[name], optional]
     described.__annotations__ = hints
