@@ -26,7 +26,9 @@ autodoc_default_options = {"members": True, "show-inheritance": True}
 autodoc_member_order = "bysource"
 autodoc_preserve_defaults = True
 napoleon_use_ivar = True
-suppress_warnings = ["ref.python"]  # attributes' names are looked up, and several classes have a size
+suppress_warnings = [
+    "ref.python"
+]  # attributes' names are looked up, and several classes have a size
 
 html_theme = "furo"
 html_title = f"dig-env {version}"

@@ -5,11 +5,14 @@ from __future__ import annotations
 import contextlib
 import math
 import operator
+import sys
 from collections.abc import Collection
 from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
+
+LARGEST = sys.float_info.max
 
 
 def whole(
@@ -52,7 +55,8 @@ def real(
     """
     low = math.nextafter(least, math.inf) if above else least
     is_number = isinstance(value, Real) and not isinstance(value, bool)
-    if is_number and math.isfinite(value) and low <= value <= most:
+    # Compared rather than converted: an int may be too large for a float.
+    if is_number and -LARGEST <= value <= LARGEST and low <= value <= most:
         return int(value) if isinstance(value, Integral) else float(value)
     begin = "" if least == -math.inf else f" above {least:g}" if above else f", {least:g} or more"
     if most == math.inf:
