@@ -32,9 +32,9 @@ TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--np
 
 @pytest.fixture(scope="module")
 def stored(tmp_path_factory):
-    """Pairs of each stage: 12 to train on, 5 to evaluate on."""
+    """Pairs of each stage: 6 to train on, 5 to evaluate on."""
     folder = tmp_path_factory.mktemp("stored")
-    for split, count in (("train", 12), ("validation", 5), ("test", 5)):
+    for split, count in (("train", 6), ("validation", 5), ("test", 5)):
         render_dataset(folder, dict.fromkeys(PAPER_STAGES, count), split, SMALL, workers=1)
     return str(folder)
 

@@ -288,7 +288,7 @@ def test_what_is_pickled_starts_anew(folder, expected):
     assert copy.pair_seed(3, "single") == stored.pair_seed(3, "single")
 
 
-HUGE = "width=4096, height=3072, quality='high', device='cpu'"
+HUGE = "width=1600, height=1200, quality='high', device='cpu'"
 INTERRUPTED = {
     "reset": f"gym.make('DiG-v0', {HUGE}).reset(seed=1)",
     "thread": (
