@@ -536,7 +536,6 @@ def test_a_wrong_argument_is_refused_before_anything_is_written(tmp_path, option
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({}, "--out"),
         ({"out": Path("x")}, "--preset paper"),
         ({"out": Path("x"), "stage": "single", "preset": "paper"}, "--preset paper"),
         ({"out": Path("x"), "preset": "paper", "shard": "3"}, "3/16"),
