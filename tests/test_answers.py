@@ -6,10 +6,6 @@ from answer_reading import BOX, BOX_UNIT, SIZE, boxes_of, refusal
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
-from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import (
-    Qwen2VLImageProcessorPil,
-    smart_resize,
-)
 
 from dig_env.answers import format_boxes, parse_boxes, read_boxes
 from dig_env.frames import COORDINATES, resized_size
@@ -57,20 +53,26 @@ def test_numbers_are_never_guessed_to_be_of_another_frame():
 @pytest.mark.parametrize("size", [(320, 240), (128, 96), (31, 17), (1600, 1200), (640, 1999)])
 def test_resized_pixels_are_those_that_qwen25_vl_sees(size):
     """Against the pixels that its processor makes, cut into its 14-pixel patches."""
-    processor = Qwen2VLImageProcessorPil()
+    qwen2_vl = pytest.importorskip("transformers.models.qwen2_vl.image_processing_pil_qwen2_vl")
+    processor = qwen2_vl.Qwen2VLImageProcessorPil()
     patches = processor(images=[Image.new("RGB", size)], return_tensors="np")
     _, rows, columns = patches["image_grid_thw"][0]
     assert len(patches["pixel_values"]) == rows * columns
     width, height = resized_size(size)
     assert (width, height) == (columns * 14, rows * 14)
-    assert smart_resize(size[1], size[0], 28, 56 * 56, 14 * 14 * 4 * 1280) == (height, width)
+    assert qwen2_vl.smart_resize(size[1], size[0], 28, 56 * 56, 14 * 14 * 4 * 1280) == (
+        height,
+        width,
+    )
 
     right_half = f"[[{width / 2}, 0, {width}, {height}]]"
     assert boxes_of(right_half, coordinates="resized_pixel", size=size) == [[0.5, 0, 1, 1]]
 
 
 def test_resized_pixels_follow_the_limits_of_the_processor_at_hand():
-    processor = Qwen2VLImageProcessorPil(size={"shortest_edge": 512 * 512, "longest_edge": 10**6})
+    qwen2_vl = pytest.importorskip("transformers.models.qwen2_vl.image_processing_pil_qwen2_vl")
+    limits = {"shortest_edge": 512 * 512, "longest_edge": 10**6}
+    processor = qwen2_vl.Qwen2VLImageProcessorPil(size=limits)
     width, height = resized_size((320, 240), processor)
     assert width * height >= 512 * 512
     assert width % 28 == height % 28 == 0
