@@ -6,7 +6,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 
 .PHONY: setup demo docs test browser offer-browser frameworks lint clean
-.PHONY: test-frameworks test-openenv test-lmms test-vllm
+.PHONY: test-pythons test-frameworks test-openenv test-lmms test-vllm
 
 setup: .venv/.installed
 
@@ -76,10 +76,28 @@ test-vllm: TESTS := tests/test_grpo_loss.py
 test-frameworks test-openenv test-lmms test-vllm: test-%: .venv-%/.installed setup
 	.venv-$*/bin/python -m pytest $(TESTS)
 
+# The environment's own tests on newer Pythons, which have the base install and no torch. Blender is
+# that of .venv.
+PYTHONS := 3.12 3.13
+ENVIRONMENT := answers answer_lists answer_text reward curriculum adaptive_curricula env gymnasium \
+  spaces vector stages plans testing
+
+test-pythons: $(PYTHONS:%=test-python%)
+
+test-python%: .venv-python%/.installed setup
+	DIG_ENV_BLENDER=$(CURDIR)/$(BIN)/python .venv-python$*/bin/python -m pytest \
+	  $(ENVIRONMENT:%=tests/test_%.py)
+
+.venv-python%/.installed: pyproject.toml constraints.txt
+	python$* -m venv .venv-python$*
+	.venv-python$*/bin/python -m pip install --quiet --no-compile --constraint constraints.txt \
+	  --editable ".[serve,play,photos]" hypothesis moviepy pytest pytest-timeout shapely
+	touch $@
+
 lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
 clean:
-	rm -rf .venv $(FRAMEWORKS) build runs
+	rm -rf .venv $(FRAMEWORKS) $(PYTHONS:%=.venv-python%) build runs

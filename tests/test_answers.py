@@ -60,10 +60,8 @@ def test_resized_pixels_are_those_that_qwen25_vl_sees(size):
     assert len(patches["pixel_values"]) == rows * columns
     width, height = resized_size(size)
     assert (width, height) == (columns * 14, rows * 14)
-    assert qwen2_vl.smart_resize(size[1], size[0], 28, 56 * 56, 14 * 14 * 4 * 1280) == (
-        height,
-        width,
-    )
+    resized = qwen2_vl.smart_resize(size[1], size[0], 28, 56 * 56, 14 * 14 * 4 * 1280)
+    assert resized == (height, width)
 
     right_half = f"[[{width / 2}, 0, {width}, {height}]]"
     assert boxes_of(right_half, coordinates="resized_pixel", size=size) == [[0.5, 0, 1, 1]]

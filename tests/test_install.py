@@ -163,9 +163,7 @@ def test_a_base_install_plays_in_a_project_with_folders_of_our_names(base, tmp_p
         **blender,
     )
     assert "1 pairs in 1 files" in rendered, rendered
-    audited = run(
-        *(base / "python", "-m", "dig_env", "render", "--audit", "pairs"), cwd=tmp_path, **blender
-    )
+    audited = run(*(base / "python", "-m", "dig_env", "audit", "pairs"), cwd=tmp_path, **blender)
     assert "pairs: no problems" in audited, audited
 
 
@@ -241,9 +239,7 @@ def test_a_feature_without_its_extra_says_which_to_install(base, tmp_path):
         **{"train": "train", "eval": "eval", "play": "play", "serve": "serve", "render": "ray"},
     }
     for name, extra in expected.items():
-        assert told[name].endswith(f"is not installed; run: pip install 'dig-env[{extra}]'"), (
-            printed
-        )
+        assert told[name].endswith(f"not installed; run: pip install 'dig-env[{extra}]'"), printed
 
 
 def test_importing_the_environment_loads_nothing_that_an_extra_brings(tmp_path):
