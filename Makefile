@@ -80,7 +80,7 @@ test-frameworks test-openenv test-lmms test-vllm: test-%: .venv-%/.installed set
 # that of .venv.
 PYTHONS := 3.12 3.13
 ENVIRONMENT := answers answer_lists answer_text reward curriculum adaptive_curricula env gymnasium \
-  spaces vector stages plans testing
+  spaces vector plans difficulty
 
 test-pythons: $(PYTHONS:%=test-python%)
 

@@ -179,7 +179,7 @@ from pathlib import Path
 import numpy as np
 import dig_env, dig_env.agents
 from dig_env.agents.cli import main as cli
-from dig_env.drawing import HumanWindow
+from  import HumanWindow
 from dig_env.scenes.extras import MissingExtraError
 from dig_env.scenes.families.models import ModelError
 from dig_env.scenes.families.mesh_files import read_model
