@@ -179,7 +179,7 @@ from pathlib import Path
 import numpy as np
 import dig_env, dig_env.agents
 from dig_env.agents.cli import main as cli
-from  import HumanWindow
+from dig_env.drawing import Display
 from dig_env.scenes.extras import MissingExtraError
 from dig_env.scenes.families.models import ModelError
 from dig_env.scenes.families.mesh_files import read_model
@@ -218,7 +218,7 @@ tell("train_grpo", lambda: dig_env.agents.train_grpo)
 tell("ApiPolicy", lambda: dig_env.agents.ApiPolicy)
 tell("sb3", lambda: importlib.import_module("dig_env.agents.integrations.sb3"))
 tell("DiG-Remote-v0", lambda: gym.make("DiG-Remote-v0", url="http://localhost:1"))
-tell("human", lambda: HumanWindow().show(np.zeros((4, 4, 3), np.uint8)))
+tell("human", lambda: Display("human").show(lambda: np.zeros((4, 4, 3), np.uint8)))
 tell("photos", lambda: decoded([[0, 0, 3, 0, 3, 3]], (4, 4)))
 tell("models", lambda: read_model(Path("cube.stl")))
 sys.stderr = sys.stdout

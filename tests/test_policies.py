@@ -6,8 +6,8 @@ import pytest
 from conftest import SMALL, SMALL_ENV
 
 from dig_env.agents import OraclePolicy, PixelDiffPolicy, RandomPolicy, evaluate
+from dig_env.agents.cli.eval import named_policy
 from dig_env.agents.evaluation.pairs import held_out_pairs, mean_metrics, play
-from dig_env.agents.policies.mllm import named_policy
 from dig_env.scenes import PAPER_STAGES
 
 

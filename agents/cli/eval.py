@@ -18,6 +18,7 @@ from dig_env.agents.cli.common import (
 )
 from dig_env.agents.cli.evaluation import Endpoint, EndpointArgs, EvaluationRun
 from dig_env.agents.cli.output import Output, Printed
+from dig_env.agents.policies.policy import OraclePolicy, PixelDiffPolicy, Policy, RandomPolicy
 from dig_env.align import AlignSettings
 from dig_env.scenes import PairDataset
 from dig_env.scenes.files import write_whole
@@ -229,9 +230,35 @@ def _pair_policy(run: EvaluationRun) -> Any:
         from dig_env.agents.policies.endpoint import ApiPolicy
 
         return run.connect(ApiPolicy)
-    from dig_env.agents.policies.mllm import named_policy
-
     return named_policy(run.policy, run.answers.coordinates, run.answers.max_tokens)
+
+
+def named_policy(
+    name: str, coordinates: str = "norm1000", max_new_tokens: int | None = None
+) -> Policy:
+    """The policy that a command line's `--policy` means.
+
+    Args:
+        name: "tiny", "tiny-start", "random", "oracle", "pixeldiff", or what
+            `MLLMPolicy.from_pretrained` takes.
+        coordinates: frame to answer in; a model is asked for it by the prompt.
+        max_new_tokens: longest answer of a model; by default 24 of the embedded ones, 256 of
+            others.
+
+    Raises:
+        ValueError: the embedded policy is to answer in another frame than it was taught.
+    """
+    simple = {"random": RandomPolicy, "oracle": OraclePolicy, "pixeldiff": PixelDiffPolicy}
+    if name in simple:
+        return simple[name](coordinates=coordinates)
+    from dig_env.agents.policies.mllm import EMBEDDED, MLLMPolicy, load_tiny
+
+    settings: dict[str, Any] = {} if max_new_tokens is None else {"max_new_tokens": max_new_tokens}
+    if name not in EMBEDDED:
+        return MLLMPolicy.from_pretrained(name, **settings)
+    if coordinates != "norm1000":
+        raise ValueError(f"coordinates={coordinates!r}: the embedded policy answers in norm1000")
+    return load_tiny(name, **settings)
 
 
 def _align_policy(run: EvaluationRun, settings: AlignSettings) -> Any:

@@ -15,6 +15,7 @@ from dig_env.agents.cli.common import Answers
 from dig_env.agents.cli.output import Output, command_line, fail
 from dig_env.agents.evaluation.episodes import unreadable
 from dig_env.agents.policies.kept_answers import KeptAnswers
+from dig_env.scenes.extras import extra
 
 if TYPE_CHECKING:
     from dig_env.agents.policies.endpoint import ApiPolicy
@@ -82,6 +83,10 @@ class EvaluationRun:
     output: Output
     kept: KeptAnswers | None = None
     failed: list[dict[str, str]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        with extra("eval"):  # what its report needs is missed now rather than at the end
+            import matplotlib  # noqa: F401
 
     def connect(self, kind: type[ApiPolicy]) -> ApiPolicy:
         """The model behind the endpoint, whose answers are kept from now on."""

@@ -10,7 +10,6 @@ from typing import Any, TypeVar
 from PIL import Image
 
 from dig_env.agents import models
-from dig_env.agents.policies.policy import OraclePolicy, PixelDiffPolicy, Policy, RandomPolicy
 from dig_env.scenes.extras import extra
 
 with extra("train"):
@@ -189,32 +188,6 @@ def load_tiny(name: str = "tiny", **settings: Any) -> MLLMPolicy:
             take 22).
     """
     return MLLMPolicy.from_pretrained(EMBEDDED[name], **({"max_new_tokens": 24} | settings))
-
-
-def named_policy(
-    name: str, coordinates: str = "norm1000", max_new_tokens: int | None = None
-) -> Policy:
-    """The policy that a command line's `--policy` means.
-
-    Args:
-        name: "tiny", "tiny-start", "random", "oracle", "pixeldiff", or what
-            `MLLMPolicy.from_pretrained` takes.
-        coordinates: frame to answer in; a model is asked for it by the prompt.
-        max_new_tokens: longest answer of a model; by default 24 of the embedded ones, 256 of
-            others.
-
-    Raises:
-        ValueError: the embedded policy is to answer in another frame than it was taught.
-    """
-    simple = {"random": RandomPolicy, "oracle": OraclePolicy, "pixeldiff": PixelDiffPolicy}
-    if name in simple:
-        return simple[name](coordinates=coordinates)
-    settings: dict[str, Any] = {} if max_new_tokens is None else {"max_new_tokens": max_new_tokens}
-    if name not in EMBEDDED:
-        return MLLMPolicy.from_pretrained(name, **settings)
-    if coordinates != "norm1000":
-        raise ValueError(f"coordinates={coordinates!r}: the embedded policy answers in norm1000")
-    return load_tiny(name, **settings)
 
 
 def _token_ids_of(config: GenerationConfig) -> GenerationConfig:
