@@ -29,7 +29,7 @@ def problem_of(family: Family) -> str:
         if not values or not isinstance(values, tuple):
             return f"it has no {field}: give a tuple of one or more"
         if not all(isinstance(value, kind) for value in values):
-            return f"{field}={values!r}: give scenes.{kind.__name__} values"
+            return f"{field}={values!r}: give dig_env.scenes.{kind.__name__} values"
     if not isinstance(family.camera, Camera):
         return f"camera={family.camera!r}: give a dig_env.scenes.Camera"
     for scenery in family.sceneries:
