@@ -9,7 +9,13 @@ import pytest
 from PIL import Image
 
 from dig_env.agents.reporting.plots import Panel, curves
-from dig_env.agents.reporting.report import Section, throttled, write_report, write_results
+from dig_env.agents.reporting.report import (
+    Section,
+    throttled,
+    versions,
+    write_report,
+    write_results,
+)
 from dig_env.agents.reporting.table import Table
 
 DOCS = Path(__file__).parent.parent / "docs"
@@ -78,3 +84,9 @@ def test_a_run_is_told_of_now_and_then_and_not_at_every_step():
     call = throttled(told.append, first_s=1000)
     call(9)
     assert told == [0]
+
+
+def test_versions_are_those_of_the_libraries_that_are_installed(monkeypatch):
+    """The extra eval is installed without torch."""
+    monkeypatch.setattr("dig_env.agents.reporting.report.LIBRARIES", ("numpy", "no-such-library"))
+    assert versions().keys() == {"dig-env", "python", "numpy"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import json
 import platform
@@ -177,7 +178,9 @@ def machine() -> str:
 
 
 def versions() -> dict[str, str]:
-    """Of this package, Python and the libraries that results depend on."""
-    return {"dig-env": __version__, "python": platform.python_version()} | {
-        name: importlib.metadata.version(name) for name in LIBRARIES
-    }
+    """Of this package, Python and those libraries that results depend on and that are installed."""
+    found = {"dig-env": __version__, "python": platform.python_version()}
+    for name in LIBRARIES:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[name] = importlib.metadata.version(name)
+    return found
