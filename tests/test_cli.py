@@ -12,6 +12,8 @@ import pytest
 
 from dig_env.agents.cli import doctor
 from dig_env.agents.cli import main as cli
+from dig_env.agents.cli.common import tasks_named
+from dig_env.align import TASKS
 from dig_env.scenes import RenderError
 
 ROOT = Path(__file__).parent.parent
@@ -191,3 +193,10 @@ def test_a_mistake_is_one_clear_line_and_no_traceback(arguments, message, call):
     code, printed, told = call(*arguments)
     assert code == 2 and printed == ""
     assert message in told and "Traceback" not in told
+
+
+def test_all_alignment_tasks_are_named_by_all():
+    assert tasks_named("all") == tuple(TASKS)
+    assert tasks_named("relation,existence") == ("relation", "existence")
+    with pytest.raises(ValueError, match="give one or more of text_to_box"):
+        tasks_named("al")

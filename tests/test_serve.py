@@ -454,6 +454,8 @@ def test_the_command_serves_this_machine_and_ends_when_interrupted(folder, tmp_p
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
         (address,) = re.findall(r"http://127\.0\.0\.1:\d+", server.stdout.readline())
         assert server.stdout.readline() == f"token: that of {secret}\n"
+        workers = server.stdout.readline()
+        assert re.search(r": \d+ draft, \d+ standard, \d+ high\n", workers)
         assert server.stdout.readline() == "datasets: pairs\n"
         env = remote(address, token="from a file", dataset="pairs")
         assert env.reset(seed=0)[1]["stage"] == "single"
