@@ -271,7 +271,8 @@ LINKS = sorted(ROOT.glob("*.md")) + sorted(ROOT.glob("docs/**/*.md"))
 
 @pytest.mark.parametrize("page", LINKS, ids=lambda page: str(page.relative_to(ROOT)))
 def test_links_lead_somewhere(page):
-    """To files that are there, and to headings; links are relative, so GitHub follows them too."""
+    """To files that are there, and to headings; and no conflict of a merge was left."""
+    assert "\n<<<<<<< " not in page.read_text()
     for link in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
         if ":" in link:
             continue
