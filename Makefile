@@ -76,11 +76,10 @@ test-vllm: TESTS := tests/test_grpo_loss.py
 test-frameworks test-openenv test-lmms test-vllm: test-%: .venv-%/.installed setup
 	.venv-$*/bin/python -m pytest $(TESTS)
 
-# The environment's own tests on newer Pythons, which have the base install and no torch. Blender is
-# that of .venv.
+# The environment's own tests on newer Pythons. Blender is that of .venv.
 PYTHONS := 3.12 3.13
 ENVIRONMENT := answers answer_lists answer_text reward curriculum adaptive_curricula env gymnasium \
-  spaces vector plans difficulty
+  spaces vector stages plans difficulty testing
 
 test-pythons: $(PYTHONS:%=test-python%)
 
@@ -91,7 +90,7 @@ test-python%: .venv-python%/.installed setup
 .venv-python%/.installed: pyproject.toml constraints.txt
 	python$* -m venv .venv-python$*
 	.venv-python$*/bin/python -m pip install --quiet --no-compile --constraint constraints.txt \
-	  --editable ".[serve,play,photos]" hypothesis moviepy pytest pytest-timeout shapely
+	  --editable ".[photos,play,serve,train]" hypothesis moviepy pytest pytest-timeout shapely
 	touch $@
 
 lint: setup

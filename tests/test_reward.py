@@ -139,7 +139,9 @@ def test_the_total_follows_from_the_matches_by_the_formulas(answer, truth, name)
     pairs = [(i, j) for i, j, _ in result.matches]
     assert result.total == pytest.approx(plain_total_of(overlaps, pairs, REWARDS[name]))
     weights = REWARDS[name].weights
-    total = sum(weights[part] * getattr(result, part) for part in PARTS)
+    total = 0.0
+    for part in PARTS:
+        total += weights[part] * getattr(result, part)  # sum() compensates from Python 3.12 on
     assert result.total == min(total, 1.0)  # to the last bit: trainers may add up the parts
 
 

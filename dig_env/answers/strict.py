@@ -264,6 +264,8 @@ def _instead(found: _Found, box_like: list[str], drafted: bool) -> str:
 
 def _why_broken(text: str, start: int, failure: json.JSONDecodeError) -> str:
     place = max(failure.pos, start)
+    if comma := re.compile(r",\s*(?=[\]}])").match(text, place):
+        place = comma.end()  # Python 3.13 names the comma, those before it what follows
     found = text[place : place + 1]
     if not text[place:].strip():
         why = "it is cut off"
