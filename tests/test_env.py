@@ -33,7 +33,8 @@ def test_gymnasiums_checker_has_nothing_to_say(env_id):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         # A checked env is a bare one: wrappers are not what is checked.
-        made = gym.make(env_id, disable_env_checker=True, **SMALL_ENV)
+        size = {"width": 64, "height": 48}
+        made = gym.make(env_id, disable_env_checker=True, **SMALL_ENV | size)
         check_env(made.unwrapped)
         made.close()
 

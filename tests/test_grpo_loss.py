@@ -19,6 +19,7 @@ VARIANTS = {
     for line in PAGE.read_text().splitlines()
     if line.count("|") == 3 and "`{" in line
 }
+assert len(VARIANTS) >= 4, "the table of variants is read from the page"
 VARIANTS |= {
     "GRPO": {"loss_type": "grpo"},
     "BNPO": {"loss_type": "bnpo"},

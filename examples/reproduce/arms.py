@@ -115,7 +115,8 @@ def run_arms(settings: Settings, arms: Sequence[Arm]) -> dict[str, list[dict[str
     jobs = [(settings, arm, seed) for seed in settings.seeds for arm in arms]
     missing = [job for job in jobs if not _outcome_path(*job).exists()]
     # A process a run: what a run leaves in memory must not reach the next.
-    context = multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["dig_env.agents.training.grpo"])
     with ProcessPoolExecutor(settings.processes, context, max_tasks_per_child=1) as pool:
         for future in as_completed([pool.submit(_train, *job) for job in missing]):
             print(future.result(), flush=True)
