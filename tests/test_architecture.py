@@ -41,6 +41,15 @@ FLOORS = {
         {"envs"},
         {"serve", "wrappers", "testing"},
     ],
+    "agents": [
+        {"models"},
+        {"policies"},
+        {"evaluation"},
+        {"integrations", "reporting"},
+        {"data"},
+        {"training", "web"},
+        {"cli"},
+    ],
 }
 MODULES_PER_ROOM = 15
 

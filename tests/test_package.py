@@ -115,26 +115,3 @@ def test_blender_is_imported_by_the_workers_scripts_alone():
                     importers.add(path.relative_to(ROOT).as_posix())
     scripts = ("worker", "studio", "materials", "shapes")
     assert importers == {f"dig_env/scenes/render/blender/{name}.py" for name in scripts}
-
-
-UNKNOWN_TO = {
-    "models": {"policies", "training", "evaluation", "reporting", "cli", "web"},
-    "policies": {"training", "evaluation", "reporting", "cli", "web"},
-    "evaluation": {"training", "cli", "web"},
-    "reporting": {"training", "cli"},
-    "data": {"training", "cli"},
-    "integrations": {"training", "cli"},
-    "training": {"cli", "web"},
-}
-"""Folders of agents/, and those that each must not import."""
-
-
-@pytest.mark.parametrize("folder", UNKNOWN_TO)
-def test_the_folders_of_agents_import_in_one_direction(folder):
-    imported = {
-        node.module.split(".")[2]
-        for path in (ROOT / "agents" / folder).rglob("*.py")
-        for node in ast.walk(ast.parse(path.read_text()))
-        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("dig_env.agents.")
-    }
-    assert not imported & UNKNOWN_TO[folder]

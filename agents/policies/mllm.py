@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from PIL import Image
 
-from dig_env.agents import models
+import dig_env.agents.models as models  # which registers the compact model
 from dig_env.scenes.extras import extra
 
 with extra("train"):
