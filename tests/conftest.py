@@ -8,6 +8,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 from filelock import FileLock
+from hypothesis import HealthCheck, settings
 
 from dig_env.agents.evaluation.pairs import pair_seeds
 from dig_env.scenes import (
@@ -26,6 +27,10 @@ from dig_env.scenes.render.process import WorkerProcess
 # A window that no screen shows: render_mode="human" runs everywhere.
 os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
 os.environ.setdefault("WANDB_MODE", "offline")
+
+# Machines that run tests are shared: how long an example takes says nothing.
+settings.register_profile("shared", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("shared")
 
 SMALL = RenderSettings(width=128, height=96, quality="draft", device="cpu")
 SMALL_ENV = {"width": 128, "height": 96, "quality": "draft", "device": "cpu"}

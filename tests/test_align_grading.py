@@ -160,7 +160,7 @@ items = st.lists(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(items=items)
 def test_the_matching_is_the_best_there_is(items):
     """Against all one-to-one matchings, counted out."""
@@ -187,7 +187,7 @@ def test_the_matching_is_the_best_there_is(items):
 # Anything
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     text=st.one_of(
         st.text(max_size=300),

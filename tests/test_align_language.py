@@ -40,7 +40,7 @@ def seen_at(box, depth=10.0, size="small", **attributes):
 # Relations
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(view=views_of_plans)
 def test_a_relation_is_true_where_its_converse_is_false(view):
     for one, other in itertools.permutations(view.objects, 2):
@@ -83,7 +83,7 @@ def test_an_unknown_relation_is_named():
 # Referring expressions
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(view=views_of_plans, draws=st.integers(0, 2**32))
 def test_an_expression_means_its_object_to_a_reader_of_the_words(view, draws):
     rng = np.random.default_rng(draws)
@@ -94,7 +94,7 @@ def test_an_expression_means_its_object_to_a_reader_of_the_words(view, draws):
             assert meant(text, view) == {target.id}, text
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(view=views_of_plans)
 def test_every_expression_that_is_found_denotes_its_object_in_every_wording(view):
     for target in view.objects:
@@ -113,7 +113,7 @@ def test_the_second_reader_disagrees_with_a_wrong_expression():
     assert meant("the leftmost object", view) == {left.id}
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(view=views_of_plans)
 def test_relations_and_superlatives_are_used_where_attributes_alone_leave_it_open(view):
     for target in view.objects:
@@ -149,7 +149,7 @@ def test_the_object_beside_another_is_never_that_other_one():
     assert denoted(Expression({"shape": "cube"}, side="right", anchor=blue), view) is None
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(view=views_of_plans, index=st.integers(0, 8))
 def test_too_close_to_call_denotes_nothing(view, index):
     """Where a candidate is neither clearly left nor clearly right of the anchor."""

@@ -186,7 +186,7 @@ FRAGMENTS = (
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.one_of(st.text(), st.lists(st.sampled_from(FRAGMENTS), max_size=40).map("".join)))
 def test_no_string_raises_and_what_is_ok_is_a_list_of_boxes(text):
     for coordinates in COORDINATES:

@@ -1,5 +1,8 @@
 """Dialects: how families of models and people write boxes, and what no notation may gain."""
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 from dialect_corpus import COGVLM, FAMILIES, PEOPLE
@@ -74,6 +77,13 @@ def test_lenient_lists_all_that_was_said_once_and_says_what_it_assumed():
     assert (
         "as paligemma writes" in parse_boxes(DIALECTS["paligemma"].example, answers="lenient").error
     )
+
+
+def test_the_page_shows_each_dialects_example():
+    page = (Path(__file__).parents[1] / "docs/reward.md").read_text()
+    rows = re.findall(r"^\| `(\S+)`(?: \(default\))? \| `(.+)` \|", page, re.MULTILINE)
+    shown = {name: example.replace("\\|", "|") for name, example in rows if name in DIALECTS}
+    assert shown == {name: dialect.example for name, dialect in DIALECTS.items()}
 
 
 def test_x_first_keys_are_no_gemini_answer():

@@ -99,7 +99,7 @@ def planned(seed, difficulty):
 
 
 @given(difficulties, seeds)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_every_field_and_plan_survives_json(difficulty, seed):
     assert Difficulty.from_json(difficulty.to_json()) == difficulty
     plan = planned(seed, difficulty)
@@ -107,7 +107,7 @@ def test_every_field_and_plan_survives_json(difficulty, seed):
 
 
 @given(difficulties, seeds)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_nuisances_leave_the_scene_as_it_is(difficulty, seed):
     quiet = dataclasses.replace(
         difficulty,
@@ -132,7 +132,7 @@ def test_nuisances_leave_the_scene_as_it_is(difficulty, seed):
 
 
 @given(seeds, ranges(5.0, 60.0))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_a_changed_colour_is_as_far_away_as_asked_and_has_the_nearest_name(seed, distances):
     difficulty = Difficulty(differences=(2, 2), changes=("color",), color_distance=distances)
     plan = plan_pair(seed, difficulty)
@@ -158,7 +158,7 @@ def test_lab_beyond_srgb_has_no_colour():
 
 
 @given(seeds, ranges(1.05, 1.4))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_a_changed_size_has_the_asked_ratio_and_keeps_its_word(seed, ratios):
     difficulty = Difficulty(
         differences=(2, 2), changes=("size",), size_ratio=ratios, object_scale=(0.9, 1.1)

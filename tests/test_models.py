@@ -537,7 +537,7 @@ def test_other_files_that_are_too_large_are_refused(tmp_path, name, content):
 
 
 @given(st.binary(max_size=400), st.sampled_from(MODEL_SUFFIXES))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_no_bytes_break_the_reader(tmp_path_factory, content, suffix):
     path = tmp_path_factory.getbasetemp() / ("x" + suffix)
     whole = Gltf().glb()

@@ -168,7 +168,7 @@ def test_labels_are_the_known_masks(change, album, known):
                     assert visible == coco_mask.area(known[obj.annotation])
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(seed=st.integers(0, 10**6))
 def test_pixels_beyond_the_rim_of_what_changes_are_equal(seed, album):
     pair = photo_pair(seed, PHOTO_STAGES["mixed"], album)
@@ -228,7 +228,7 @@ print(digest.hexdigest())
     assert printed == [digest.hexdigest() + "\n"] * 2
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(seed=st.integers(0, 10**6))
 def test_plans_survive_json(seed, album):
     plan = plan_photo_pair(seed, PHOTO_STAGES["mixed"], album)
@@ -289,7 +289,7 @@ def test_filled_holes_have_the_grain_of_their_surroundings(name):
     assert grain(smooth) < 0.6 * grain(texture)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     slope=st.tuples(*[st.floats(-1, 1)] * 2),
     corner=st.tuples(st.integers(0, 30), st.integers(0, 30)),
@@ -307,7 +307,7 @@ def test_a_ramp_is_filled_to_the_ramp(slope, corner, everywhere):
     assert np.allclose(filled, ramp, atol=1e-6)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.tuples(*[st.integers(0, 255)] * 3), min_size=1, max_size=20))
 def test_lab_goes_back_to_the_same_pixels(pixels):
     image = np.array(pixels, np.uint8)

@@ -37,7 +37,7 @@ stages = st.sampled_from(sorted(STAGES))
 
 
 @given(seeds, stages)
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_a_plan_survives_json_with_every_value(seed, stage):
     plan = plan_pair(seed, STAGES[stage])
     assert PairPlan.from_json(json.loads(json.dumps(plan.to_json()))) == plan
@@ -45,7 +45,7 @@ def test_a_plan_survives_json_with_every_value(seed, stage):
 
 
 @given(seeds, stages)
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_each_difference_is_one_attribute_of_one_object(seed, stage):
     plan = plan_pair(seed, STAGES[stage])
     low, high = STAGES[stage].differences
@@ -67,7 +67,7 @@ def test_each_difference_is_one_attribute_of_one_object(seed, stage):
 
 
 @given(seeds, st.sampled_from([name for name in STAGES if STAGES[name].family == "clevr"]))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_objects_keep_clevrs_gap_and_margin_before_and_after_the_change(seed, stage):
     plan = plan_pair(seed, STAGES[stage])
     dx, dy = plan.camera.target[0] - plan.camera.location[0], -plan.camera.location[1]
@@ -95,7 +95,7 @@ def test_k_and_change_types_are_drawn_uniformly():
 
 
 @given(seeds, st.integers(1, 20))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_later_attempts_keep_k_so_that_it_stays_uniform(seed, attempt):
     first, later = (plan_pair(seed, STAGES["mixed"], n) for n in (0, attempt))
     assert len(first.changes) == len(later.changes) and first.camera != later.camera

@@ -356,7 +356,7 @@ JSON = st.recursive(
 
 
 @given(st.sampled_from(["stage", "width", "quality", "reward", "coordinates", "split"]), JSON)
-@hypothesis_settings(max_examples=60, deadline=None)
+@hypothesis_settings(max_examples=60)
 def test_no_option_makes_the_server_fail(sessions, name, value):
     """What is wrong is the caller's fault, whatever it is, and said so."""
     try:

@@ -65,7 +65,7 @@ def of(family, **fields):
 
 
 @given(seeds, st.sampled_from(FAMILIES))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_a_plan_of_any_family_survives_json_and_speaks_its_words(seed, family):
     plan = plan_pair(seed, of(family))
     assert PairPlan.from_json(json.loads(json.dumps(plan.to_json()))) == plan
@@ -78,7 +78,7 @@ def test_a_plan_of_any_family_survives_json_and_speaks_its_words(seed, family):
 
 
 @given(seeds, st.sampled_from(FAMILIES))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_objects_rest_on_a_slab_and_none_intersects_another(seed, family):
     plan = plan_pair(seed, of(family))
     gap = family_named(family).min_gap
@@ -109,7 +109,7 @@ def test_objects_rest_on_a_slab_and_none_intersects_another(seed, family):
 
 
 @given(seeds, st.sampled_from(FAMILIES))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_the_further_changes_alter_what_they_say_and_can_be_seen(seed, family):
     for change in plan_pair(seed, of(family)).changes:
         before, after = change.before, change.after
