@@ -440,7 +440,7 @@ def test_what_cannot_be_exported_is_refused(dataset, tmp_path):
         export_dataset(dataset, tmp_path / "out", "voc")
     with pytest.raises(ValueError, match="unknown reward 'best'"):
         ExportSettings(reward="best")
-    with pytest.raises(ValueError, match="coordinates is 'inches'"):
+    with pytest.raises(ValueError, match="coordinates='inches'"):
         export_dataset(dataset, tmp_path / "out", "trl", ExportSettings(coordinates="inches"))
     render_dataset(tmp_path / "held out", {"single": 1}, "test", SMALL)
     with pytest.raises(ValueError, match="no training pairs, only test"):

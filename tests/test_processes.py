@@ -1,5 +1,6 @@
 """Processes, threads and files: forks, Ctrl-C, and limits of the machine."""
 
+import contextlib
 import multiprocessing
 import os
 import pickle
@@ -341,8 +342,9 @@ def worker_of(pid: int) -> psutil.Process:
     """The process's first render worker, as soon as there is one."""
     while True:
         for child in psutil.Process(pid).children():
-            if any(part.endswith("worker.py") for part in child.cmdline()):
-                return child
+            with contextlib.suppress(psutil.NoSuchProcess):  # it has ended meanwhile
+                if any(part.endswith("worker.py") for part in child.cmdline()):
+                    return child
         time.sleep(0.05)
 
 
