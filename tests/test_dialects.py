@@ -58,7 +58,7 @@ def test_a_further_box_beside_the_answer_is_refused(dialect):
     assert "beside" in parse_boxes(text, answers=dialect).error
 
 
-@pytest.mark.parametrize("dialect", NOTATIONS)
+@pytest.mark.parametrize("dialect", [*NOTATIONS, "cogvlm"])
 def test_marks_around_something_else_are_refused(dialect):
     example = DIALECTS[dialect].example
     for broken in (example.replace("400", "40O"), example.replace("400", "400, 5")):

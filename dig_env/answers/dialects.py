@@ -15,7 +15,7 @@ from functools import cache
 from typing import Any
 
 from dig_env.answers.lenient import read_lenient
-from dig_env.answers.marked import NOTATIONS
+from dig_env.answers.marked import COGVLM, NOTATIONS
 from dig_env.answers.strict import Rows, read_strict, unique_keys
 
 
@@ -109,7 +109,7 @@ DIALECTS = {
         "deepseek-ai/DeepSeek-VL2, README: steps of 999",
     ),
     "cogvlm": Dialect(
-        NOTATIONS["cogvlm"].read,
+        COGVLM.read,
         "[[120,300,210,400]]",
         None,
         "zai-org/CogVLM, README: three digits, several boxes parted by semicolons",

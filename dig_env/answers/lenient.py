@@ -70,23 +70,19 @@ def read_lenient(text: str, decoder: json.JSONDecoder) -> Rows:
     except Refused as reason:
         return Rows([], str(reason))
     for name, notation in NOTATIONS.items():
-        if name != "cogvlm" and notation.region.search(text):
+        if notation.region.search(text):
             found = notation.read(text, decoder)
             if not found.error:
                 return found._replace(note=f"read as {name} writes boxes")
     strict = read_strict(text, decoder)
     if not strict.error and all(map(_is_plain, strict.rows)):
         return strict
-    boxes: list[Box] = []
-    says_none = False
-    for value in _values(_CORNERS.sub(r"[\1, \2, \3, \4]", text)):
-        found_here = list(_boxes(value))
-        boxes += found_here
-        says_none = says_none or _says_none(value)
+    values = list(_values(_CORNERS.sub(r"[\1, \2, \3, \4]", text)))
+    boxes = [box for value in values for box in _boxes(value)]
     boxes = boxes or [(list(match), False) for match in _NAMED.findall(text)]
     boxes = boxes or [(list(match), False) for match in _FOUR.findall(text)]
     if not boxes:
-        none = says_none or _NONE.search(text)
+        none = any(map(_says_none, values)) or _NONE.search(text)
         return Rows([], note="read as: nothing differs") if none else strict
     return _rows(boxes, decoder)
 

@@ -49,29 +49,37 @@ class Notation:
 
     def _number(self, literal: str, decoder: json.JSONDecoder) -> float:
         if self.bins is None:
-            assert decoder.parse_float is not None
             return float(decoder.parse_float(literal))
         return float(literal) + self.offset
 
 
-def _notation(region: str, box: str, **more: bool | float) -> Notation:
-    return Notation(re.compile(region), re.compile(box), **more)  # type: ignore[arg-type]
-
+_LISTED = re.compile(rf"\[{_N},{_N},{_N},{_N}\]")
+_SPACED = re.compile(r"(\d+)\s+(\d+)\s+(\d+)\s+(\d+)")
 
 NOTATIONS = {
-    "qwen2-vl": _notation(
-        r"<\|box_start\|>([^<]*)<\|box_end\|>", rf"\({_N},{_N}\)\s*,?\s*\({_N},{_N}\)"
+    "qwen2-vl": Notation(
+        re.compile(r"<\|box_start\|>([^<]*)<\|box_end\|>"),
+        re.compile(rf"\({_N},{_N}\)\s*,?\s*\({_N},{_N}\)"),
     ),
-    "internvl": _notation(r"<box>([^<]*)</box>", rf"\[{_N},{_N},{_N},{_N}\]"),
-    "minicpm-v": _notation(r"<box>([^<]*)</box>", r"(\d+)\s+(\d+)\s+(\d+)\s+(\d+)"),
-    "doubao": _notation(r"<bbox>([^<]*)</bbox>", r"(\d+)\s+(\d+)\s+(\d+)\s+(\d+)"),
-    "deepseek-vl2": _notation(
-        r"<\|det\|>([^<]*)<\|/det\|>", rf"\[{_N},{_N},{_N},{_N}\]", bins=999.0
+    "internvl": Notation(re.compile(r"<box>([^<]*)</box>"), _LISTED),
+    "minicpm-v": Notation(re.compile(r"<box>([^<]*)</box>"), _SPACED),
+    "doubao": Notation(re.compile(r"<bbox>([^<]*)</bbox>"), _SPACED),
+    "deepseek-vl2": Notation(re.compile(r"<\|det\|>([^<]*)<\|/det\|>"), _LISTED, bins=999.0),
+    "paligemma": Notation(
+        re.compile(r"(?:<loc\d{4}>){4}"),
+        re.compile(r"<loc(\d{4})>" * 4),
+        y_first=True,
+        bins=1024.0,
     ),
-    "cogvlm": _notation(r"\[\[([^\[\]]*)\]\]", rf"{_N},{_N},{_N},{_N}(?:;|$)", bins=1000.0),
-    "paligemma": _notation(r"(?:<loc\d{4}>){4}", r"<loc(\d{4})>" * 4, y_first=True, bins=1024.0),
-    "florence-2": _notation(
-        r"(?:<loc_\d{1,3}>){4}", r"<loc_(\d{1,3})>" * 4, bins=1000.0, offset=0.5
+    "florence-2": Notation(
+        re.compile(r"(?:<loc_\d{1,3}>){4}"),
+        re.compile(r"<loc_(\d{1,3})>" * 4),
+        bins=1000.0,
+        offset=0.5,
     ),
 }
 """By the name of the family that writes so; see ``dialects`` for the sources."""
+COGVLM = Notation(
+    re.compile(r"\[\[([^\[\]]*)\]\]"), re.compile(rf"{_N},{_N},{_N},{_N}(?:;|$)"), bins=1000.0
+)
+"""Its marks are the brackets of a plain list, so that only who asks for it may read it."""
