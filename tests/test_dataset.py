@@ -23,6 +23,7 @@ import numpy as np
 import psutil
 import pytest
 from PIL import Image
+from render_workers import is_render_worker
 
 import dig_env  # noqa: F401 - registers DiG-v0
 from dig_env.agents.cli.render import render
@@ -355,11 +356,7 @@ def test_ray_gives_the_same_bytes_though_its_worker_is_killed(twelve, tmp_path):
     def strike(there, total):
         if there == 1:  # two of three tasks are not done
             here = psutil.Process()
-            blenders = [
-                process
-                for process in here.children(recursive=True)
-                if any("blender/worker.py" in word for word in process.cmdline())
-            ]
+            blenders = filter(is_render_worker, here.children(recursive=True))
             (worker,) = {blender.parent() for blender in blenders} - {here}
             worker.kill()
             killed.append(worker.pid)

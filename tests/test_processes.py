@@ -1,6 +1,5 @@
 """Processes, threads and files: forks, Ctrl-C, and limits of the machine."""
 
-import contextlib
 import multiprocessing
 import os
 import pickle
@@ -16,6 +15,7 @@ import numpy as np
 import psutil
 import pytest
 import torch
+from render_workers import is_render_worker
 
 from dig_env.envs.pairs import PairCache, StoredPairs
 from dig_env.envs.vector import DiGVectorEnv
@@ -342,9 +342,8 @@ def worker_of(pid: int) -> psutil.Process:
     """The process's first render worker, as soon as there is one."""
     while True:
         for child in psutil.Process(pid).children():
-            with contextlib.suppress(psutil.NoSuchProcess):  # it has ended meanwhile
-                if any(part.endswith("worker.py") for part in child.cmdline()):
-                    return child
+            if is_render_worker(child):
+                return child
         time.sleep(0.05)
 
 
