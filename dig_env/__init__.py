@@ -8,7 +8,7 @@ import gymnasium as gym
 from dig_env.answers import ParsedAnswer, format_boxes, parse_boxes
 from dig_env.curricula.adaptive import AdaptiveDifficulty, LearningProgress, PrioritizedStageReplay
 from dig_env.curricula.schedules import RandomCurriculum, ScheduledCurriculum
-from dig_env.curricula.threshold import Curriculum, StageCurriculum
+from dig_env.curricula.threshold import BaseCurriculum, Curriculum, StageCurriculum
 from dig_env.drawing import draw_pair
 from dig_env.envs.dig import DiGEnv
 from dig_env.frames import COORDINATES, resized_size
@@ -25,6 +25,7 @@ __all__ = [
     "PARTS",
     "REWARDS",
     "AdaptiveDifficulty",
+    "BaseCurriculum",
     "Curriculum",
     "CurriculumWrapper",
     "DiGEnv",

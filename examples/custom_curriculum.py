@@ -5,12 +5,11 @@ python examples/custom_curriculum.py
 
 import gymnasium as gym
 
-from dig_env import CurriculumWrapper
+from dig_env import BaseCurriculum, CurriculumWrapper
 from dig_env.agents import PixelDiffPolicy
-from dig_env.curricula.threshold import CountedStages
 
 
-class Ladder(CountedStages):
+class Ladder(BaseCurriculum):
     """Three rewards in a row decide, since the last change of stage."""
 
     kind = "ladder"
@@ -20,12 +19,12 @@ class Ladder(CountedStages):
         self.success_at = success_at
 
     def update(self, reward, stage=None):
-        self._count(reward)
-        if len(self._rewards) < self.window:
+        self.count(reward)
+        if len(self.rewards) < self.window:
             return None
-        wins = [past >= self.success_at for past in self._rewards]
+        wins = [past >= self.success_at for past in self.rewards]
         step = all(wins) - (not any(wins))
-        return self._enter(min(max(self._index + step, 0), len(self.stages) - 1))
+        return self.enter(min(max(self.index + step, 0), len(self.stages) - 1))
 
 
 curriculum = Ladder(("single", "dual", "mixed"))

@@ -96,7 +96,7 @@ class AdaptiveDifficulty(DrawnStages):
 
     def _learn(self, index: int) -> None:
         mean = self.mean
-        if mean is None or self.episodes % self.window or len(self._rewards) < self.window:
+        if mean is None or self.episodes % self.window or len(self.rewards) < self.window:
             return
         change = self._step * math.tanh(self._sensitivity * (mean - self._target_reward))
         self._move(self._target + change)
@@ -144,7 +144,7 @@ class _StageWindows(DrawnStages):
         raise NotImplementedError
 
     def _learn(self, index: int) -> None:
-        self._windows[index].append(self._rewards[-1])
+        self._windows[index].append(self.rewards[-1])
 
     def state_dict(self) -> dict[str, Any]:
         """Return everything that has happened, generator and windows too, as JSON's types."""
@@ -252,7 +252,7 @@ class PrioritizedStageReplay(_StageWindows):
         """Draw a stage."""
         chosen = super().choose()
         self._ages = [age + 1 for age in self._ages]
-        self._ages[self._index] = 0
+        self._ages[self.index] = 0
         return chosen
 
     def _shares(self, known: list[int]) -> np.ndarray:

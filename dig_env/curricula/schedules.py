@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from dig_env.curricula.threshold import CountedStages
+from dig_env.curricula.threshold import BaseCurriculum
 from dig_env.scenes.arguments import whole
 
 
-class ScheduledCurriculum(CountedStages):
+class ScheduledCurriculum(BaseCurriculum):
     """Advance to the next stage after a fixed number of episodes.
 
     Every episode counts, whatever stage it was planned at: in training, where pairs are planned
@@ -52,14 +52,14 @@ class ScheduledCurriculum(CountedStages):
 
     def update(self, reward: float, stage: str | None = None) -> str | None:
         """Count one finished episode, of any stage; see ``StageCurriculum.update``."""
-        self._count(reward)
-        return self._enter(bisect_right(self._ends, self.episodes))
+        self.count(reward)
+        return self.enter(bisect_right(self._ends, self.episodes))
 
 
 _STREAM = int.from_bytes(b"stage", "big")
 
 
-class DrawnStages(CountedStages):
+class DrawnStages(BaseCurriculum):
     """What curricula that draw share: a generator, and a draw from ``probabilities``.
 
     Its ``stage`` is that of the latest draw.
@@ -88,7 +88,7 @@ class DrawnStages(CountedStages):
 
     def choose(self) -> str:
         """Draw a stage."""
-        self._index = int(self._rng.choice(len(self.stages), p=self.probabilities))
+        self.index = int(self._rng.choice(len(self.stages), p=self.probabilities))
         return self.stage
 
     def update(self, reward: float, stage: str | None = None) -> None:

@@ -57,12 +57,18 @@ class StageCurriculum(Protocol):
         """
 
 
-class CountedStages:
+class BaseCurriculum:
     """What the curricula of this package share: a present stage, and a record of what happened.
+
+    A curriculum of your own names its ``kind`` and writes ``update``, with ``count`` and ``enter``.
 
     Args:
         stages: Names of the stages, from first to last; opaque here.
         window: How many of the latest rewards, since the last change of stage, are kept.
+
+    Attributes:
+        index: Place of the present stage in ``stages``.
+        rewards: The latest rewards, at most ``window``; empty after a change of stage.
     """
 
     kind: ClassVar[str]
@@ -72,22 +78,22 @@ class CountedStages:
             raise ValueError(f"stages={stages!r}: give a sequence of different names")
         self.stages = tuple(stages)
         self.window = window = whole("window", window, 1)
-        self._index = 0
-        self._rewards: deque[float] = deque(maxlen=window)
+        self.index = 0
+        self.rewards: deque[float] = deque(maxlen=window)
         self._episodes = 0
         self._history: list[tuple[int, str, str]] = []
 
     @property
     def stage(self) -> str:
         """The present stage."""
-        return self.stages[self._index]
+        return self.stages[self.index]
 
     @property
     def mean(self) -> float | None:
         """The mean reward of the window as it stands, full or not; None when it is empty."""
-        if not self._rewards:
+        if not self.rewards:
             return None
-        return math.fsum(self._rewards) / len(self._rewards)
+        return math.fsum(self.rewards) / len(self.rewards)
 
     @property
     def episodes(self) -> int:
@@ -110,7 +116,7 @@ class CountedStages:
             "stages": list(self.stages),
             "stage": self.stage,
             "episodes": self._episodes,
-            "rewards": list(self._rewards),
+            "rewards": list(self.rewards),
             "history": [list(change) for change in self._history],
         }
 
@@ -133,13 +139,14 @@ class CountedStages:
                 f"the state is of stages {tuple(state['stages'])!r}, this curriculum of "
                 f"{self.stages!r}; build it with the same stages to load it"
             )
-        self._index = self.stages.index(state["stage"])
-        self._rewards = deque(map(float, state["rewards"]), maxlen=self.window)
+        self.index = self.stages.index(state["stage"])
+        self.rewards = deque(map(float, state["rewards"]), maxlen=self.window)
         self._episodes = int(state["episodes"])
         self._history = [(int(n), str(left), str(entered)) for n, left, entered in state["history"]]
 
-    def _count(self, reward: float) -> None:
-        self._rewards.append(real("reward", float(reward)))
+    def count(self, reward: float) -> None:
+        """Count an episode; ValueError where its reward is not finite."""
+        self.rewards.append(real("reward", float(reward)))
         self._episodes += 1
 
     def _count_known(self, reward: float, stage: str | None) -> str | None:
@@ -155,20 +162,20 @@ class CountedStages:
         if stage not in self.stages:
             real("reward", float(reward))
             return None
-        self._count(reward)
+        self.count(reward)
         return stage
 
-    def _enter(self, index: int) -> str | None:
+    def enter(self, index: int) -> str | None:
         """Make a stage the present one; its name, or None if it was that already."""
-        if index == self._index:
+        if index == self.index:
             return None
-        left, self._index = self.stage, index
-        self._rewards.clear()
+        left, self.index = self.stage, index
+        self.rewards.clear()
         self._history.append((self._episodes, left, self.stage))
         return self.stage
 
 
-class Curriculum(CountedStages):
+class Curriculum(BaseCurriculum):
     """Choose the stage by the mean reward of the last ``window`` episodes.
 
     Nothing is decided before the window is full, and the window is cleared at every change:
@@ -219,16 +226,16 @@ class Curriculum(CountedStages):
         reward = real("reward", float(reward))
         if stage is not None and stage != self.stage:
             return None
-        self._count(reward)
-        return self._enter(self._target())
+        self.count(reward)
+        return self.enter(self._target())
 
     def _target(self) -> int:
         """Return the index of the stage that the window calls for."""
         mean = self.mean
-        if mean is None or len(self._rewards) < self.window:
-            return self._index
+        if mean is None or len(self.rewards) < self.window:
+            return self.index
         if mean >= self.promote_at:
-            return min(self._index + 1, len(self.stages) - 1)
+            return min(self.index + 1, len(self.stages) - 1)
         if self.demote_below is not None and mean < self.demote_below:
-            return max(self._index - 1, 0)
-        return self._index
+            return max(self.index - 1, 0)
+        return self.index
