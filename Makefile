@@ -41,7 +41,7 @@ test: offer-browser
 	$(MAKE) --jobs 2 --output-sync frameworks
 
 # The pages are tested in Debian's Chromium, files by strace. Where these are missing, those tests
-# are skipped, but for CI=true, where they fail.
+# are skipped, except with CI=true, where they fail.
 BROWSER := chromium chromium-driver strace
 HAS_BROWSER := { command -v chromedriver && command -v strace; } > /dev/null
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import tyro
 
-from dig_env.agents.evaluation.calibration.axes import AXES
+from dig_env.agents.evaluation.calibration.axes import AXIS_DIFFICULTIES
 from dig_env.agents.evaluation.calibration.card import (
     CalibrationSettings,
     answer_all,
@@ -38,7 +38,7 @@ def main(
     settings = CalibrationSettings(pairs=pairs)
     render = RenderSettings(settings.width, settings.height, settings.quality, "cpu")
     policies = image_policies(render)
-    conditions = {"single": STAGES["single"]} | AXES
+    conditions = {"single": STAGES["single"]} | AXIS_DIFFICULTIES
     card: dict[str, Any] = {
         "command": f"python benchmarks/axes.py --pairs {pairs}",
         "machine": f"{available_cores()} cores, {platform.machine()}",

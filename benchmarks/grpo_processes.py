@@ -4,7 +4,7 @@
 
 A small Qwen3-VL learns from stored pairs in 1, 2 and 3 processes on the CPU, all of its weights or
 an adapter with dropout, with wandb offline. The pairs of a step do not divide evenly, so rollouts
-of one pair lie on two processes. Each run is done twice: once left alone, and once with all of its
+of one pair are on two processes. Each run is done twice: once left alone, and once with all of its
 processes killed at random moments, each time followed by the same command. Rewards, stages,
 promotions and weights must be the same, to the last bit.
 """

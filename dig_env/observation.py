@@ -1,6 +1,6 @@
 """What a policy sees and is asked. The count and the boxes are never in it.
 
-Of the stage the prompt tells what a player must know to answer: whether nothing may differ, whether
+Of the stage the prompt says what a player must know to answer: whether nothing may differ, whether
 nuisances may, and which image's boxes count where the camera moves.
 """
 

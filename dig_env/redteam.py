@@ -30,7 +30,7 @@ class Attack:
     Attributes:
         name: of the trick.
         answer: writes the answer, given the true boxes (K, 4) in the unit frame and a generator.
-        honest: writes the answer that it must not outscore, likewise for a reward's settings.
+        honest: writes the answer that it must not outscore, given the true boxes and the reward.
     """
 
     name: str

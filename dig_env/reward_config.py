@@ -20,7 +20,7 @@ class RewardConfig:
     Attributes:
         format_weight: Share of the total that a valid format earns by itself, in [0, 1].
             0.1 is our default; the paper gives no number.
-        f1_weight: Share of F1 in the accuracy, in [0, 1]. 0.5 is our default, likewise.
+        f1_weight: Share of F1 in the accuracy, in [0, 1]. 0.5 is our default, too.
         iou_weight: Share of IoU in the accuracy, ``1 - f1_weight``.
         match_iou: IoU from which on a matched pair counts as a difference found, in (0, 1].
             None is the paper's literal reading: every matched pair counts.

@@ -8,7 +8,7 @@
 3. Held-out test pairs of each stage are answered greedily, in text, and scored by the default
    reward: F1 at IoU 0.5, with intervals over runs and pairs.
 
-A run that has an `outcome.json` is not run again, so the script can be stopped. Beside it lie the
+A run that has an `outcome.json` is not run again, so the script can be stopped. Beside it are the
 model and the curriculum's state, `curriculum.json`.
 """
 
@@ -220,7 +220,7 @@ def make_env(settings: Settings, pairs: PairsInMemory, curriculum: StageCurricul
 
 
 def make_model(settings: Settings, seed: int, envs: DummyVecEnv) -> PPO:
-    """PPO with its defaults but for what is said here. At first its boxes lie around the centre.
+    """PPO with its defaults except for what is said here. At first its boxes are around the centre.
 
     The share of steps that is left falls below 0 where the last rollout goes beyond `steps`. A
     negative learning rate would climb the loss.

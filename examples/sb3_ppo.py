@@ -11,7 +11,7 @@
    answers are: in text, F1 at IoU 0.5.
 
 Training earns the reward "dense", which counts an overlap below IoU 0.5 in part. A box of usual
-size that lies at random touches the difference often enough to begin with.
+size at a random place touches the difference often enough to begin with.
 
 A seed that has an `outcome.json` is not run again, so the script can be stopped. The curves go to
 TensorBoard (`--no-tensorboard` where it is not installed), and with `--wandb offline` or `online`
@@ -188,7 +188,7 @@ def make_view(settings: Settings, pairs: PairsInMemory) -> NumericVectorView:
 
 
 def make_model(settings: Settings, seed: int, envs: SB3Vector) -> PPO:
-    """PPO with its defaults but for what the settings say.
+    """PPO with its defaults except for what the settings say.
 
     The share of steps that is left falls below 0 where the last rollout goes beyond `steps`. A
     negative learning rate would climb the loss.

@@ -91,5 +91,5 @@ def lab_to_srgb8(lab: np.ndarray) -> np.ndarray | None:
         (3,) uint8.
     """
     linear = lab_to_linear(lab)
-    slack = 1e-4  # less than 8 bits can tell
+    slack = 1e-4  # less than 8 bits can show
     return to_srgb8(linear) if -slack <= linear.min() and linear.max() <= 1 + slack else None

@@ -102,11 +102,11 @@ def remove_abandoned(folder: Path) -> None:
 
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Hold the folder's lock, without which nobody writes there.
+    """Hold the folder's lock, without which nothing is written there.
 
     It is the kernel's lock on the file ``.lock``, which NFS keeps across machines, where it would
     not keep one on the folder. The kernel, or the NFS server, lifts the lock of a process that
-    ends and of a machine that is gone. Whoever waits longer than a minute is warned.
+    ends and of a machine that is gone. A process that waits longer than a minute is warned.
 
     Raises:
         OSError: the file system has no locks.
@@ -140,7 +140,7 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 def _beside(path: Path) -> Path:
-    """A new name beside the path that tells which process of which machine it belongs to."""
+    """A new name beside the path, with the machine and the process that it belongs to."""
     token = f"{os.getpid()}-{secrets.token_hex(4)}-{_here()}"
     return path.with_name(f".{path.name}.part-{token}")
 
@@ -230,12 +230,12 @@ def _explained(path: Path) -> Iterator[None]:
 
 
 def is_inside(folder: Path, path: Path) -> bool:
-    """Does a path lie in a folder, by its name? Links in the folder are its owner's to set."""
+    """Is a path in a folder, by its name? Links in the folder are its owner's to set."""
     return Path(os.path.abspath(path)).is_relative_to(os.path.abspath(folder))
 
 
 def inside(folder: Path, name: str | Path) -> Path:
-    """The path of a name that some file gives, if it lies in a folder.
+    """The path of a name that some file gives, if it is in a folder.
 
     Raises:
         ValueError: it leads out of it: absolute, or by "..".

@@ -37,7 +37,7 @@ def _after_fork_in_child() -> None:
 class _ForkGuard:
     """Lets no fork happen in its ``with`` block, nor the other way round.
 
-    For libraries whose own locks and threads a child could wait for in vain: OpenImageDenoise,
+    For libraries whose own locks and threads a child would wait for forever: OpenImageDenoise,
     OpenEXR, Arrow.
     """
 

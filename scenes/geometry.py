@@ -47,7 +47,7 @@ class PinholeCamera:
 def hull_points(obj: SceneObject) -> np.ndarray:
     """(N, 3) world points whose convex hull contains the object.
 
-    For the shapes of files that is a cylinder, which every object lies in.
+    For the shapes of files that is a cylinder, which every object is inside.
     """
     radius = obj.radius
     corners = _mesh_hull(obj.shape)
@@ -113,7 +113,7 @@ def surface_hit(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Where rays first meet a cube, sphere or cylinder (rounded edges left out).
 
-    Other shapes are taken for the cylinder that they lie in.
+    Other shapes are taken for the cylinder around them.
 
     Args:
         obj: what they may meet.

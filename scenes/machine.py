@@ -56,8 +56,8 @@ def default_workers(width: int, height: int, root: Path = ROOT) -> int:
 def cores(root: Path = ROOT) -> str:
     """``available_cores`` in words, such as "2 of 64 cores (CPU quota 2.5)"."""
     usable, there, to_run_on = available_cores(root), os.cpu_count() or 1, _cores_to_run_on()
-    told = f"{usable} of {there} cores" if usable < there else f"{usable} cores"
-    return f"{told} (CPU quota {cpu_quota(root):g})" if usable < to_run_on else told
+    text = f"{usable} of {there} cores" if usable < there else f"{usable} cores"
+    return f"{text} (CPU quota {cpu_quota(root):g})" if usable < to_run_on else text
 
 
 def resources(root: Path = ROOT) -> str:

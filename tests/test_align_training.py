@@ -19,10 +19,10 @@ from transformers import CLIPVisionConfig, Dinov2Config
 from dig_env import format_boxes, instruction
 from dig_env.agents.cli import main as cli
 from dig_env.agents.data.instructions.dataset import AlignData, write_align_data
-from dig_env.agents.models import PARTS, build_model, with_words_of
+from dig_env.agents.models import MODEL_PARTS, build_model, with_words_of
 from dig_env.agents.policies.mllm import EMBEDDED, MLLMPolicy
 from dig_env.agents.training.align import train_align
-from dig_env.agents.training.align_stages import STAGES, AlignRun
+from dig_env.agents.training.align_stages import ALIGN_STAGES, AlignRun
 from dig_env.agents.training.conversations import Conversations
 from dig_env.agents.training.run_folder import latest_checkpoint
 from dig_env.align import TASKS, AlignSettings
@@ -171,7 +171,7 @@ def assembled(tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize("stage", STAGES["source"])
+@pytest.mark.parametrize("stage", ALIGN_STAGES["source"])
 def test_a_stage_trains_its_parts_and_freezes_the_others(data, assembled, tmp_path, stage):
     settings = run(data, tmp_path, stage=stage, preset="source", model=str(assembled))
     before, after = (
@@ -183,8 +183,8 @@ def test_a_stage_trains_its_parts_and_freezes_the_others(data, assembled, tmp_pa
         trained = after.get_parameter(name)
         # What has a row for each word grew.
         if weight.shape == trained.shape and not torch.equal(weight, trained):
-            moved |= {part for part, prefixes in PARTS.items() if name.startswith(prefixes)}
-    assert moved == set(STAGES["source"][stage].train)
+            moved |= {part for part, prefixes in MODEL_PARTS.items() if name.startswith(prefixes)}
+    assert moved == set(ALIGN_STAGES["source"][stage].train)
 
 
 def test_a_small_model_can_begin_from_nothing_and_learns_with_muon(data, tmp_path):
@@ -215,7 +215,7 @@ def test_the_sources_numbers():
     """TinyGroundingGPT, arXiv 2411.09691: learning rates, batches and epochs of its stages."""
     told = {
         name: (stage.learning_rate, stage.batch_size, stage.epochs, "encoders" in stage.train)
-        for name, stage in STAGES["source"].items()
+        for name, stage in ALIGN_STAGES["source"].items()
     }
     assert told == {
         "1a": (1e-3, 32, 1, False),

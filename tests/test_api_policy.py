@@ -21,7 +21,7 @@ import dig_env.agents.policies.endpoint
 from dig_env import observe, parse_boxes
 from dig_env.agents import PixelDiffPolicy
 from dig_env.agents.evaluation.episodes import mean_metrics
-from dig_env.agents.evaluation.pairs import play
+from dig_env.agents.evaluation.pairs import play_pairs
 from dig_env.agents.policies.endpoint import ApiError, ApiPolicy, Usage
 
 ROOT = Path(__file__).parent.parent
@@ -195,8 +195,8 @@ def test_a_model_that_subtracts_pixels_earns_what_it_earns_without_a_server(pair
 
     chosen = pairs["mixed"][:24]
     with serving(subtract) as server:
-        served = play(ApiPolicy(server.url, "looker", concurrency=6), chosen, batch_size=24)
-    here = play(PixelDiffPolicy(), chosen)
+        served = play_pairs(ApiPolicy(server.url, "looker", concurrency=6), chosen, batch_size=24)
+    here = play_pairs(PixelDiffPolicy(), chosen)
     assert [e.answer for e in served] == [e.answer for e in here]
     assert mean_metrics(served) == mean_metrics(here)
     assert 2 <= server.most <= 6

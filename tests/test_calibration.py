@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from dig_env import REWARDS, parse_boxes, score, score_batch
 from dig_env.agents import PixelDiffPolicy
-from dig_env.agents.evaluation.calibration.axes import AXES
+from dig_env.agents.evaluation.calibration.axes import AXIS_DIFFICULTIES
 from dig_env.agents.evaluation.calibration.card import (
     CalibrationSettings,
     answer_all,
@@ -35,7 +35,13 @@ from dig_env.agents.evaluation.calibration.reference_answers import (
 )
 from dig_env.agents.evaluation.human_answers import append_answers
 from dig_env.agents.evaluation.pairs import held_out_pairs
-from dig_env.agents.reporting.calibration import TABLES, filled, plot, write_card_report, write_page
+from dig_env.agents.reporting.calibration import (
+    TABLES,
+    fill_page,
+    plot,
+    write_card_report,
+    write_page,
+)
 from dig_env.agents.reporting.plots import figure_png
 from dig_env.scenes import PAPER_STAGES, STAGES, Renderer
 
@@ -124,7 +130,7 @@ def test_the_best_threshold_is_no_worse_than_the_usual_one(pairs):
 def test_subtracting_pixels_stops_working_under_nuisance(pairs, renderer):
     few = 12
     found = {
-        name: f1(PIXELS, list(held_out_pairs(renderer, AXES[name], few)))
+        name: f1(PIXELS, list(held_out_pairs(renderer, AXIS_DIFFICULTIES[name], few)))
         for name in ("noise 16", "JPEG 20", "camera shift 0.2")
     }
     assert f1(PIXELS, pairs["single"][:few]) > 0.8
@@ -195,7 +201,7 @@ def test_a_person_is_scored_on_the_pairs_that_were_answered(pairs, tmp_path):
 
 def test_a_page_that_asks_for_an_unknown_table_is_told_which_there_are():
     with pytest.raises(ValueError, match="no table 'nonsense'; the tables are stages, presets"):
-        filled("<!-- table: nonsense -->\n<!-- end -->", {})
+        fill_page("<!-- table: nonsense -->\n<!-- end -->", {})
 
 
 @pytest.mark.parametrize("wrong", [{"pairs": 1}, {"seed": -1}, {"resamples": 0}])
@@ -266,7 +272,7 @@ def test_a_card_names_the_command_that_makes_it():
 def test_the_published_tables_are_those_of_the_published_card():
     card = json.loads((DOCS / "results/calibration.json").read_text())
     page = (DOCS / "calibration.md").read_text()
-    assert filled(page, card) == page
+    assert fill_page(page, card) == page
     assert all(f"<!-- table: {name} -->" in page for name in TABLES.keys() - {"presets"})
 
 

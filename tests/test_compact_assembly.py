@@ -28,7 +28,7 @@ from dig_env.agents.models import (
     build_model,
     train_only,
 )
-from dig_env.agents.models.assembly import PARTS
+from dig_env.agents.models.assembly import MODEL_PARTS
 
 CLIP_COLOURS = {"image_mean": [0.48, 0.46, 0.41], "image_std": [0.27, 0.26, 0.28]}
 DINO_COLOURS = {"image_mean": [0.485, 0.456, 0.406], "image_std": [0.229, 0.224, 0.225]}
@@ -186,8 +186,8 @@ def test_the_full_size_has_the_published_parameters_and_576_tokens(decoder, deco
         model = CompactForConditionalGeneration(config)
     width = decoder["hidden_size"]
     sizes = {
-        part: sum(p.numel() for n, p in model.named_parameters() if n.startswith(PARTS[part]))
-        for part in PARTS
+        part: sum(p.numel() for n, p in model.named_parameters() if n.startswith(MODEL_PARTS[part]))
+        for part in MODEL_PARTS
     }
     assert sizes == {
         "encoders": 303_507_456 + 304_368_640,
@@ -210,14 +210,16 @@ def test_features_on_a_coarser_grid_are_resampled_to_the_finest():
     torch.testing.assert_close(corners, coarse[0])
 
 
-@pytest.mark.parametrize("chosen", [("projector",), ("projector", "language_model"), tuple(PARTS)])
+@pytest.mark.parametrize(
+    "chosen", [("projector",), ("projector", "language_model"), tuple(MODEL_PARTS)]
+)
 def test_only_the_chosen_parts_train(assembled, scene, chosen):
     model, processor = assembled
     train_only(model, *chosen)
     inputs = chat_inputs(processor, [IMAGE, text("Where?")], [scene])
     model.zero_grad()
     model(**inputs, labels=inputs["input_ids"]).loss.backward()
-    for part, prefixes in PARTS.items():
+    for part, prefixes in MODEL_PARTS.items():
         moved = [p.grad is not None for n, p in model.named_parameters() if n.startswith(prefixes)]
         assert any(moved) == (part in chosen), part
     assert all(parameter.requires_grad for parameter in model.parameters()) == (len(chosen) == 3)

@@ -13,7 +13,7 @@ import dig_env
 from dig_env import REWARDS, Curriculum, CurriculumWrapper, score
 from dig_env.agents import PixelDiffPolicy
 from dig_env.agents.evaluation.breakdown import metrics_by_count, recall_by_axis
-from dig_env.agents.evaluation.pairs import play
+from dig_env.agents.evaluation.pairs import play_pairs
 from dig_env.drawing import GUTTER_PX, TRUE_COLOR
 from dig_env.redteam import red_team
 from dig_env.scenes import (
@@ -267,7 +267,7 @@ def test_no_trick_beats_the_empty_list_where_nothing_differs(name):
 
 def test_results_without_a_difference_can_be_reported(renderer):
     pairs = [renderer.render(plan_pair(s, Difficulty(differences=(0, 0)))) for s in range(2)]
-    episodes = play(PixelDiffPolicy(), pairs)
+    episodes = play_pairs(PixelDiffPolicy(), pairs)
     assert [episode.score.total for episode in episodes] == [1.0, 1.0]
     assert all(not groups for groups in recall_by_axis(episodes).values())
     assert metrics_by_count(episodes)["0"]["pairs"] == 2

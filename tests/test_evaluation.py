@@ -18,7 +18,7 @@ from dig_env.agents import OraclePolicy, PixelDiffPolicy, evaluate
 from dig_env.agents.evaluation.breakdown import AXES, metrics_by_count, recall_by_axis
 from dig_env.agents.evaluation.episodes import METRICS, mean_metrics, metric_values
 from dig_env.agents.evaluation.intervals import mean_intervals, ratio_intervals
-from dig_env.agents.evaluation.pairs import EvaluationResult, evaluate_stored, play
+from dig_env.agents.evaluation.pairs import EvaluationResult, evaluate_stored, play_pairs
 from dig_env.agents.reporting.evaluation import write_evaluation
 from dig_env.agents.reporting.report import worst_and_best
 from dig_env.scenes import (
@@ -54,7 +54,7 @@ class FirstOnly(OraclePolicy):
 @pytest.fixture(scope="module")
 def episodes(pairs):
     """What pixel difference answers on the 200 mixed pairs."""
-    return play(PixelDiffPolicy(), pairs["mixed"])
+    return play_pairs(PixelDiffPolicy(), pairs["mixed"])
 
 
 # What is counted
@@ -63,20 +63,20 @@ def episodes(pairs):
 def test_count_accuracy_is_the_share_of_answers_with_as_many_boxes_as_differences(pairs):
     two_boxes = Answers("[[0, 0, 10, 10], [20, 20, 30, 30]]")
     counts = [len(pair.differences) for pair in pairs["mixed"]]
-    assert mean_metrics(play(two_boxes, pairs["mixed"]))["count_accuracy"] == pytest.approx(
+    assert mean_metrics(play_pairs(two_boxes, pairs["mixed"]))["count_accuracy"] == pytest.approx(
         counts.count(2) / len(counts)
     )
 
 
 def test_an_invalid_answer_has_no_count(pairs):
     one_of_two_is_inverted = Answers("[[0, 0, 10, 10], [30, 30, 20, 20]]")
-    assert mean_metrics(play(one_of_two_is_inverted, pairs["dual"]))["count_accuracy"] == 0.0
+    assert mean_metrics(play_pairs(one_of_two_is_inverted, pairs["dual"]))["count_accuracy"] == 0.0
 
 
 def test_where_nothing_differs_the_empty_list_has_the_right_count(pairs):
     same = dataclasses.replace(pairs["single"][0], differences=())
     for text, right in (("[]", 1.0), ("nothing", 0.0), ("[[0, 0, 10, 10]]", 0.0)):
-        assert mean_metrics(play(Answers(text), [same]))["count_accuracy"] == right
+        assert mean_metrics(play_pairs(Answers(text), [same]))["count_accuracy"] == right
 
 
 # How sure it is
@@ -145,7 +145,7 @@ def test_mixed_pairs_fill_every_group(episodes, axis):
 
 def test_recall_of_a_change_type_is_that_of_its_differences(pairs):
     hits = {change: [] for change in PAPER_CHANGES}
-    episodes = play(FirstOnly(), pairs["dual"])
+    episodes = play_pairs(FirstOnly(), pairs["dual"])
     for pair in pairs["dual"]:
         first, second = pair.differences
         hits[first.change].append(1)
@@ -324,7 +324,7 @@ def test_the_report_holds_plot_tables_and_pictures_and_needs_nothing_else(episod
 def test_what_a_model_writes_cannot_become_part_of_the_report(pairs, tmp_path):
     hostile = "<script>alert(1)</script>" + "x" * 1000 + "<img src=y>"
     report = EvaluationResult(
-        "single", "test", 0, tuple(play(Answers(hostile), pairs["single"][:2]))
+        "single", "test", 0, tuple(play_pairs(Answers(hostile), pairs["single"][:2]))
     )
     page = written(report, "<i>x", tmp_path)
     assert "<script>" not in page and "<img src=y>" not in page and "<i>x" not in page
@@ -334,7 +334,7 @@ def test_what_a_model_writes_cannot_become_part_of_the_report(pairs, tmp_path):
 def test_boxes_in_another_frame_are_read_and_drawn_in_it(pairs):
     (pair,) = pairs["single"][:1]
     text = format_boxes(pair.boxes_unit, "pixel", (128, 96), exact=True)
-    (episode,) = play(Answers(text), [pair], coordinates="pixel")
+    (episode,) = play_pairs(Answers(text), [pair], coordinates="pixel")
     assert episode.score.f1 == 1.0
     assert episode.score.answer.boxes == pytest.approx(pair.boxes_unit)
 

@@ -18,7 +18,7 @@ from dig_env.agents.cli.eval import eval_external
 from dig_env.agents.cli.output import Output
 from dig_env.agents.data.export import export_dataset
 from dig_env.agents.evaluation.external import read_clevr_change, read_coco_pairs
-from dig_env.agents.evaluation.pairs import play
+from dig_env.agents.evaluation.pairs import play_pairs
 from dig_env.scenes import PairDataset, render_dataset
 
 REAL = Path(__file__).parent / "real"
@@ -202,7 +202,7 @@ def test_a_policy_earns_on_the_export_what_it_earns_on_the_rendered_pairs(export
     dataset, folder = exported
     read = read_coco_pairs(folder / "instances-test-mixed.json")
     report = evaluate_external(PixelDiffPolicy(), read, batch_size=4)
-    episodes = play(PixelDiffPolicy(), [dataset.pair(int(pair.name)) for pair in read])
+    episodes = play_pairs(PixelDiffPolicy(), [dataset.pair(int(pair.name)) for pair in read])
     assert [episode.answer for episode in report.episodes] == [e.answer for e in episodes]
     assert [episode.score for episode in report.episodes] == [e.score for e in episodes]
     assert len({episode.score.total for episode in episodes}) > 1

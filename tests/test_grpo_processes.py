@@ -22,7 +22,7 @@ import dig_env
 import dig_env.agents.training.monitor
 from dig_env.agents import GRPORun, load_tiny, train_grpo
 from dig_env.agents.evaluation.episodes import mean_metrics
-from dig_env.agents.evaluation.pairs import play
+from dig_env.agents.evaluation.pairs import play_pairs
 from dig_env.agents.training.grpo_trainer import FilteringGRPOTrainer
 from dig_env.scenes import PAPER_STAGES, PairDataset, render_dataset
 
@@ -70,7 +70,7 @@ def test_the_documented_command_trains_with_wandb_and_evaluates_as_one_process_d
     held_out = json.loads((out / "result.json").read_text())["held_out"]
     for stage in PAPER_STAGES:
         pairs = [dataset.pair(seed) for seed in dataset.pair_seeds(stage, "test")]
-        alone = mean_metrics(play(policy, pairs))
+        alone = mean_metrics(play_pairs(policy, pairs))
         assert {name: held_out[stage]["before"][name] for name in alone} == pytest.approx(alone)
 
 

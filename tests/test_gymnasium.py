@@ -34,7 +34,7 @@ from dig_env.envs.align import DiGAlignEnv
 from dig_env.envs.vector import DiGVectorEnv
 from dig_env.envs.zoom import DiGZoomEnv
 from dig_env.scenes import RenderSettings, render_dataset
-from dig_env.serve.server import make_app
+from dig_env.serve.server import server_app
 from dig_env.serve.sessions import Sessions
 
 IDS = ("DiG-v0", "DiG-Single-v0", "DiG-Dual-v0", "DiG-Mixed-v0")
@@ -122,7 +122,7 @@ OWN_VECTOR_WRAPPERS = {
 def options(folder):
     """What makes an environment of each id."""
     sessions = Sessions(datasets={"pairs": Path(folder)})
-    with contextlib.closing(sessions), serving(make_app(sessions, "token")) as url:
+    with contextlib.closing(sessions), serving(server_app(sessions, "token")) as url:
         yield {env_id: {"stage": "single", "dataset": folder} for env_id in ALL} | {
             "DiG-Remote-v0": {"url": url, "token": "token", "dataset": "pairs"},
             ANOTHER: {},

@@ -45,7 +45,7 @@ from dig_env.scenes import (
 )
 from dig_env.scenes.color import lab_to_linear, srgb8_to_lab, to_srgb8
 from dig_env.scenes.photos import picture
-from dig_env.scenes.photos.album import LARGEST, RIM_PX
+from dig_env.scenes.photos.album import LARGEST_SHARE, RIM_PX
 from dig_env.scenes.photos.compose import FEATHER_PX
 from dig_env.scenes.photos.inpaint import inpaint
 
@@ -142,7 +142,8 @@ def test_masks_are_those_of_the_annotations(album, known):
         expected = {
             annotation: runs
             for annotation, runs in known.items()
-            if annotation // 100 == int(name[0]) and coco_mask.area(runs) <= LARGEST * 128 * 96
+            if annotation // 100 == int(name[0])
+            and coco_mask.area(runs) <= LARGEST_SHARE * 128 * 96
         }
         assert {inst.annotation for inst in photo.instances} == set(expected)
         for inst in photo.instances:

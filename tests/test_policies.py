@@ -7,20 +7,20 @@ from conftest import SMALL, SMALL_ENV
 
 from dig_env.agents import OraclePolicy, PixelDiffPolicy, RandomPolicy, evaluate
 from dig_env.agents.cli.eval import named_policy
-from dig_env.agents.evaluation.pairs import held_out_pairs, mean_metrics, play
+from dig_env.agents.evaluation.pairs import held_out_pairs, mean_metrics, play_pairs
 from dig_env.scenes import PAPER_STAGES
 
 
 @pytest.mark.parametrize("stage", PAPER_STAGES)
 def test_the_oracle_earns_everything(pairs, stage):
-    metrics = mean_metrics(play(OraclePolicy(), pairs[stage]))
+    metrics = mean_metrics(play_pairs(OraclePolicy(), pairs[stage]))
     assert all(value == pytest.approx(1.0) for value in metrics.values())
 
 
 @pytest.mark.parametrize("stage", PAPER_STAGES)
 def test_random_boxes_find_nothing_and_subtracting_pixels_finds_much(pairs, stage):
-    chance = mean_metrics(play(RandomPolicy(), pairs[stage]))
-    pixels = mean_metrics(play(PixelDiffPolicy(), pairs[stage]))
+    chance = mean_metrics(play_pairs(RandomPolicy(), pairs[stage]))
+    pixels = mean_metrics(play_pairs(PixelDiffPolicy(), pairs[stage]))
     assert chance["format"] == 1.0 and chance["f1"] < 0.02
     assert 0.5 < pixels["f1"] < 1.0
 
@@ -32,7 +32,7 @@ def test_random_text_scores_nothing(pairs):
         def act(self, observations):
             return [space.sample() for _ in observations]
 
-    metrics = mean_metrics(play(Babbler(), pairs["single"]))
+    metrics = mean_metrics(play_pairs(Babbler(), pairs["single"]))
     assert metrics["f1"] == metrics["reward"] == 0.0
 
 
@@ -71,7 +71,7 @@ def test_recall_by_change_counts_each_difference(pairs):
                 answer.split("], [")[0].rstrip("]") + "]]" for answer in super().act(observations)
             ]
 
-    episodes = play(FirstOnly(), pairs["dual"])
+    episodes = play_pairs(FirstOnly(), pairs["dual"])
     found = sum(len(episode.found) for episode in episodes)
     assert found == len(episodes)
     assert all(episode.found == {0} for episode in episodes)
@@ -94,7 +94,7 @@ def test_a_policy_that_answers_too_little_is_named(pairs):
             return []
 
     with pytest.raises(ValueError, match="the policy returned 0 answers to 16"):
-        play(Silent(), pairs["single"])
+        play_pairs(Silent(), pairs["single"])
 
 
 def test_no_episodes_is_an_error():
@@ -112,7 +112,7 @@ def test_pixel_differences_need_two_different_images(pairs):
 def test_a_named_policy_answers_in_the_frame_that_was_asked_for(pairs):
     pair = pairs["single"][0]
     for name in ("oracle", "pixeldiff", "random"):
-        (episode,) = play(named_policy(name, "pixel"), [pair], coordinates="pixel")
+        (episode,) = play_pairs(named_policy(name, "pixel"), [pair], coordinates="pixel")
         assert episode.score.format == 1.0
         assert name == "random" or episode.score.f1 == 1.0
 

@@ -30,7 +30,7 @@ import dig_env
 from dig_env.envs.pairs import FreshPairs, PairCache, SharedPairs, StoredPairs
 from dig_env.envs.remote import RemoteError
 from dig_env.scenes import STAGES, RenderSettings, render_dataset
-from dig_env.serve.server import make_app
+from dig_env.serve.server import server_app
 from dig_env.serve.sessions import Limits, Sessions
 
 TINY = {"width": 64, "height": 48, "quality": "draft"}
@@ -56,7 +56,7 @@ def sessions(folder):
 
 @pytest.fixture(scope="module")
 def url(sessions):
-    with serving(make_app(sessions, TOKEN)) as url:
+    with serving(server_app(sessions, TOKEN)) as url:
         yield url
 
 
@@ -175,7 +175,7 @@ def test_a_reward_is_spelled_as_it_is_locally(url, folder):
 
 
 def test_nothing_before_the_answer_tells_the_truth(sessions):
-    client = TestClient(make_app(sessions, TOKEN), headers=BEARER)
+    client = TestClient(server_app(sessions, TOKEN), headers=BEARER)
     opened = client.post("/sessions", json={"dataset": "pairs"}).json()
     assert opened.keys() == {"session", "width", "height"}
     told = client.post(f"/sessions/{opened['session']}/reset", json={"seed": 1}).json()
@@ -232,7 +232,7 @@ def test_bad_calls_are_refused_as_they_are_locally(url, folder):
 
 def test_a_session_that_is_gone_and_a_server_that_is_gone_are_told_apart(folder, clock):
     sessions = Sessions(datasets={"pairs": folder}, limits=Limits(idle_s=60))
-    with serving(make_app(sessions, TOKEN)) as address:
+    with serving(server_app(sessions, TOKEN)) as address:
         env = remote(address, dataset="pairs")
         env.reset(seed=0)
         clock[0] += 61
@@ -254,7 +254,7 @@ def test_an_address_where_something_else_answers_is_named():
 def test_a_client_that_is_too_fast_is_told_when_to_come_again_and_does(folder, clock, monkeypatch):
     limits = Limits(requests_per_s=4)
     sessions = Sessions(datasets={"pairs": folder}, limits=limits)
-    client = TestClient(make_app(sessions, TOKEN), headers=BEARER)
+    client = TestClient(server_app(sessions, TOKEN), headers=BEARER)
     replies = [client.delete("/sessions/none") for _ in range(6)]
     assert [reply.status_code for reply in replies] == [404] * 4 + [429] * 2
     assert int(replies[-1].headers["Retry-After"]) >= 1
@@ -265,7 +265,7 @@ def test_a_client_that_is_too_fast_is_told_when_to_come_again_and_does(folder, c
         clock[0] += seconds
 
     monkeypatch.setattr("dig_env.envs.remote.sleep", wait)
-    with serving(make_app(sessions, TOKEN)) as address:
+    with serving(server_app(sessions, TOKEN)) as address:
         env = remote(address, dataset="pairs", render_mode="rgb_array")
         assert len(play(env, ["[]"] * 3)) == 12
     assert waits == [1.0], "of eight requests, four at once, and four a second later"
@@ -273,7 +273,7 @@ def test_a_client_that_is_too_fast_is_told_when_to_come_again_and_does(folder, c
 
 def test_wrong_tokens_do_not_count_against_the_clients_behind_the_same_address(sessions):
     sessions = Sessions(datasets={}, limits=Limits(requests_per_s=4))
-    app = make_app(sessions, TOKEN)
+    app = server_app(sessions, TOKEN)
     wrong = TestClient(app, headers={"Authorization": "Bearer wrong"})
     replies = [wrong.delete("/sessions/none").status_code for _ in range(10)]
     assert set(replies) == {401, 429} and replies[:4] == [401] * 4
@@ -286,14 +286,14 @@ def test_wrong_tokens_do_not_count_against_the_clients_behind_the_same_address(s
 
 @pytest.fixture(scope="module")
 def client(sessions):
-    with TestClient(make_app(sessions, TOKEN), headers=BEARER) as client:
+    with TestClient(server_app(sessions, TOKEN), headers=BEARER) as client:
         yield client
 
 
 @pytest.mark.parametrize("header", [None, "", "Bearer", "Bearer wrong", f"Basic {TOKEN}"])
 @pytest.mark.parametrize("call", ["POST /sessions", "POST /sessions/x/step", "DELETE /sessions/x"])
 def test_without_the_token_nothing_is_done(sessions, call, header):
-    client = TestClient(make_app(sessions, TOKEN))
+    client = TestClient(server_app(sessions, TOKEN))
     headers = {} if header is None else {"Authorization": header}
     reply = client.request(*call.split(), headers=headers)
     assert reply.status_code == 401 and reply.headers["WWW-Authenticate"] == "Bearer"
@@ -376,7 +376,7 @@ def test_sessions_are_limited_in_all_and_for_each_client_and_end_when_idle(folde
     limits = Limits(sessions=3, sessions_per_client=2, idle_s=60)
     sessions = Sessions(datasets={"pairs": folder}, limits=limits)
     clients = [
-        TestClient(make_app(sessions, TOKEN), headers=BEARER, client=(name, 1)) for name in "ab"
+        TestClient(server_app(sessions, TOKEN), headers=BEARER, client=(name, 1)) for name in "ab"
     ]
     opened = [clients[0].post("/sessions", json={"dataset": "pairs"}) for _ in range(3)]
     assert [reply.status_code for reply in opened] == [201, 201, 429]

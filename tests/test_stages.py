@@ -28,7 +28,7 @@ from dig_env.scenes import (
 )
 from dig_env.scenes.dataset.card import dataset_card
 from dig_env.scenes.dataset.manifest import stage_seeds
-from dig_env.serve.server import make_app
+from dig_env.serve.server import server_app
 from dig_env.serve.sessions import Sessions
 
 TINY = RenderSettings(64, 48, "draft", "cpu")
@@ -193,7 +193,7 @@ def test_training_walks_a_datasets_stages(folder, tmp_path):
 
 def test_a_client_plays_a_stage_that_only_the_servers_dataset_knows(folder):
     sessions = Sessions(datasets={"pairs": folder})
-    with serving(make_app(sessions, "token")) as url:
+    with serving(server_app(sessions, "token")) as url:
         options = {"url": url, "token": "token", "dataset": "pairs"}
         env = gym.make("DiG-Remote-v0", stage="foggy", **options).unwrapped
         env.stage = env.stage

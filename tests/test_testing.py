@@ -287,7 +287,7 @@ class Zero(Short):
 class Sum(Short):
     @property
     def mean(self):
-        return math.fsum(self._rewards) if self._rewards else None
+        return math.fsum(self.rewards) if self.rewards else None
 
 
 class Forgetful(Short):
@@ -381,7 +381,7 @@ class SharedRewards(Short):
 
     def __init__(self, rewards=[]):  # noqa: B006
         super().__init__()
-        self._rewards = rewards
+        self.rewards = rewards
 
 
 class WithoutGenerator(RandomCurriculum):
@@ -438,7 +438,7 @@ class Numbers(Short):
 
     def state_dict(self):
         changes = [[n, self.stages.index(a), self.stages.index(b)] for n, a, b in self.history]
-        state = {"stages": len(self.stages), "stage": self._index, "history": changes}
+        state = {"stages": len(self.stages), "stage": self.index, "history": changes}
         return super().state_dict() | state
 
     def load_state_dict(self, state):
@@ -466,7 +466,7 @@ ONE = Short()
         (TellsNothing, "returned None, and the latest change in history is to 'dual'"),
         (TakesAnyReward, r"update\(nan, None\) took it; a reward that is not finite"),
         (ChecksKnownStagesOnly, r"update\(nan, 'not single or dual or mixed'\) took it"),
-        (CountsBeforeItRefuses, r"update\(nan, None\) was refused, and counted nevertheless"),
+        (CountsBeforeItRefuses, r"update\(nan, None\) was refused, and yet counted"),
         (Zero, "mean is 0.0 before the first reward; it must be None"),
         (Sum, r"mean is \d.*, which no rewards so far have as their mean"),
         (Forgetful, r"history is \[.*\] after \[.*; it must be a list of"),

@@ -11,21 +11,21 @@ from warmup import Trainer, Warmup, main
 
 from dig_env import instruction
 from dig_env.agents import MLLMPolicy, load_tiny
-from dig_env.agents.evaluation.pairs import mean_metrics, play
+from dig_env.agents.evaluation.pairs import mean_metrics, play_pairs
 from dig_env.agents.policies.mllm import EMBEDDED, pair_messages
 from dig_env.scenes import PAPER_STAGES, STAGES, PairDataset, render_dataset
 
 
 @pytest.mark.parametrize(("stage", "least"), [("single", 0.9), ("dual", 0.8), ("mixed", 0.7)])
 def test_the_shipped_policy_finds_differences_on_held_out_pairs(pairs, stage, least):
-    metrics = mean_metrics(play(load_tiny(batch_size=50), pairs[stage], batch_size=50))
+    metrics = mean_metrics(play_pairs(load_tiny(batch_size=50), pairs[stage], batch_size=50))
     assert metrics["format"] >= 0.99
     assert metrics["f1"] >= least
 
 
 def test_the_shipped_start_leaves_much_to_learn(pairs):
     start = load_tiny("tiny-start", batch_size=50)
-    metrics = mean_metrics(play(start, pairs["single"], batch_size=50))
+    metrics = mean_metrics(play_pairs(start, pairs["single"], batch_size=50))
     assert 0.45 <= metrics["f1"] <= 0.75
 
 

@@ -399,11 +399,11 @@ FLOOR = family_named("clevr").sceneries[0]
         ({"min_gap": True}, "min_gap=True"),
         ({"regions": (Region(-1.0, -1.0, INF, 1.0),)}, "x_max of a region=inf"),
         ({"regions": (Region(1.0, -1.0, -1.0, 1.0),)}, "x_min <= x_max"),
-        ({"regions": (Region(-1.0, -1.0, 1.0, 1.0, z=2.0),)}, "does not lie on a slab"),
+        ({"regions": (Region(-1.0, -1.0, 1.0, 1.0, z=2.0),)}, "is not on a slab"),
         ({"regions": (Region(-59.9, -1.0, 1.0, 1.0),)}, "with 0.7 to its edges"),
         ({"regions": ((-1, -1, 1, 1),)}, "give dig_env.scenes.Region values"),
         ({"sceneries": (dataclasses.replace(FLOOR, glass_surfaces=2.5),)}, "glass_surfaces=2.5"),
-        ({"sceneries": (dataclasses.replace(FLOOR, slabs=()),)}, "does not lie on a slab"),
+        ({"sceneries": (dataclasses.replace(FLOOR, slabs=()),)}, "is not on a slab"),
         (
             {"shapes": ("mug",), "sceneries": (dataclasses.replace(FLOOR, models="/no"),)},
             "'mug' is",

@@ -31,7 +31,7 @@ def bench(
         card: which table.
         pairs: true answers to play each trick against, or pairs of each difficulty.
         seed: of truths, tricks and pairs.
-        out: JSON file for the results; their report, .html, and plot, .png, lie beside it. By
+        out: JSON file for the results; their report, .html, and plot, .png, are beside it. By
             default runs/bench-CARD.json.
         page: also bring the tables and the plot of this Markdown page up to date (calibration).
         human: also score the answers of this file, which dig-env play kept (calibration).

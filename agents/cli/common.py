@@ -1,4 +1,4 @@
-"""Arguments that the evaluations share, and where their results lie."""
+"""Arguments that the evaluations share, and where their results go."""
 
 from __future__ import annotations
 

@@ -210,7 +210,7 @@ def _compute() -> Finding:
     if not gpus and shutil.which("nvidia-smi") is not None:
         hint = (
             f"nvidia-smi is there, but torch {torch.__version__} sees no GPU: install a CUDA build "
-            "of it, and a driver that is new enough (nvidia-smi tells its version)"
+            "of it, and a driver that is new enough (nvidia-smi shows its version)"
         )
     return Finding("Compute", True, detail + (", ".join(gpus) or "none (not needed)"), hint=hint)
 

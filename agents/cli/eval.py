@@ -51,7 +51,7 @@ def eval(
         episodes: number of pairs; by default 200 rendered ones, or all that are stored.
         workers: Blender processes.
         reward: name of the reward: full, paper, dense, strict, format, iou or f1.
-        out: JSON file for the result with every answer; its report, .html, and plot, .png, lie
+        out: JSON file for the result with every answer; its report, .html, and plot, .png, are
             beside it. By default runs/eval-POLICY-STAGE.json.
         held_out: which pairs are played.
         answers: how the policy answers.
@@ -112,7 +112,7 @@ def eval_external(
         images: of coco: the folder that its file names begin at; by default the file's own.
         limit: play only the first so many pairs.
         reward: name of the reward: full, paper, dense, strict, format, iou or f1.
-        out: JSON file for the result with every answer; its report, .html, and plot, .png, lie
+        out: JSON file for the result with every answer; its report, .html, and plot, .png, are
             beside it. By default runs/eval-external-POLICY-FORMAT.json.
         answers: how the policy answers.
         endpoint: where a model is served.
@@ -156,7 +156,7 @@ def eval_align(
         task: a name, several with commas, or all.
         episodes: questions of each task.
         options: crops to choose from, at most.
-        out: JSON file for the metrics; their report, .html, and plot, .png, lie beside it. By
+        out: JSON file for the metrics; their report, .html, and plot, .png, are beside it. By
             default runs/eval-align-POLICY-TASK.json.
         held_out: which pairs are played.
         answers: how the policy answers.

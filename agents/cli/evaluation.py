@@ -122,7 +122,7 @@ class EvaluationRun:
         }
 
     def finish(self, result: dict[str, Any]) -> None:
-        """Print where the files lie, and what was not answered or read; exit with 1 if that spoils
+        """Print where the files are, and what was not answered or read; exit with 1 if that spoils
         the evaluation."""
         self.output.result(result, result=self.out, report=self.out.with_suffix(".html"))
         unread, usage = result["unreadable"], result.get("usage") or {}

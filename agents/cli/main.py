@@ -44,7 +44,7 @@ def completion(shell: Annotated[Literal["bash", "zsh", "fish"], tyro.conf.Positi
     Args:
         shell: whose script.
     """
-    make_app().cli(prog="dig-env", args=["--tyro-print-completion", shell], registry=_registry())
+    command_app().cli(prog="dig-env", args=["--tyro-print-completion", shell], registry=_registry())
 
 
 GROUPS: dict[str, tuple[Callable[..., None], ...]] = {
@@ -74,7 +74,7 @@ OK, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 BAD_INPUT = (ValueError, FileNotFoundError, FileExistsError, NotADirectoryError, PermissionError)
 
 
-def make_app(config: Path | None = None) -> tyro.extras.SubcommandApp:
+def command_app(config: Path | None = None) -> tyro.extras.SubcommandApp:
     """All sub-commands as one program.
 
     Args:
@@ -132,7 +132,7 @@ def main() -> None:
         return
     warnings.filterwarnings("ignore", category=FutureWarning)
     try:
-        app = make_app(_config(arguments) if arguments[0] == "train" else None)
+        app = command_app(_config(arguments) if arguments[0] == "train" else None)
         app.cli(prog="dig-env", registry=_registry())
     except BAD_INPUT as error:
         fail(str(error))

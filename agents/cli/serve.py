@@ -44,7 +44,7 @@ def serve(
     """
     with extra("serve"):
         from dig_env.agents.web import server
-        from dig_env.serve.server import make_app
+        from dig_env.serve.server import server_app
 
     datasets = {folder.resolve().name: folder for folder in dataset}
     if len(datasets) < len(dataset):
@@ -65,7 +65,7 @@ def serve(
         server.bind(host, port) as listener,
         contextlib.closing(Sessions(workers, device, datasets, limits)) as sessions,
     ):
-        server.serve(make_app(sessions, token), listener, announce)
+        server.serve(server_app(sessions, token), listener, announce)
 
 
 def _token(file: Path | None) -> tuple[str, str]:

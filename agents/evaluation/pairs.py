@@ -142,7 +142,7 @@ def evaluate(
             split,
             seed,
             tuple(
-                play(
+                play_pairs(
                     policy,
                     held_out_pairs(renderer, stage, episodes, seed, split),
                     coordinates=coordinates,
@@ -190,7 +190,7 @@ def evaluate_stored(
             f"episodes={episodes!r}: {folder} has {len(seeds)} pairs of {split}/{stage}; give 1 to "
             f"{len(seeds)}, or none for all"
         )
-    played = play(
+    played = play_pairs(
         policy,
         (dataset.pair(pair_seed) for pair_seed in seeds[:episodes]),
         coordinates=coordinates,
@@ -236,7 +236,7 @@ def evaluate_external(
     if not pairs:
         raise ValueError("there are no pairs to play")
     fewest = min(1, *(len(pair.boxes_unit) for pair in pairs))
-    played = play(
+    played = play_pairs(
         policy,
         pairs,
         difficulty=Difficulty(differences=(fewest, 1)),
@@ -276,7 +276,7 @@ def pair_seeds(seed: int, split: str) -> Iterator[int]:
         yield int(generator.integers(allowed.start, allowed.stop))
 
 
-def play(
+def play_pairs(
     policy: Policy,
     pairs: Iterable[Pair | ExternalPair],
     *,

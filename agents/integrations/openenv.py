@@ -170,7 +170,7 @@ class ServerSettings:
         return FreshPairs(settings, self.split, self.workers)
 
 
-def make_app(pairs: PairSource, settings: ServerSettings = ServerSettings()) -> FastAPI:
+def openenv_app(pairs: PairSource, settings: ServerSettings = ServerSettings()) -> FastAPI:
     """The server's application, for any ASGI server.
 
     Args:
@@ -208,7 +208,7 @@ def serve(
 
     pairs = settings.open_pairs()
     try:
-        uvicorn.run(make_app(pairs, settings), host=host, port=port, log_level="info")
+        uvicorn.run(openenv_app(pairs, settings), host=host, port=port, log_level="info")
     finally:
         pairs.close()
 

@@ -28,7 +28,7 @@ from gymnasium.vector import AutoresetMode
 from gymnasium.wrappers.vector import DictInfoToList
 
 from dig_env import NumericVectorView, NumericView
-from dig_env.agents.evaluation.pairs import play
+from dig_env.agents.evaluation.pairs import play_pairs
 from dig_env.envs.pairs import PairCache, StoredPairs
 from dig_env.scenes import Difficulty, Pair
 from dig_env.scenes.extras import extra
@@ -72,7 +72,7 @@ class SB3Vector(VecEnv):
     Args:
         vector: made with ``autoreset_mode="Disabled"``: Stable-Baselines3 takes an environment that
             has finished to be reset in the same step, and that is done here, once the reward is
-            known. A ``VectorCurriculumWrapper`` may lie inside.
+            known. A ``VectorCurriculumWrapper`` may be inside.
 
     Raises:
         ValueError: the vector resets by itself.
@@ -282,7 +282,7 @@ class LearningCurve(BaseCallback):
             point[f"played_{stage}"] = count / self._stages.total()
         policy = SB3Policy(self.model, self._view)
         for name, pairs in self._pairs.items():
-            scores = [episode.score for episode in play(policy, pairs, batch_size=64)]
+            scores = [episode.score for episode in play_pairs(policy, pairs, batch_size=64)]
             point[f"{name}_f1"] = float(np.mean([score.f1 for score in scores]))
             point[f"{name}_iou"] = float(np.mean([score.iou for score in scores]))
         if hasattr(self.model.policy, "log_std"):

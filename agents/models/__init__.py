@@ -18,7 +18,7 @@ with extra("train"):
     # Before 5.18 transformers itself has it only where torchvision is.
     from transformers.models.auto.image_processing_auto import AutoImageProcessor
 
-    from dig_env.agents.models.assembly import PARTS, assemble, build_model, train_only
+    from dig_env.agents.models.assembly import MODEL_PARTS, assemble, build_model, train_only
     from dig_env.agents.models.configuration import CompactConfig, PairEncoderConfig
     from dig_env.agents.models.modeling import CompactForConditionalGeneration, CompactModel
     from dig_env.agents.models.pair_encoder import PairEncoder
@@ -27,7 +27,7 @@ with extra("train"):
     from dig_env.agents.models.vocabulary import with_words_of
 
 __all__ = [
-    "PARTS",
+    "MODEL_PARTS",
     "CompactConfig",
     "CompactForConditionalGeneration",
     "CompactImageProcessor",

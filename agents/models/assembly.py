@@ -30,7 +30,7 @@ from dig_env.agents.models.processing import (
 )
 from dig_env.agents.models.tokenization import IMAGE_TOKEN, OBJECT_TOKEN, build_tokenizer
 
-PARTS = {
+MODEL_PARTS = {
     "encoders": ("model.encoders.",),
     "projector": ("model.projector.", "model.positions."),
     "language_model": ("model.language_model.", "lm_head."),
@@ -139,15 +139,15 @@ def train_only(model: CompactForConditionalGeneration, *parts: str) -> None:
 
     Args:
         model: changed in place.
-        parts: of `PARTS`: "encoders", "projector", "language_model".
+        parts: of `MODEL_PARTS`: "encoders", "projector", "language_model".
 
     Raises:
         ValueError: there is no such part.
     """
     for part in parts:
-        if part not in PARTS:
-            raise ValueError(f"no part {part!r}; the parts are {', '.join(PARTS)}")
-    chosen = tuple(prefix for part in parts for prefix in PARTS[part])
+        if part not in MODEL_PARTS:
+            raise ValueError(f"no part {part!r}; the parts are {', '.join(MODEL_PARTS)}")
+    chosen = tuple(prefix for part in parts for prefix in MODEL_PARTS[part])
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(name.startswith(chosen))
 

@@ -61,7 +61,7 @@ class CompactConfig(PretrainedConfig):
         grid_positions: whether each place of the grid has a learned embedding that is added to the
             visual tokens there.
         image_token_id: stands for the visual tokens of images that share a grid with others.
-        object_token_id: stands for those of an image that is seen by itself. It may lie beyond the
+        object_token_id: stands for those of an image that is seen by itself. It may be beyond the
             decoder's vocabulary: it is neither looked up nor sampled.
 
     Raises:

@@ -88,7 +88,7 @@ TABLES: dict[str, Callable[[dict[str, Any]], Table]] = {
 """What a page may hold between ``<!-- table: NAME -->`` and ``<!-- end -->``."""
 
 
-def filled(page: str, card: dict[str, Any]) -> str:
+def fill_page(page: str, card: dict[str, Any]) -> str:
     """The page with its tables updated from the card.
 
     Raises:
@@ -112,7 +112,7 @@ def write_page(card: dict[str, Any], page: Path) -> Path:
     Raises:
         FileNotFoundError: there is no such page; its text is written by people.
     """
-    text = filled(page.read_text(encoding="utf-8"), card)
+    text = fill_page(page.read_text(encoding="utf-8"), card)
     beside = page.with_suffix(".png")
     write_whole(beside, figure_png(plot(card)))
     write_whole(page, text.encode())

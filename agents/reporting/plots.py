@@ -20,7 +20,7 @@ with extra("eval"):
 SMOOTHING = 10
 """Points over which a noisy curve's mean is drawn."""
 # Okabe and Ito's colours, which the colour-blind can tell apart.
-COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+CURVE_COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ def dots(axes: Axes, names: Iterable[str], series: Mapping[str, Sequence[Sequenc
             [max(0.0, high - mean) for mean, _, high in values],
         ]
         places = [place + offset for place in range(len(names))]
-        color = COLORS[index % len(COLORS)]
+        color = CURVE_COLORS[index % len(CURVE_COLORS)]
         axes.errorbar(means, places, xerr=errors, fmt="o", markersize=4, color=color, label=label)
     axes.set_yticks(range(len(names)), names)
     axes.set(xlim=(-0.03, 1.03), ylim=(len(names) - 0.5, -0.5))
@@ -128,7 +128,7 @@ def bars_figure(values: Mapping[str, float], xlabel: str) -> Figure:
     """A horizontal bar for each name, from top to bottom."""
     figure = Figure(figsize=(9, 1 + 0.3 * len(values)), layout="constrained")
     axes = figure.subplots()
-    bars = axes.barh(list(values), list(values.values()), color=COLORS[0])
+    bars = axes.barh(list(values), list(values.values()), color=CURVE_COLORS[0])
     axes.bar_label(bars, fmt="%.4g", padding=3)
     axes.invert_yaxis()
     axes.margins(x=0.12)
@@ -153,7 +153,7 @@ def figure_svg(figure: Figure) -> str:
 
 
 def _draw(axes: Axes, panel: Panel) -> None:
-    for color, (name, (xs, ys)) in zip(COLORS * 2, panel.lines.items(), strict=False):
+    for color, (name, (xs, ys)) in zip(CURVE_COLORS * 2, panel.lines.items(), strict=False):
         if panel.noisy:
             axes.plot(xs, ys, color=color, alpha=0.25, linewidth=0.8)
             axes.plot(xs, _smooth(ys), color=color, label=name)
@@ -169,7 +169,7 @@ def _draw(axes: Axes, panel: Panel) -> None:
 
 
 def _draw_spans(axes: Axes, spans: Mapping[str, Sequence[tuple[float, float]]]) -> None:
-    for place, (color, times) in enumerate(zip(COLORS * 2, spans.values(), strict=False)):
+    for place, (color, times) in enumerate(zip(CURVE_COLORS * 2, spans.values(), strict=False)):
         axes.broken_barh([(a, b - a) for a, b in times], (place - 0.4, 0.8), color=color)
     axes.set_yticks(range(len(spans)), list(spans))
     axes.set_ylim(len(spans) - 0.5, -0.5)

@@ -25,8 +25,8 @@ from dig_env.agents.training.conversations import Conversations
 from dig_env.agents.training.run_folder import (
     CHECKPOINTS,
     check_settings,
+    json_or_none,
     latest_checkpoint,
-    read_json,
     write_settings,
 )
 from dig_env.agents.training.tracking import wandb_run
@@ -170,7 +170,7 @@ def _finished(run: AlignRun) -> AlignResult | None:
     history = Path(run.out, "history.json")
     if not history.is_file():
         return None
-    record = read_json(history)
+    record = json_or_none(history)
     try:
         points = [(entry["step"], entry["loss"]) for entry in record["log"]]
         questions, seconds = record["questions"], record["seconds"]

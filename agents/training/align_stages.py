@@ -10,7 +10,7 @@ from typing import Any, Literal, get_args
 
 from dig_env.agents.training.settings import WandbMode
 
-StageName = Literal["1a", "1b", "2", "3"]
+AlignStageName = Literal["1a", "1b", "2", "3"]
 Preset = Literal["source", "tiny"]
 Optimizer = Literal["adamw", "muon"]
 OPTIMIZERS: tuple[Optimizer, ...] = ("adamw", "muon")
@@ -37,7 +37,7 @@ class Stage:
 
     Attributes:
         tasks: it learns, of ``dig_env.align.TASKS``.
-        train: parts that it trains, of ``dig_env.agents.models.PARTS``; the others are frozen.
+        train: parts that it trains, of ``models.MODEL_PARTS``; the others are frozen.
         learning_rate: peak.
         batch_size: conversations an optimiser step, over all processes.
         epochs: times that each question is seen.
@@ -52,7 +52,7 @@ class Stage:
     optimizer: Optimizer = "adamw"
 
 
-STAGES: dict[Preset, dict[StageName, Stage]] = {
+ALIGN_STAGES: dict[Preset, dict[AlignStageName, Stage]] = {
     # TinyGroundingGPT (arXiv 2411.09691): the encoders, CLIP and DINOv2, stay frozen. Which of our
     # tasks stands for its image captions (1a) and its grounding data (1b) is our choice.
     "source": {
@@ -106,7 +106,7 @@ class AlignRun:
             so many parts as that takes.
     """
 
-    stage: StageName
+    stage: AlignStageName
     data: str
     model: str
     out: str
@@ -129,13 +129,13 @@ class AlignRun:
 
     def __post_init__(self) -> None:
         for name, value, allowed in (
-            ("preset", self.preset, STAGES),
-            ("stage", self.stage, STAGES["source"]),
+            ("preset", self.preset, ALIGN_STAGES),
+            ("stage", self.stage, ALIGN_STAGES["source"]),
             ("wandb", self.wandb, get_args(WandbMode)),
         ):
             if value not in allowed:
                 raise ValueError(f"{name}={value!r}: give one of {', '.join(allowed)}")
-        defaults = STAGES[self.preset][self.stage]
+        defaults = ALIGN_STAGES[self.preset][self.stage]
         for name in ("tasks", "train", "learning_rate", "batch_size", "epochs", "optimizer"):
             if getattr(self, name) is None:
                 object.__setattr__(self, name, getattr(defaults, name))

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from dig_env import format_boxes, instruction
-from dig_env.agents.data.instructions.folder import MANIFEST
+from dig_env.agents.data.instructions.folder import ALIGN_MANIFEST
 from dig_env.agents.policies.mllm import pair_messages
 from dig_env.scenes import PairDataset
 from dig_env.scenes.extras import extra
@@ -191,7 +191,7 @@ def _without_image(messages: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _read(folder: Path) -> Any:
-    if not (folder / MANIFEST).is_file():
+    if not (folder / ALIGN_MANIFEST).is_file():
         raise FileNotFoundError(
             f"{folder} holds no instruction data: write it with dig-env questions "
             f"--count 10000 --out {folder}"

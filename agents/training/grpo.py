@@ -236,7 +236,7 @@ def _source(run: GRPORun) -> PairSource:
 
 
 def _trained(trainer: GRPOTrainer, run: GRPORun) -> tuple[Any, dict[str, torch.Tensor] | None]:
-    """The model to save, and its weights where they lie sharded; all processes must call it."""
+    """The model to save, and its weights where they are sharded; all processes must call it."""
     model = trainer.accelerator.unwrap_model(trainer.model)
     weights = None
     if trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:

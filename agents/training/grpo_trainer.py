@@ -73,7 +73,7 @@ class FilteringGRPOTrainer(GRPOTrainer):
         batch = super()._generate_and_score_completions(inputs)
         reward: GroupReward = self.reward_funcs[0]
         rows = torch.arange(len(batch["advantages"])) + self.accelerator.process_index * len(inputs)
-        # A group may lie on two processes, so its rows are found by their place in the whole step.
+        # A group may be on two processes, so its rows are found by their place in the whole step.
         kept = ~torch.tensor(reward.zero_variance)[rows // self.num_generations]
         kept = kept.to(batch["advantages"].device)
         weights = torch.ones_like(batch["advantages"])

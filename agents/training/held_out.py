@@ -9,7 +9,7 @@ from pathlib import Path
 
 from dig_env import StageCurriculum
 from dig_env.agents.evaluation.episodes import Episode, mean_metrics
-from dig_env.agents.evaluation.pairs import pair_seeds, play
+from dig_env.agents.evaluation.pairs import pair_seeds, play_pairs
 from dig_env.agents.policies.mllm import MLLMPolicy
 from dig_env.agents.training.grpo_report import write_run
 from dig_env.agents.training.monitor import GRPOResult, Step
@@ -104,7 +104,7 @@ def play_held_out(
     process = this_process()
     episodes = {}
     for stage, pairs in held_out.items():
-        played = play(policy, pairs, config=run.reward)
+        played = play_pairs(policy, pairs, config=run.reward)
         places = itertools.count(process.process_index, process.num_processes)
         everywhere = gather_object(list(zip(places, played, strict=False)))
         episodes[stage] = [episode for _, episode in sorted(everywhere, key=lambda dealt: dealt[0])]

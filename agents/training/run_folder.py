@@ -29,7 +29,7 @@ def check_settings(run: Run) -> None:
         ValueError: the message names what differs.
     """
     path = Path(run.out, SETTINGS)
-    if path.is_file() and (different := _different(read_json(path), _values(run))):
+    if path.is_file() and (different := _different(json_or_none(path), _values(run))):
         raise ValueError(
             f"{run.out} holds a run with {different}: give its settings to resume it or get its "
             f"result, or another --out, or delete {run.out}"
@@ -50,11 +50,11 @@ def latest_checkpoint(out: str, last_file: str) -> Path | None:
         last_file: JSON file that is written last into a checkpoint; one without it was cut off.
     """
     files = Path(out, CHECKPOINTS).glob(f"checkpoint-*/{last_file}")
-    whole = [file.parent for file in files if isinstance(read_json(file), dict)]
+    whole = [file.parent for file in files if isinstance(json_or_none(file), dict)]
     return max(whole, key=lambda folder: int(folder.name.rpartition("-")[2]), default=None)
 
 
-def read_json(path: Path) -> Any:
+def json_or_none(path: Path) -> Any:
     """A file's JSON value; None if it has none."""
     try:
         return json.loads(path.read_bytes())

@@ -10,7 +10,7 @@ from urllib.parse import urlencode
 
 from dig_env import resolve_reward, score
 from dig_env.agents.reporting.pages import render_page
-from dig_env.agents.web.server import make_app, outcome, truth_of
+from dig_env.agents.web.server import outcome, truth_of, web_app
 from dig_env.drawing import png
 from dig_env.envs.pairs import PairCache, pair_source
 from dig_env.scenes import CHANGES, STAGES, Pair, PairDataset, resolve_stage
@@ -196,7 +196,7 @@ def inspector_app(collection: Collection) -> Starlette:
             page=max(0, place) // PAIRS_A_PAGE + 1,
             before=chosen[place - 1] if place > 0 else None,
             after=chosen[place + 1] if 0 <= place < len(chosen) - 1 else None,
-            told=_description(collection, entry),
+            outcome=_description(collection, entry),
         )
         return HTMLResponse(html)
 
@@ -205,7 +205,7 @@ def inspector_app(collection: Collection) -> Starlette:
         which = pixels.image_a if request.path_params["which"] == "a" else pixels.image_b
         return Response(png(which, compress_level=1), media_type="image/png")
 
-    return make_app(
+    return web_app(
         [
             Route("/", listing),
             Route("/pair/{pair_seed:int}", pair),

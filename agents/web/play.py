@@ -18,7 +18,7 @@ from dig_env.agents.evaluation.human_answers import append_answers, read_answers
 from dig_env.agents.evaluation.pairs import pair_seeds, scored_episode
 from dig_env.agents.policies.messages import png_url
 from dig_env.agents.reporting.pages import render_page
-from dig_env.agents.web.server import Conflict, make_app, outcome
+from dig_env.agents.web.server import Conflict, outcome, web_app
 from dig_env.drawing import png
 from dig_env.scenes import STAGES, RenderSettings, resolve_stage
 from dig_env.scenes.extras import extra
@@ -37,7 +37,7 @@ class Player:
     """A human's session, from any thread; answers are kept as they are given.
 
     Each stage shows the pairs that ``dig_env.agents.evaluate`` plays with the same seed and images,
-    but for those that the file of answers has already. The next one is rendered while the human
+    except for those that the file of answers has already. The next one is rendered while the human
     looks.
 
     Args:
@@ -121,8 +121,8 @@ class Player:
             given = {"stage": stage, **images, "seconds": round(seconds, 1), **episode.to_json()}
             given["reward"] = reward
             self._answers.append(given)
-            told = given | {"warning": self._saved(given), "summary": self.summary()}
-        return told | outcome(pair, episode.score, self._config)
+            reply = given | {"warning": self._saved(given), "summary": self.summary()}
+        return reply | outcome(pair, episode.score, self._config)
 
     def summary(self) -> list[dict[str, Any]]:
         """Of each stage that was played: "episodes", mean "reward", "f1" and "iou", and the median
@@ -183,7 +183,7 @@ def play_app(player: Player, stage: str) -> Starlette:
             ) from error
         return JSONResponse(await run_in_threadpool(player.answer, *arguments))
 
-    return make_app(
+    return web_app(
         [
             Route("/", page),
             Route("/api/pair", pair),

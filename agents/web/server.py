@@ -27,7 +27,7 @@ class Conflict(ValueError):
     """The page speaks of a pair that is no longer open."""
 
 
-def make_app(routes: Sequence[BaseRoute]) -> Starlette:
+def web_app(routes: Sequence[BaseRoute]) -> Starlette:
     """An application of these routes and the static files, which returns errors as JSON."""
     errors = (ValueError, TypeError, LookupError, RenderError, OSError)
     return Starlette(

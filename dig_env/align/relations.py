@@ -11,7 +11,7 @@ from dig_env.scenes import SeenObject
 
 SIDE_MARGIN = 0.5
 """Left and right: the centres of the boxes must be this part of the wider box apart. At a half,
-each centre lies beside the other box or on its edge, never within it."""
+each centre is beside the other box or on its edge, never within it."""
 
 DEPTH_MARGIN = 1.0
 """In front and behind: the centres must be this many times the larger radius apart. At 1, neither

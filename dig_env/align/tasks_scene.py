@@ -170,7 +170,7 @@ def existence(view: View, rng: np.random.Generator, settings: AlignSettings) -> 
 
     A description is some of the four attributes, such as "red cube". The kind is drawn first, then
     which attributes are named, among those by which the image has something present and something
-    absent to ask after, then yes or no, each as likely: which attributes are named tells nothing.
+    absent to ask after, then yes or no, each as likely: which attributes are named says nothing.
     What is present is drawn from the descriptions by these attributes that hold for some fit
     object. What is absent holds for no object at all, and is drawn
 

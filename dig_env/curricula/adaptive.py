@@ -9,7 +9,7 @@ All three are of papers whose tasks are many. Here they are a few stages, and so
 3. The levels of prioritized level replay are the stages, not single pairs: fresh pairs stay fresh.
 
 An episode of a stage that is not among the curriculum's is not counted, and ``history`` stays
-empty: no stage is entered for good.
+empty: no stage is entered to stay.
 """
 
 import itertools
@@ -90,7 +90,7 @@ class AdaptiveDifficulty(DrawnStages):
     @property
     def probabilities(self) -> tuple[float, ...]:
         """Of each of ``stages``, that ``choose`` draws it; at most two are more than 0."""
-        # Where the target lies among the stages: 0.25 is a quarter of the way to the second.
+        # Where the target is among the stages: 0.25 is a quarter of the way to the second.
         place = float(np.interp(self._target, self.difficulties, range(len(self.stages))))
         return tuple(max(0.0, 1.0 - abs(place - index)) for index in range(len(self.stages)))
 
@@ -165,11 +165,11 @@ class LearningProgress(_StageWindows):
     """Draw a stage the more often, the faster its rewards change, up or down.
 
     The absolute learning progress of a stage is how far the means of the older and of the newer
-    half of its last ``window`` rewards lie apart. Stages are drawn in proportion to it, but for a
-    share of uniform draws; where none makes progress, all draws are uniform. After Teacher-Student
-    Curriculum Learning (arXiv 1707.00183), whose teachers follow the absolute change of the score
-    so that forgotten tasks return; in proportion, and with a fifth drawn uniformly, as in ALP-GMM
-    (arXiv 1910.07224).
+    half of its last ``window`` rewards are apart. Stages are drawn in proportion to it, except for
+    a share of uniform draws; where none makes progress, all draws are uniform. After Teacher-
+    Student Curriculum Learning (arXiv 1707.00183), whose teachers follow the absolute change of the
+    score so that forgotten tasks return; in proportion, and with a fifth drawn uniformly, as in
+    ALP-GMM (arXiv 1910.07224).
 
     Args:
         stages: Names of the stages; opaque here.

@@ -78,7 +78,7 @@ class DrawnStages(BaseCurriculum):
         # None would seed each process differently.
         seed = whole("seed", seed, 0)
         # Not the stream of default_rng(seed): what others draw from that, such as pair seeds, would
-        # go hand in hand with the stages.
+        # depend on the stages.
         self._rng = np.random.default_rng((seed, _STREAM))
 
     @property
@@ -121,7 +121,7 @@ class DrawnStages(BaseCurriculum):
 class RandomCurriculum(DrawnStages):
     """Draw the stage of every episode uniformly, whatever was earned.
 
-    Its ``history`` stays empty: nothing is entered for good.
+    Its ``history`` stays empty: no stage is entered to stay.
 
     Args:
         stages: Names of the stages; opaque here.

@@ -32,7 +32,7 @@ class StageCurriculum(Protocol):
         """Choose the stage of the next episode that is planned; to be called once for each."""
 
     def update(self, reward: float, stage: str | None = None) -> str | None:
-        """Be told of one finished episode; whether it counts is decided here.
+        """Take the reward of one finished episode; whether it counts is decided here.
 
         Args:
             reward: The episode's reward; finite.

@@ -194,8 +194,8 @@ class DiGAlignEnv(gym.Env[dict[str, Any], str], EzPickle):
             raise ValueError(_nothing_to_ask(task, drawn.pair_seed, options))
         image, self._question = posed
         turns = len(self._question.turns)
-        told = {"task": task, "image": image, "turns": turns}
-        self._info = drawn.info | told | self._question.info
+        known = {"task": task, "image": image, "turns": turns}
+        self._info = drawn.info | known | self._question.info
         if self.render_mode == "human":
             self.render()
         return observe_turn(self._question, 0, self._settings), dict(self._info)

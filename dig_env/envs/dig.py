@@ -132,7 +132,7 @@ class DiGEnv(gym.Env[dict[str, Any], str], EzPickle):
     One to four differences, each number equally often.
 
     ## Pickling
-    A copy is made from the same arguments and starts anew: ``reset`` it with a seed.
+    A copy is made from the same arguments and starts over: ``reset`` it with a seed.
 
     ## Version History
     - v0: first version.

@@ -87,7 +87,7 @@ class FreshPairs:
         return self._seeds[drawn]
 
     def submit(self, pair_seed: int, difficulty: Difficulty) -> Future[Pair]:
-        """Plan a pair and start rendering it; whatever goes wrong is the future's to tell."""
+        """Plan a pair and start rendering it; whatever goes wrong is raised by the future."""
         try:
             size = (self.settings.width, self.settings.height)
             return self._renderer.submit(plan_pair(pair_seed, difficulty), size)
@@ -119,7 +119,7 @@ class StoredPairs:
         return type(self), (self._dataset.folder, self._split)
 
     def _open(self) -> None:
-        # A thread a core: the decoders let go of Python's lock. Threads start as they are needed.
+        # A thread a core: the decoders release Python's lock. Threads start as they are needed.
         self._readers = ThreadPoolExecutor(available_cores(), thread_name_prefix="dig-env-read")
 
     def __len__(self) -> int:
@@ -210,7 +210,7 @@ class SharedPairs:
     Args:
         source: where the pairs come from; the caller's to close.
         cache: may be shared with other sources.
-        name: tells the source from others that share the cache and have equal ``settings``.
+        name: distinguishes the source from others that share the cache and have equal ``settings``.
     """
 
     prefetch_count = 0

@@ -34,7 +34,7 @@ class DrawnPair:
 
     @property
     def info(self) -> dict[str, Any]:
-        """What every environment tells of it: "pair_seed" and "stage"."""
+        """What every environment says of it: "pair_seed" and "stage"."""
         return {"pair_seed": self.pair_seed, "stage": self.stage}
 
 

@@ -25,7 +25,7 @@ class FixedTexts(Text):
     """A few texts, one of which an environment shows; a ``Text`` to everything that knows those.
 
     Gymnasium's ``AsyncVectorEnv`` decodes the texts of its shared memory once, before any
-    environment has written one, and returns what it read then ever after (seen in Gymnasium 1.4).
+    environment has written one, and always returns what it read then (seen in Gymnasium 1.4).
     So what is shared here is which text it is, and it is looked up when somebody reads it.
 
     Args:

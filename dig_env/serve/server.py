@@ -42,7 +42,7 @@ with extra("serve"):
 log = logging.getLogger("dig_env.serve.server")
 
 
-def make_app(sessions: Sessions, token: str) -> Starlette:
+def server_app(sessions: Sessions, token: str) -> Starlette:
     """The server's application, for any ASGI server.
 
     Args:

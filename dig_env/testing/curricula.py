@@ -199,7 +199,7 @@ def _check_not_finite(curriculum: StageCurriculum) -> None:
             call = f"update({reward!r}, {stage!r})"
             assert not found, f"{call} {found}; a reward that is not finite is a ValueError"
             after = _json(curriculum.state_dict()), curriculum.mean, list(curriculum.history)
-            assert after == before, f"{call} was refused, and counted nevertheless"
+            assert after == before, f"{call} was refused, and yet counted"
 
 
 def _json(state: Any) -> str:
@@ -266,7 +266,7 @@ def _check_refusals(curriculum: StageCurriculum) -> None:
 
 
 def _renamed(value: Any, names: Mapping[str, str]) -> Any:
-    """JSON values with other names for stages, wherever they stand."""
+    """JSON values with other names for stages, in all places."""
     if isinstance(value, dict):
         return {names.get(key, key): _renamed(item, names) for key, item in value.items()}
     if isinstance(value, list):

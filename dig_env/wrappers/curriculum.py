@@ -15,7 +15,7 @@ from dig_env.curricula.threshold import StageCurriculum
 
 
 class CurriculumWrapper(gym.Wrapper, RecordConstructorArgs):
-    """Plays every episode at the stage that the curriculum chooses, and tells it the reward.
+    """Plays every episode at the stage that the curriculum chooses, and passes it the reward.
 
     One curriculum may be shared by any number of environments: give the same object to each
     wrapper. The wrapper never touches the stream of pair seeds. Environments that are made
@@ -46,7 +46,7 @@ class CurriculumWrapper(gym.Wrapper, RecordConstructorArgs):
         return self.env.reset(seed=seed, options=options)
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
-        """Step, and tell the curriculum what a finished episode earned in all its turns."""
+        """Step, and pass the curriculum what a finished episode earned in all its turns."""
         observation, reward, terminated, truncated, info = self.env.step(action)
         self._earned += float(reward)
         if terminated or truncated:
@@ -98,7 +98,7 @@ class VectorCurriculumWrapper(VectorWrapper, RecordConstructorArgs):
         return self.env.reset(seed=seed, options=options)  # type: ignore[arg-type]  # lists too
 
     def step(self, actions: Any) -> tuple[Any, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
-        """Step, and tell the curriculum of finished episodes in the order of the envs."""
+        """Step, and update the curriculum with finished episodes in the order of the envs."""
         self._begin(self._ended)
         observations, rewards, terminations, truncations, infos = self.env.step(actions)
         self._earned += rewards

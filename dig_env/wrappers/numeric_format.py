@@ -106,7 +106,7 @@ class NumericFormat(RecordConstructorArgs):
         return format_boxes(_boxes(values[:, :4]), self._coordinates, self._size)
 
     def encode(self, boxes_unit: ArrayLike) -> np.ndarray:
-        """The action that answers with given boxes: the inverse of ``answer``, but for rounding.
+        """The action that answers with given boxes: the inverse of ``answer``, except for rounding.
 
         Sides below ``SMALLEST_SIDE`` become that long.
 

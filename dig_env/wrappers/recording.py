@@ -61,7 +61,7 @@ class PairStatistics(gym.Wrapper, RecordConstructorArgs):
         check_one(self, env, "coordinates", _IN_A_VECTOR.format("PairStatistics"))
         if not isinstance(env.unwrapped, (DiGEnv, DiGZoomEnv)):
             raise TypeError(
-                f"PairStatistics wraps DiG-v0 and DiG-Zoom-v0, whose pairs are at hand, not {env}"
+                f"PairStatistics wraps DiG-v0 and DiG-Zoom-v0, whose pairs are known, not {env}"
             )
         RecordConstructorArgs.__init__(self)
         gym.Wrapper.__init__(self, env)
@@ -81,11 +81,11 @@ class RecordPairs(gym.Wrapper, RecordConstructorArgs):
     ``metadata.jsonl`` has a line an episode, with the names that ``dig-env eval --out`` has:
     "coordinates", and of the turn that ended it "prompt", "answer", "reward", and of info
     "pair_seed", "stage", "format", "f1", "iou", "precision", "recall", "error", "truth", and "pair"
-    where ``PairStatistics`` lies inside; of ``DiG-Align-v0`` "task", "kind", "right" and "read".
+    where ``PairStatistics`` is inside; of ``DiG-Align-v0`` "task", "kind", "right" and "read".
     "earlier" has such turns before it, where there were any, such as zooms.
 
     Each image is named as the observation names it: "image_a_file_name" and "image_b_file_name",
-    "zoom_file_name", or "image_file_name" and "crops_file_names". Files lie below the folder;
+    "zoom_file_name", or "image_file_name" and "crops_file_names". Files are below the folder;
     equal images share one. So ``datasets.load_dataset("imagefolder", data_dir=folder)`` loads it.
 
     An episode is there whole or not at all: its line is added after its images. A folder that

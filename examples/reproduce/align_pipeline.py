@@ -23,7 +23,7 @@ from dig_env.agents.data.instructions.dataset import AlignData, write_align_data
 from dig_env.agents.evaluation.align import align_metrics, evaluate_align
 from dig_env.agents.reporting.report import machine
 from dig_env.agents.training.align import train_align
-from dig_env.agents.training.align_stages import GLOBAL, MULTI_SCALE, AlignRun, StageName
+from dig_env.agents.training.align_stages import GLOBAL, MULTI_SCALE, AlignRun, AlignStageName
 from dig_env.align import TASKS, AlignSettings
 from dig_env.scenes import PAPER_STAGES
 from dig_env.scenes.files import write_whole
@@ -42,7 +42,7 @@ class PipelineStage(NamedTuple):
         per_pair: that one pair gives, at most.
     """
 
-    stage: StageName
+    stage: AlignStageName
     tasks: tuple[str, ...]
     rows: int
     per_pair: int

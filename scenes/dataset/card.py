@@ -53,7 +53,7 @@ one_stage = load_dataset("path/of/this/folder", "{stage}", split="{split}")
 | `pixels_sha256` | SHA-256 of the raw pixels of image_a, ids_a, image_b, ids_b |
 
 Boxes are `[x_min, y_min, x_max, y_max]` in pixels, measured on the masks; the right and lower edge
-lie behind the last pixel. A change that cannot be seen is not in here.
+are behind the last pixel. A change that cannot be seen is not in here.
 
 ## Splits
 

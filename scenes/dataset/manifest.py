@@ -1,4 +1,4 @@
-"""``manifest.json``: what a folder of pairs holds, and which pair seed lies in which file."""
+"""``manifest.json``: what a folder of pairs holds, and which pair seed is in which file."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ from dig_env.scenes.photos.plan import PhotoPlan
 from dig_env.scenes.plans.plan import PairPlan, Plan
 from dig_env.scenes.render.settings import MAX_SIDE_PX
 
-IMAGES = {"image_a": "WEBP", "ids_a": "PNG", "image_b": "WEBP", "ids_b": "PNG"}
+PICTURE_FORMATS = {"image_a": "WEBP", "ids_a": "PNG", "image_b": "WEBP", "ids_b": "PNG"}
 """The columns that hold pictures, in the order of their joint checksum, and their formats."""
 ROWS_PER_GROUP = 10
 """Rows that are read together; with 100 a single row takes twice as long, with 1 the footer grows
@@ -62,7 +62,7 @@ SCHEMA = pa.schema(
 )
 
 # What makes `datasets` decode the pictures; it infers the other features from the Arrow types.
-_HUGGINGFACE = {"info": {"features": {name: {"_type": "Image"} for name in IMAGES}}}
+_HUGGINGFACE = {"info": {"features": {name: {"_type": "Image"} for name in PICTURE_FORMATS}}}
 
 
 def encode(pair: Pair, stage: str) -> dict[str, Any]:
@@ -87,7 +87,7 @@ def decode(row: dict[str, Any]) -> Pair:
     Raises:
         Exception: of many kinds, since a damaged row can break any of the decoders.
     """
-    pixels = {name: _pixels(row[name]["bytes"], kind) for name, kind in IMAGES.items()}
+    pixels = {name: _pixels(row[name]["bytes"], kind) for name, kind in PICTURE_FORMATS.items()}
     return Pair(
         differences=tuple(_difference(fields) for fields in row["differences"]),
         certificate=Certificate(**row["certificate"]),
@@ -99,13 +99,13 @@ def decode(row: dict[str, Any]) -> Pair:
 def pixels_sha256(pair: Pair) -> str:
     """SHA-256 of the raw bytes of image_a, ids_a, image_b and ids_b, one after the other."""
     digest = hashlib.sha256()
-    for name in IMAGES:
+    for name in PICTURE_FORMATS:
         digest.update(np.ascontiguousarray(getattr(pair, name)).data)
     return digest.hexdigest()
 
 
 def to_parquet(rows: list[dict[str, Any]], origin: dict[str, Any]) -> bytes:
-    """The bytes of a Parquet file: the same for the same rows, however they came together.
+    """The bytes of a Parquet file: the same for the same rows, however they were collected.
 
     Args:
         rows: what ``encode`` gave.

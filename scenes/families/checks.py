@@ -101,10 +101,10 @@ def _problem_of_places(family: Family) -> str:
                 for slab in scenery.slabs
             ):
                 return (
-                    f"{region} does not lie on a slab of each scenery, with {reach:g} to its edges "
+                    f"{region} is not on a slab of each scenery, with {reach:g} to its edges "
                     "for the largest object"
                 )
     heights = sorted({region.z for region in family.regions})
     if any(high - low <= 2 * reach for low, high in itertools.pairwise(heights)):
-        return f"its regions lie at {heights}: keep them more than {2 * reach:g} apart in height"
+        return f"its regions are at {heights}: keep them more than {2 * reach:g} apart in height"
     return ""

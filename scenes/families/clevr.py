@@ -6,7 +6,7 @@ from dig_env.scenes.families.family import Family, register_family
 from dig_env.scenes.families.scenery import Camera, Light, Region, Scenery, Sky, Slab
 
 FLOOR_HALF_SIDE = 3.0
-"""Objects' centres lie in [-3, 3]^2 world units."""
+"""Objects' centres are in [-3, 3]^2 world units."""
 
 CLEVR = register_family(
     Family(

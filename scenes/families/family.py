@@ -30,7 +30,7 @@ class Family:
         name: what ``Difficulty.family`` says.
         shapes: of ``dig_env.scenes.SHAPES``, or names of files in its sceneries' ``models``.
         materials, sizes, colors: words of ``dig_env.scenes.MATERIALS``, ``SIZES`` and ``COLORS``.
-        regions: where objects stand; they must lie on slabs of every scenery, and farther apart in
+        regions: where objects stand; they must be on slabs of every scenery, and farther apart in
             height than 1.4, which is the largest object's.
         sceneries: one is drawn for each pair.
         camera, lights: their places are drawn around these.
@@ -40,7 +40,7 @@ class Family:
 
     Raises:
         FamilyError: a word is unknown, there is nothing to draw from, or it could not be built: a
-            number out of its range, a region that lies on no slab, two lights of one name.
+            number out of its range, a region that is on no slab, two lights of one name.
     """
 
     name: str

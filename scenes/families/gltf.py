@@ -47,7 +47,7 @@ def read_gltf(path: Path, root: Path) -> tuple[np.ndarray, np.ndarray]:
 
     Args:
         path: the file.
-        root: the folder that the files which it names must lie in.
+        root: the folder that the files which it names must be in.
 
     Returns:
         vertices: (N, 3) float64.

@@ -88,12 +88,12 @@ class Slab:
                 f"material={self.material!r}: a slab is of one of {', '.join(SURFACES)}"
             )
         if not all(low <= high for low, high in zip(self.low, self.high, strict=True)):
-            raise ValueError(f"low={self.low} and high={self.high}: low must not lie above high")
+            raise ValueError(f"low={self.low} and high={self.high}: low must not be above high")
 
 
 @dataclass(frozen=True)
 class Region:
-    """A level rectangle in which the centres of objects may lie, world units."""
+    """A level rectangle in which the centres of objects may be, world units."""
 
     x_min: float
     y_min: float

@@ -14,7 +14,7 @@ from dig_env.scenes.measure.pair import Box, Certificate, Difference, Pair
 from dig_env.scenes.plans.plan import Plan
 
 JUST_NOTICEABLE = 2.3
-"""Delta E of two colours that a person can just tell apart (Mahy et al., 1994)."""
+"""Delta E of two colours that a person can just distinguish (Mahy et al., 1994)."""
 STRONG = 10.0
 """Delta E from which a patch counts as strongly changed."""
 

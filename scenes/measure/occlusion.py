@@ -68,7 +68,7 @@ def silhouette(
 ) -> np.ndarray:
     """The pixels whose middle shows the object if it stands alone; (height, width) bool.
 
-    Objects from files are taken for the cylinder that they lie in, unless ``model`` is the mesh.
+    Objects from files are taken for the cylinder around them, unless ``model`` is the mesh.
     """
     view = PinholeCamera(camera, width, height)
     corners = view.project(hull_points(obj))
@@ -89,7 +89,7 @@ def silhouette(
 
 
 def _drawn(points: np.ndarray, faces: list[tuple[int, ...]], width: int, height: int) -> np.ndarray:
-    """(height, width) bool: the pixels whose middle lies in one of the faces between points."""
+    """(height, width) bool: the pixels whose middle is in one of the faces between points."""
     picture = Image.new("1", (FINER * width, FINER * height))
     draw = ImageDraw.Draw(picture)
     corners = [tuple(point) for point in (points * FINER - 0.5).tolist()]

@@ -10,7 +10,7 @@ import numpy as np
 from dig_env.scenes.plans.plan import Plan
 
 Box = tuple[float, float, float, float]
-"""(x_min, y_min, x_max, y_max) in pixels; the right and lower edge lie behind the last pixel, so
+"""(x_min, y_min, x_max, y_max) in pixels; the right and lower edge are behind the last pixel, so
 that x_max - x_min is the width in pixels."""
 
 
@@ -54,7 +54,7 @@ class Certificate:
     Attributes:
         outside_mean: mean distance over the pixels outside every box.
         outside_peak: largest distance there, of means over 3 x 3 pixels.
-        outside_changed: part of the image, from 0 to 1, that lies outside every box and differs
+        outside_changed: part of the image, from 0 to 1, that is outside every box and differs
             by a just noticeable 2.3 or more.
         bystander_contrast: largest mean distance over the pixels that an unchanged object shows in
             both images; 0.0 when there is none.

@@ -27,7 +27,7 @@ from dig_env.scenes.photos.annotations import (
 )
 from dig_env.scenes.photos.picture import Geometry, geometry, read_picture, same_shape, upright
 
-LARGEST = 0.25
+LARGEST_SHARE = 0.25
 """What covers a larger part of the image is scenery, such as a table: it is never changed, and
 others may be pasted onto it."""
 MAX_INSTANCES = 200
@@ -38,7 +38,7 @@ FREE_RIM = 0.8
 """An object is whole if at least this part of its rim shows no other object."""
 CALM_LEVELS = 60.0
 """An object can be removed if its surroundings vary by no more than this (standard deviation, 8-bit
-levels): between a face, a wall and a black box no method can tell what stands behind."""
+levels): between a face, a wall and a black box no method knows what is behind."""
 SURROUNDINGS_PX = 6
 """How far they reach beyond the mask; they begin where the rim ends."""
 KEPT_PHOTOGRAPHS = 32
@@ -103,7 +103,7 @@ class Album:
     Opening reads the annotations file only; photographs are read as they are needed, upright and in
     colours as a viewer shows them. An annotation may be for another size of its photograph, or for
     the photograph before its EXIF orientation turns it; it is laid where it belongs. What is
-    broken, a photograph or an annotation, is left out, with a warning that tells how many.
+    broken, a photograph or an annotation, is left out, with a warning that says how many.
 
     Args:
         annotations: the JSON file: images (id, file_name, width, height; LVIS's coco_url will do),
@@ -218,7 +218,7 @@ def _described(
 ) -> Photograph:
     """The photograph with its instances: a smaller one is taken to stand before a larger one."""
     order = sorted(masks, key=lambda annotation: (-masks[annotation].sum(), annotation))
-    order = [annotation for annotation in order if masks[annotation].mean() <= LARGEST]
+    order = [annotation for annotation in order if masks[annotation].mean() <= LARGEST_SHARE]
     ids = np.zeros(image.shape[:2], np.uint8)
     for number, annotation in enumerate(order[:MAX_INSTANCES], 1):
         ids[masks[annotation]] = number

@@ -19,7 +19,7 @@ _ON_ITS_SIDE = (5, 6, 7, 8)
 
 @dataclass(frozen=True)
 class Geometry:
-    """How a picture file lies.
+    """How a picture file is oriented.
 
     Attributes:
         size: its (width, height) in pixels, upright.

@@ -94,12 +94,12 @@ class PhotoPlan:
 
     @property
     def nuisance(self) -> None:
-        """None: nothing but the changes tells the two versions apart."""
+        """None: the two versions differ in nothing but the changes."""
         return None
 
     @property
     def layout(self) -> None:
-        """None: nobody knows where in space the objects of a photograph stand."""
+        """None: it is not known where in space the objects of a photograph stand."""
         return None
 
     @property

@@ -29,7 +29,7 @@ PASTE_TRIES = 20
 GAP_PX = 4
 """Least distance of a pasted object from others."""
 HEIGHT_JITTER = 0.1
-"""A pasted object stands as high in the picture as in its own, where the ground lies about as far
+"""A pasted object stands as high in the picture as in its own, where the ground is about as far
 away, give or take this part of the height."""
 SCALES = (0.5, 1.5)
 """How far an object is scaled to replace another."""

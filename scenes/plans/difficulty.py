@@ -24,7 +24,7 @@ class Difficulty:
 
     Attributes:
         differences: inclusive range of K, the number of changed objects; K is drawn uniformly.
-            0 is an identical pair, but for nuisances.
+            0 is an identical pair, except for nuisances.
         objects: inclusive range of distinct objects over both images (an added object counts), 1
             to 255. Drawn uniformly from what is left of the range once K objects must fit. About
             12 fit at full size, 20 at an ``object_scale`` of 0.9 or less.
@@ -49,7 +49,7 @@ class Difficulty:
         size_ratio: range of the ratio of the larger to the smaller radius of an object that
             changes its size, above 1 and below 2. None: from large to small or back, 2.
         material_contrast: range of the ``contrast`` that an object must show which changes its
-            material, 0 to 100; what lies outside is drawn again. None: ``min_contrast`` or more.
+            material, 0 to 100; what is outside is drawn again. None: ``min_contrast`` or more.
         object_scale: range of the factor of all radii, 0.25 to 1.5, drawn for each object. A small
             object stays smaller than any large one: high / low times ``size_ratio`` is below 2.
         occlusion: range of the part of each changed object's silhouette, 0 to 1, that other

@@ -230,7 +230,7 @@ def _draw_change(
         before, after = shuffled(rng, [obj, _shaded(rng, obj, difficulty.color_distance)])
         return change, before, after
     if change == "size" and difficulty.size_ratio is not None:
-        # Both are as far from the usual radius, so that neither image tells by itself.
+        # Both are as far from the usual radius, so that neither image shows it by itself.
         root = math.sqrt(uniform(rng, *difficulty.size_ratio))
         scales = shuffled(rng, [obj.scale * root, obj.scale / root])
         before, after = (dataclasses.replace(obj, scale=scale) for scale in scales)

@@ -57,7 +57,7 @@ STAGES: dict[str, Difficulty] = {
 """Every stage that has a name in this process; docs/difficulty.md and docs/worlds.md show them."""
 
 PAPER_STAGES: tuple[str, ...] = ("single", "dual", "mixed")
-"""The paper's curriculum: one difference, two, then one to four. Curricula walk it by default."""
+"""The paper's curriculum: one difference, two, then one to four. The default order of curricula."""
 
 STAGES |= {
     f"{family}_{stage}": dataclasses.replace(STAGES[stage], family=family)
@@ -71,11 +71,11 @@ BUILT_IN_STAGES: tuple[str, ...] = tuple(STAGES)
 
 
 def register_stage(name: str, difficulty: Difficulty | dict[str, Any]) -> Difficulty:
-    """Let a name mean a difficulty wherever a stage is named, in this process.
+    """Give a difficulty a name that is a stage everywhere in this process.
 
-    Environments, datasets, curricula, evaluation and training then take it. Whoever starts further
-    processes that make pairs of it registers it in each. A dataset carries its own stages: whoever
-    plays from it need not register them, and they mean what they meant when it was rendered.
+    Environments, datasets, curricula, evaluation and training then take it. Another process that
+    makes pairs of it must register it too. A dataset carries its own stages: they need no
+    registration, and mean what they meant when it was rendered.
 
     Args:
         name: lower-case letters, digits and underscores; not "default" or "custom".

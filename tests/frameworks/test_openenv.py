@@ -27,7 +27,7 @@ from dig_env.agents.integrations.openenv import (
     DiGAction,
     DiGClient,
     ServerSettings,
-    make_app,
+    openenv_app,
 )
 
 
@@ -36,7 +36,7 @@ def playing(settings):
     """A server of these settings; its host and port."""
     pairs = settings.open_pairs()
     try:
-        with serving(make_app(pairs, settings)) as address:
+        with serving(openenv_app(pairs, settings)) as address:
             yield address.removeprefix("http://")
     finally:
         pairs.close()
@@ -149,7 +149,7 @@ def test_wrong_settings_are_told_before_the_first_client(dataset):
     for wrong, told in {"stage": "no pairs of stage='dual'", "reward": "unknown reward"}.items():
         settings = ServerSettings(**{"dataset": dataset, "stage": "mixed", wrong: "dual"})
         with pytest.raises(ValueError, match=told):
-            make_app(settings.open_pairs(), settings)
+            openenv_app(settings.open_pairs(), settings)
 
 
 def test_sessions_share_a_renderer_that_outlives_them():

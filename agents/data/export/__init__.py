@@ -1,7 +1,7 @@
 """Datasets in the form that other trainers and tools read: rows, images, reward file and config.
 
 One function for each format; ``export_dataset`` writes any of them, whole or not at all. Each
-split and stage is a file of its own, so that a curriculum can walk from stage to stage and
+split and stage is a file of its own, so that a curriculum can go from stage to stage and
 nothing that trains reads test pairs.
 """
 
@@ -22,7 +22,7 @@ from dig_env.scenes.version import __version__
 
 __all__ = ["FORMATS", "ExportSettings", "export_dataset"]
 
-MANIFEST = "export.json"
+EXPORT_MANIFEST = "export.json"
 """What was exported, and how; also the mark of a folder that an export may replace."""
 
 FORMATS: dict[str, Callable[[Source, Path], None]] = {
@@ -42,7 +42,7 @@ def export_dataset(
     settings: ExportSettings = ExportSettings(),
     on_pair: Callable[[int, int], None] | None = None,
 ) -> Path:
-    """Export a dataset. At most ``parquet.ROWS_PER_GROUP`` pairs are in memory at once.
+    """Export a dataset. At most ``parquet.ROWS_AT_ONCE`` pairs are in memory at once.
 
     Args:
         dataset: a folder that ``dig-env render`` wrote.
@@ -64,9 +64,9 @@ def export_dataset(
     if not isinstance(dataset, PairDataset):
         dataset = PairDataset(dataset)
     out = Path(out)
-    if out.is_dir() and any(out.iterdir()) and not (out / MANIFEST).is_file():
+    if out.is_dir() and any(out.iterdir()) and not (out / EXPORT_MANIFEST).is_file():
         raise ValueError(
-            f"{out} holds files and no {MANIFEST}, so it is no earlier export: "
+            f"{out} holds files and no {EXPORT_MANIFEST}, so it is no earlier export: "
             "give --out a new folder"
         )
     source = Source(dataset, settings, on_pair)
@@ -84,4 +84,4 @@ def _fill(source: Source, format: str, folder: Path) -> None:
         "settings": dataclasses.asdict(source.settings),
         "reward": source.reward_options(),
     }
-    (folder / MANIFEST).write_text(json.dumps(card, indent=2) + "\n")
+    (folder / EXPORT_MANIFEST).write_text(json.dumps(card, indent=2) + "\n")

@@ -14,11 +14,11 @@ import pyarrow.parquet as pq
 from dig_env.drawing import png
 from dig_env.scenes import Pair
 
-ROWS_PER_GROUP = 50
+ROWS_AT_ONCE = 50
 """Rows that are in memory at once."""
 
 STRING, INT = pa.string(), pa.int64()
-IMAGES = pa.list_(pa.struct([("bytes", pa.binary()), ("path", pa.string())]))
+IMAGE_LIST = pa.list_(pa.struct([("bytes", pa.binary()), ("path", pa.string())]))
 MESSAGES = pa.list_(pa.struct([("role", STRING), ("content", STRING)]))
 BOXES = pa.list_(pa.list_(pa.float64()))
 
@@ -27,7 +27,7 @@ BOXES = pa.list_(pa.list_(pa.float64()))
 _FEATURES = {
     STRING: {"dtype": "string", "_type": "Value"},
     INT: {"dtype": "int64", "_type": "Value"},
-    IMAGES: {"feature": {"_type": "Image"}, "_type": "Sequence"},
+    IMAGE_LIST: {"feature": {"_type": "Image"}, "_type": "Sequence"},
 }
 
 
@@ -38,7 +38,7 @@ def write_parquet(
 
     Args:
         file: where to; its folder exists.
-        columns: name and type of each; one of type ``IMAGES`` is decoded by `datasets`.
+        columns: name and type of each; one of type ``IMAGE_LIST`` is decoded by `datasets`.
         rows: values under the names of ``columns``.
     """
     features = {name: _feature(kind) for name, kind in columns.items()}
@@ -46,12 +46,12 @@ def write_parquet(
     schema = pa.schema(list(columns.items())).with_metadata(metadata)
     rows = iter(rows)
     with pq.ParquetWriter(file, schema, compression="none") as writer:
-        while group := list(itertools.islice(rows, ROWS_PER_GROUP)):
+        while group := list(itertools.islice(rows, ROWS_AT_ONCE)):
             writer.write_table(pa.Table.from_pylist(group, schema))
 
 
 def image_cells(pair: Pair) -> list[dict[str, Any]]:
-    """Both images as a cell of type ``IMAGES``."""
+    """Both images as a cell of type ``IMAGE_LIST``."""
     images = (pair.image_a, pair.image_b)
     return [{"bytes": png(image, compress_level=1), "path": None} for image in images]
 

@@ -1,4 +1,4 @@
-"""TRL, EasyR1 and verl: rows in Parquet, the reward, and training that walks through the stages.
+"""TRL, EasyR1 and verl: rows in Parquet, the reward, and training through the stages.
 
 The training settings are EasyR1's defaults, where the paper gives none; what a user is likely
 to change stands in the written config.
@@ -18,7 +18,7 @@ import pyarrow as pa
 from dig_env import format_boxes
 from dig_env.agents.data.export.parquet import (
     BOXES,
-    IMAGES,
+    IMAGE_LIST,
     INT,
     MESSAGES,
     STRING,
@@ -42,7 +42,7 @@ def write_trl(source: Source, folder: Path) -> None:
             "truth": pair.boxes_unit.tolist(),
         }
 
-    columns = {"prompt": MESSAGES, "images": IMAGES, "truth": BOXES}
+    columns = {"prompt": MESSAGES, "images": IMAGE_LIST, "truth": BOXES}
     _write_rows(source, folder, columns, row)
     _write_templates(source, folder, "trl", "train.py")
 
@@ -57,7 +57,7 @@ def write_easyr1(source: Source, folder: Path) -> None:
             "images": image_cells(pair),
         }
 
-    columns = {"problem": STRING, "answer": STRING, "images": IMAGES}
+    columns = {"problem": STRING, "answer": STRING, "images": IMAGE_LIST}
     _write_rows(source, folder, columns, row)
     _write_templates(source, folder, "easyr1", "reward.py", "config.yaml", "run.sh")
 
@@ -81,7 +81,7 @@ def write_verl(source: Source, folder: Path) -> None:
     columns = {
         "data_source": STRING,
         "prompt": MESSAGES,
-        "images": IMAGES,
+        "images": IMAGE_LIST,
         "ability": STRING,
         "reward_model": pa.struct([("style", STRING), ("ground_truth", STRING)]),
         "extra_info": pa.struct([("split", STRING), ("index", INT)]),

@@ -2,7 +2,7 @@
 
 Pairs are taken in the order of their seeds, and each gives up to ``per_pair`` examples. The task of
 the next example is the one with the fewest so far that the pair can still give, so that tasks are
-as evenly spread as scenes allow, and in the end exactly evenly. Files are cut between pairs: a
+as evenly spread as scenes allow, and at the end exactly evenly. Files are cut between pairs: a
 file's end is all that is needed to resume, so that a run which was stopped ends up with the same
 bytes as one that was not.
 """
@@ -22,11 +22,11 @@ import numpy as np
 
 from dig_env.agents.data.instructions.card import align_card
 from dig_env.agents.data.instructions.folder import (
-    check_folder,
+    check_align_folder,
     check_versions,
-    open_folder,
+    open_align_folder,
     rows_of,
-    save_manifest,
+    save_align_manifest,
 )
 from dig_env.agents.data.instructions.formats import WRITERS, Example, finish_llava
 from dig_env.align import TASKS, AlignSettings, Question, pose, resolve_tasks
@@ -45,7 +45,7 @@ from dig_env.scenes.dataset.manifest import library_versions, stage_seeds
 from dig_env.scenes.files import locked, write_whole
 
 FORMATS = tuple(WRITERS)
-MAX_BARREN = 50
+MAX_EMPTY = 50
 """Pairs in a row that may give no example before it is an error."""
 
 
@@ -87,7 +87,7 @@ class AlignData:
             object.__setattr__(self, "stage", "mixed")
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON values; the same for equal data, wherever a dataset's folder is."""
+        """Plain JSON values; the same for equal data, in whatever folder a dataset is."""
         fields = dataclasses.asdict(self)
         if self.dataset is not None:
             manifest = PairDataset(self.dataset).manifest.text
@@ -127,9 +127,9 @@ def write_align_data(
     pair_seed_range(split)  # says which splits there are
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
-    check_folder(out)
+    check_align_folder(out)
     with locked(out):
-        manifest = open_folder(out, data.to_json(), split, count)
+        manifest = open_align_folder(out, data.to_json(), split, count)
         state = manifest["splits"][split]
         report = on_example or (lambda done, total: None)
         report(rows_of(state), count)
@@ -161,14 +161,14 @@ def _write_files(
     try:
         check_versions(out, manifest, source.versions)
         examples: list[Example] = []
-        barren = 0
+        empty = 0
         for pair in source.pairs:
             found = list(_examples_of(pair, data, counts, quotas))
-            barren = 0 if found else barren + 1
-            if barren == MAX_BARREN:
+            empty = 0 if found else empty + 1
+            if empty == MAX_EMPTY:
                 short = [name for name in data.tasks if counts[name] < quotas[name]]
                 raise ValueError(
-                    f"{MAX_BARREN} pairs in a row gave nothing to ask for {', '.join(short)}: "
+                    f"{MAX_EMPTY} pairs in a row gave nothing to ask for {', '.join(short)}: "
                     "loosen the filters, or take a stage with more objects"
                 )
             examples += found
@@ -178,7 +178,7 @@ def _write_files(
             if full or len(examples) >= data.rows_per_file:
                 file = _write_file(out, data, split, len(state["files"]), examples)
                 state["files"].append(file | {"next_pair": next_pair})
-                save_manifest(out, manifest)
+                save_align_manifest(out, manifest)
                 done, examples = done + len(examples), []
             if full:
                 return

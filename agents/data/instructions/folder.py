@@ -8,7 +8,7 @@ from typing import Any
 
 from dig_env.scenes.files import inside, remove_abandoned, write_whole
 
-MANIFEST = "align.json"
+ALIGN_MANIFEST = "align.json"
 """What was asked for and with what, and the files of each split, in their order."""
 
 
@@ -17,18 +17,18 @@ def rows_of(state: dict[str, Any]) -> int:
     return sum(file["rows"] for file in state["files"])
 
 
-def check_folder(out: Path) -> None:
+def check_align_folder(out: Path) -> None:
     """Refuse a folder that holds something else, before anything is written.
 
     Raises:
         ValueError: it holds files, and they are no instruction data.
     """
     files = any(not entry.name.startswith(".") for entry in out.iterdir())
-    if files and not (out / MANIFEST).is_file():
-        raise ValueError(f"{out} holds files and no {MANIFEST}: give a new or an empty folder")
+    if files and not (out / ALIGN_MANIFEST).is_file():
+        raise ValueError(f"{out} holds files and no {ALIGN_MANIFEST}: give a new or empty folder")
 
 
-def open_folder(out: Path, data: dict[str, Any], split: str, count: int) -> dict[str, Any]:
+def open_align_folder(out: Path, data: dict[str, Any], split: str, count: int) -> dict[str, Any]:
     """Start a folder or a split of it, or resume one; call it with the lock held.
 
     Args:
@@ -43,7 +43,7 @@ def open_folder(out: Path, data: dict[str, Any], split: str, count: int) -> dict
     Raises:
         ValueError: the folder was written with other settings.
     """
-    path = out / MANIFEST
+    path = out / ALIGN_MANIFEST
     wanted = {"data": data, "made_with": {}, "splits": {}}
     if path.is_file():
         manifest = json.loads(path.read_text())
@@ -57,7 +57,7 @@ def open_folder(out: Path, data: dict[str, Any], split: str, count: int) -> dict
             )
     else:
         manifest = wanted
-        save_manifest(out, manifest)
+        save_align_manifest(out, manifest)
     remove_abandoned(out)
     state = manifest["splits"].setdefault(split, {"count": count, "files": []})
     if state["count"] != count:
@@ -86,6 +86,8 @@ def check_versions(out: Path, manifest: dict[str, Any], versions: dict[str, str]
     manifest["made_with"] = versions
 
 
-def save_manifest(out: Path, manifest: dict[str, Any]) -> None:
+def save_align_manifest(out: Path, manifest: dict[str, Any]) -> None:
     """Write the manifest, whole; equal ones give equal bytes."""
-    write_whole(out / MANIFEST, (json.dumps(manifest, indent=1, sort_keys=True) + "\n").encode())
+    write_whole(
+        out / ALIGN_MANIFEST, (json.dumps(manifest, indent=1, sort_keys=True) + "\n").encode()
+    )

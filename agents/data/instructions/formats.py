@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from dig_env.agents.data.export.parquet import IMAGES, INT, STRING, write_parquet
+from dig_env.agents.data.export.parquet import IMAGE_LIST, INT, STRING, write_parquet
 from dig_env.agents.policies.align_chat import messages_of, question_images, right_answers
 from dig_env.align import AlignSettings, Question
 from dig_env.align.questions import IMAGE, OBJECT
@@ -22,7 +22,7 @@ from dig_env.scenes.files import write_whole
 _CONTENT = pa.list_(pa.struct([("type", STRING), ("text", STRING), ("object", pa.bool_())]))
 _COLUMNS = {
     "messages": pa.list_(pa.struct([("role", STRING), ("content", _CONTENT)])),
-    "images": IMAGES,
+    "images": IMAGE_LIST,
     "task": STRING,
     "pair_seed": INT,
     "side": STRING,
@@ -54,7 +54,7 @@ class Example:
         return right_answers(self.question, self.settings.coordinates)
 
 
-def write_trl(out: Path, split: str, index: int, examples: Sequence[Example]) -> str:
+def _write_trl(out: Path, split: str, index: int, examples: Sequence[Example]) -> str:
     """A Parquet file with the columns that TRL's SFTTrainer takes, and some of ours.
 
     ``messages``: role and content parts, {"type": "image"}, {"type": "image", "object": True} for a
@@ -72,7 +72,7 @@ def write_trl(out: Path, split: str, index: int, examples: Sequence[Example]) ->
     return path
 
 
-def write_llava(out: Path, split: str, index: int, examples: Sequence[Example]) -> str:
+def _write_llava(out: Path, split: str, index: int, examples: Sequence[Example]) -> str:
     """A JSON file of conversations, and PNG files in a folder of their own in ``images/``.
 
     Each slot is an ``<image>``, for the crops too, and ``image`` lists the files in that order.
@@ -101,8 +101,8 @@ def finish_llava(out: Path, split: str, parts: Sequence[str]) -> None:
 
 
 WRITERS: dict[str, Callable[[Path, str, int, Sequence[Example]], str]] = {
-    "trl": write_trl,
-    "llava": write_llava,
+    "trl": _write_trl,
+    "llava": _write_llava,
 }
 """What writes each format's next file."""
 

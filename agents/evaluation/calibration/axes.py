@@ -27,7 +27,7 @@ def _subtle(name: str, change: str, low: float, high: float) -> Difficulty:
     return Difficulty(changes=(change,), min_contrast=2.3, **within)
 
 
-AXES: dict[str, Difficulty] = {
+AXIS_DIFFICULTIES: dict[str, Difficulty] = {
     **{stage: STAGES[stage] for stage in STAGES if stage not in PAPER_STAGES},
     "0 or 1 differences": Difficulty(differences=(0, 1)),
     "0 to 8 differences": Difficulty(differences=(0, 8), objects=(8, 10)),

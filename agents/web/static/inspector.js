@@ -4,7 +4,7 @@ import { drawOutcome, fillTable, MATCH_HEAD, matchRows } from "./boxes.js";
 
 const BLINK_MS = 600;
 const $ = (id) => document.getElementById(id);
-const told = JSON.parse($("told").textContent);
+const outcome = JSON.parse($("outcome").textContent);
 const layers = [...document.querySelectorAll(".boxes")];
 
 // What was chosen stays chosen on the next pair.
@@ -14,7 +14,7 @@ let timer = 0;
 function show() {
   sessionStorage.setItem("inspector", JSON.stringify(chosen));
   for (const name of ["blink", "boxes"]) $(name).setAttribute("aria-pressed", chosen[name]);
-  drawOutcome(layers, chosen.boxes ? told : { truth: [], boxes: [] });
+  drawOutcome(layers, chosen.boxes ? outcome : { truth: [], boxes: [] });
   clearInterval(timer);
   $("pair").classList.remove("second");
   $("pair").classList.toggle("blink", chosen.blink);
@@ -35,5 +35,5 @@ document.addEventListener("keydown", (event) => {
 });
 $("blink").addEventListener("click", () => toggle("blink"));
 $("boxes").addEventListener("click", () => toggle("boxes"));
-if ($("matches")) fillTable($("matches"), MATCH_HEAD, matchRows(told));
+if ($("matches")) fillTable($("matches"), MATCH_HEAD, matchRows(outcome));
 show();

@@ -17,9 +17,9 @@ async function ask(url, options) {
   $("error").hidden = true;
   try {
     const response = await fetch(url, options);
-    const told = await response.json();
-    if (!response.ok) throw new Error(told.error);
-    return told;
+    const reply = await response.json();
+    if (!response.ok) throw new Error(reply.error);
+    return reply;
   } catch (error) {
     fail(error instanceof TypeError ? "The server does not answer: is dig-env play still running?" : error.message);
     return null;
@@ -38,17 +38,17 @@ async function showPair() {
   say("Rendering ...");
   const stage = $("stage").value;
   history.replaceState(null, "", `?stage=${stage}`); // a reload stays there
-  const told = await ask(`/api/pair?stage=${encodeURIComponent(stage)}`);
+  const reply = await ask(`/api/pair?stage=${encodeURIComponent(stage)}`);
   if (stage !== $("stage").value) return; // another stage was chosen meanwhile
-  if (!told) return failedToShow();
-  pair = told;
+  if (!reply) return failedToShow();
+  pair = reply;
   ["image_a", "image_b"].forEach((name, i) => {
     const image = canvases[i].querySelector("img");
-    image.src = told[name];
+    image.src = reply[name];
     image.hidden = false;
   });
-  $("prompt").textContent = told.prompt;
-  showSummary(told.summary);
+  $("prompt").textContent = reply.prompt;
+  showSummary(reply.summary);
   say("Draw a box around every difference");
   draw();
 }
@@ -64,35 +64,35 @@ async function submit() {
   if (!pair || answered) return;
   answered = true; // a second press must not send it twice
   draw();
-  const told = await ask("/api/answer", {
+  const reply = await ask("/api/answer", {
     method: "POST",
     headers: { "content-type": "application/json" },
     body: JSON.stringify({ stage: pair.stage, pair_seed: pair.pair_seed, boxes }),
   });
-  if (!told) {
+  if (!reply) {
     answered = false; // the boxes are still there to be sent again
     return draw();
   }
-  if (told.warning) fail(told.warning);
-  showResult(told);
+  if (reply.warning) fail(reply.warning);
+  showResult(reply);
 }
 
-function showResult(told) {
-  drawOutcome(canvases.map((canvas) => canvas.querySelector(".boxes")), told);
-  const found = told.matches.filter((match) => match.found).length;
-  const count = told.truth.length;
+function showResult(reply) {
+  drawOutcome(canvases.map((canvas) => canvas.querySelector(".boxes")), reply);
+  const found = reply.matches.filter((match) => match.found).length;
+  const count = reply.truth.length;
   const differences = `${count} difference${count === 1 ? "" : "s"}`;
-  $("reward").textContent = told.reward.toFixed(3);
+  $("reward").textContent = reply.reward.toFixed(3);
   $("verdict").textContent =
-    `reward; ${found} of ${differences} found in ${told.seconds.toFixed(1)} s`;
+    `reward; ${found} of ${differences} found in ${reply.seconds.toFixed(1)} s`;
   fillTable($("parts"), ["part", "value", "weight"],
-    [...Object.entries(told.weights).map(([part, weight]) => [part, told[part].toFixed(3), weight.toFixed(2)]),
-      ["total", told.reward.toFixed(3), ""]]);
-  fillTable($("matches"), MATCH_HEAD, matchRows(told));
-  $("text").textContent = told.answer;
+    [...Object.entries(reply.weights).map(([part, weight]) => [part, reply[part].toFixed(3), weight.toFixed(2)]),
+      ["total", reply.reward.toFixed(3), ""]]);
+  fillTable($("matches"), MATCH_HEAD, matchRows(reply));
+  $("text").textContent = reply.answer;
   $("result").hidden = false;
-  showSummary(told.summary);
-  say(`Reward ${told.reward.toFixed(3)}`);
+  showSummary(reply.summary);
+  say(`Reward ${reply.reward.toFixed(3)}`);
 }
 
 function showSummary(rows) {
