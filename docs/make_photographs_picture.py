@@ -21,7 +21,9 @@ GUTTER_PX = 6
 
 def main() -> None:
     """Draw them and say how large the file is."""
-    write_album = runpy.run_path(str(FOLDER.parent / "examples" / "photographs.py"))["write_album"]
+    write_album = runpy.run_path(str(FOLDER.parent / "examples" / "pairs" / "photographs.py"))[
+        "write_album"
+    ]
     with tempfile.TemporaryDirectory() as folder:
         album = Album(write_album(Path(folder)), size=SIZE)
         rows = [

@@ -365,7 +365,7 @@ def test_a_refusal_to_answer_is_an_empty_answer(observation):
 
 
 def test_the_example_evaluates_the_model_of_an_endpoint():
-    program = (ROOT / "examples/evaluate_api_model.py").read_text()
+    program = (ROOT / "examples/evaluation/evaluate_api_model.py").read_text()
     program = program.replace("episodes=20", "episodes=3")
     with serving(always(completion("[[400, 400, 500, 500]]", reasoning="hm"))) as server:
         ran = subprocess.run(

@@ -87,7 +87,7 @@ def test_mixed_only_teaches_this_learner_nothing():
 
 @pytest.fixture(scope="module")
 def research():
-    folder = str(Path(__file__).parents[1] / "examples")
+    folder = str(Path(__file__).parents[1] / "examples" / "reproduce")
     sys.path.insert(0, folder)
     yield importlib.import_module("curriculum_research")
     sys.path.remove(folder)

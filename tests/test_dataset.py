@@ -327,7 +327,7 @@ def test_ctrl_c_stops_within_two_seconds_and_says_how_to_go_on(tmp_path, moment)
 
 def test_a_slurm_arrays_jobs_together_are_one_run_in_one_folder_at_once(twelve, tmp_path):
     """As Slurm runs them: each is told its number, and passes it on as ``--shard``."""
-    script = Path(__file__).parent.parent / "examples" / "slurm_render.sh"
+    script = Path(__file__).parent.parent / "examples" / "pairs" / "slurm_render.sh"
     slurm = {"SLURM_ARRAY_TASK_COUNT": "2", "SLURM_CPUS_PER_TASK": "1"}
     slurm |= {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
     jobs = [

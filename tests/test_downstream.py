@@ -20,7 +20,7 @@ TRUTH = [0.125, 0.25, 0.5, 0.75]
 
 @pytest.fixture(scope="module")
 def task():
-    return runpy.run_path(str(ROOT / "examples/lmms_eval/rec_norm1000.py"))
+    return runpy.run_path(str(ROOT / "examples/evaluation/lmms_eval/rec_norm1000.py"))
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +67,7 @@ def test_a_merged_adapter_says_what_base_and_adapter_say(small, tmp_path):
     processor.save_pretrained(tmp_path / "adapter")
     expected = logits(adapted, processor)
 
-    merge_lora = runpy.run_path(str(ROOT / "examples/merge_lora.py"))["merge_lora"]
+    merge_lora = runpy.run_path(str(ROOT / "examples/trainers/merge_lora.py"))["merge_lora"]
     merge_lora(tmp_path / "adapter", tmp_path / "merged")
 
     merged = AutoModelForImageTextToText.from_pretrained(tmp_path / "merged")

@@ -15,21 +15,19 @@ SAID = {
     "custom_policy": "PixelDiffPolicy",
     "custom_curriculum": "episodes: single to dual",
     "look_closer": "what it saw: look_closer.png",
-    "sb3": "on 4 test pairs",
-    "trl_reward": "reward",
-    "export": "verl: 4 rows",
-    "easyr1_reward": "'overall': 1.0",
-    "verl_reward": "'score': 1.0",
-    "external_set": "recall",
+    "trainers/sb3": "on 4 test pairs",
+    "trainers/trl_reward": "reward",
+    "trainers/export": "verl: 4 rows",
+    "trainers/easyr1_reward": "'overall': 1.0",
+    "trainers/verl_reward": "'score': 1.0",
+    "evaluation/external_set": "recall",
 }
 TESTED_ELSEWHERE = {  # with what they need: an endpoint, another environment, a longer time
-    "curriculum_research",
-    "evaluate_api_model",
-    "merge_lora",
-    "openenv_client",
-    "photographs",
-    "sb3_ppo",
-    "verifiers_eval",
+    "evaluation/evaluate_api_model",
+    "pairs/photographs",
+    "trainers/merge_lora",
+    "trainers/openenv_client",
+    "trainers/verifiers_eval",
 }
 
 
@@ -38,17 +36,19 @@ def test_an_example_runs_as_it_is(example, tmp_path, monkeypatch, capsys):
     """But for fewer episodes and pairs."""
     source = (EXAMPLES / f"{example}.py").read_text()
     source = re.sub(r'(episodes=|"single": )\d+', r"\g<1>4", source)
-    (tmp_path / f"{example}.py").write_text(source)
+    (tmp_path / "example.py").write_text(source)
     monkeypatch.chdir(tmp_path)
-    runpy.run_path(f"{example}.py", run_name="__main__")
+    runpy.run_path("example.py", run_name="__main__")
     assert SAID[example] in capsys.readouterr().out
 
 
 def test_every_example_is_short_run_and_in_the_table():
-    names = {path.stem for path in EXAMPLES.glob("*.py")}
+    rooms = (EXAMPLES, *(EXAMPLES / room for room in ("trainers", "evaluation", "pairs")))
+    paths = [path for room in rooms for path in room.glob("*.py")]
+    names = {str(path.relative_to(EXAMPLES).with_suffix("")) for path in paths}
     table = (EXAMPLES / "README.md").read_text()
     assert names == SAID.keys() | TESTED_ELSEWHERE
-    assert [name for name in names if f"{name}.py" not in table] == []
+    assert [path.name for path in paths if path.name not in table] == []
     long = {name for name in SAID if (EXAMPLES / f"{name}.py").read_text().count("\n") > 60}
     assert long == set()
 

@@ -120,7 +120,7 @@ def known(scenes_folder) -> dict[int, np.ndarray]:
 @pytest.fixture(scope="module")
 def real_album(tmp_path_factory) -> Path:
     """The COCO file of scikit-image's photographs."""
-    write_album = runpy.run_path("examples/photographs.py")["write_album"]
+    write_album = runpy.run_path("examples/pairs/photographs.py")["write_album"]
     return write_album(tmp_path_factory.mktemp("photographs"))
 
 

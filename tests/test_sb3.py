@@ -38,7 +38,7 @@ TINY = {
 
 @pytest.fixture(scope="module")
 def sb3_ppo():
-    folder = str(Path(__file__).parents[1] / "examples")
+    folder = str(Path(__file__).parents[1] / "examples" / "reproduce")
     sys.path.insert(0, folder)
     yield importlib.import_module("sb3_ppo")
     sys.path.remove(folder)

@@ -27,7 +27,7 @@ from dig_env.scenes import PairDataset
 
 ROOT = Path(__file__).parents[2]
 ANSWERS = ("Yes", "yes ", "Yes.", "Yes, there is.")
-OUR_TASKS = ROOT / "examples/lmms_eval"
+OUR_TASKS = ROOT / "examples/evaluation/lmms_eval"
 PAGE = (ROOT / "docs/evaluation.md").read_text()
 
 

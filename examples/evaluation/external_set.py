@@ -1,6 +1,6 @@
 """Score a policy on external pairs: here a COCO file that is written first.
 
-python examples/external_set.py
+python examples/evaluation/external_set.py
 """
 
 import tempfile

@@ -1,6 +1,6 @@
 """Spot the difference on photographs: scikit-image's, with hand-drawn masks.
 
-python examples/photographs.py
+python examples/pairs/photographs.py
 """
 
 import json

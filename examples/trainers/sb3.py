@@ -1,8 +1,9 @@
 """PPO of Stable-Baselines3 on the numeric view: images as one array, a box as four numbers.
 
-python examples/sb3.py
+python examples/trainers/sb3.py
 
-A few updates, to show how it fits together; sb3_ppo.py trains until it finds the differences.
+A few updates, to show how it fits together; reproduce/sb3_ppo.py trains on until it finds the
+differences.
 """
 
 import gymnasium as gym

@@ -1,6 +1,6 @@
 """PPO (Stable-Baselines3) on the numeric view: one box around the one difference of a pair.
 
-    python examples/sb3_ppo.py         # three seeds, 10 minutes on one core, then the table
+    python examples/reproduce/sb3_ppo.py  # three seeds, 10 minutes on one core, then the table
     tensorboard --logdir runs/sb3_ppo
 
 1. Pairs with one difference are rendered once into a dataset, unless they are there.
@@ -31,6 +31,8 @@ import matplotlib.figure
 import numpy as np
 import torch
 import tyro
+import wandb
+from sb3_logging import LearningCurve, WandbWriter
 from stable_baselines3 import PPO
 from stable_baselines3.common.logger import KVWriter, Logger, make_output_format
 
@@ -38,14 +40,7 @@ from dig_env import NumericVectorView
 from dig_env.agents import PixelDiffPolicy
 from dig_env.agents.evaluation.intervals import CONFIDENCE, mean_intervals
 from dig_env.agents.evaluation.pairs import evaluate_stored
-from dig_env.agents.integrations.sb3 import (
-    LearningCurve,
-    PairsInMemory,
-    SB3Policy,
-    SB3Vector,
-    SpatialMoments,
-    WandbWriter,
-)
+from dig_env.agents.integrations.sb3 import PairsInMemory, SB3Policy, SB3Vector, SpatialMoments
 from dig_env.agents.reporting.report import machine
 from dig_env.scenes import Pair, PairDataset, RenderSettings, render_dataset
 from dig_env.scenes.files import write_whole
@@ -217,8 +212,6 @@ def make_logger(settings: Settings, seed: int, folder: Path) -> Logger:
     if settings.tensorboard:
         outputs.append(make_output_format("tensorboard", str(folder)))
     if settings.wandb != "disabled":
-        import wandb  # here: it takes a second to import
-
         config = json.loads(json.dumps(asdict(settings), default=str))
         wandb.init(
             project="dig-env",
@@ -245,7 +238,7 @@ def summary(settings: Settings, outcomes: list[dict[str, Any]]) -> dict[str, Any
     pixels = [test(settings, PixelDiffPolicy())]
     runs = {when: [outcome[when] for outcome in outcomes] for when in ("before", "after")}
     return {
-        "command": "python examples/sb3_ppo.py",
+        "command": "python examples/reproduce/sb3_ppo.py",
         "machine": machine(),
         "settings": json.loads(json.dumps(asdict(settings), default=str)),
         "confidence": CONFIDENCE,

@@ -1,7 +1,7 @@
 #!/bin/bash
 # Renders a dataset as an array of Slurm jobs, each of which writes its share into one folder:
 #
-#     sbatch examples/slurm_render.sh --preset paper --out /shared/pairs
+#     sbatch examples/pairs/slurm_render.sh --preset paper --out /shared/pairs
 #
 # The same line again resumes what was cut off, and with another --array too. The folder's
 # file system needs locks (flock); without, 'dig-env render' says so before it renders. To check

@@ -1,6 +1,6 @@
 """DiG's reward as verl calls it: one response, the options from its configuration.
 
-python examples/verl_reward.py
+python examples/trainers/verl_reward.py
 
 A real run is the run.sh that "dig-env export --format verl" writes (docs/trainers.md).
 """

@@ -1,7 +1,7 @@
 """Evaluate a model behind any OpenAI-compatible endpoint that sees images.
 
 vllm serve Qwen/Qwen3-VL-4B-Thinking --reasoning-parser qwen3
-python examples/evaluate_api_model.py http://localhost:8000/v1 Qwen/Qwen3-VL-4B-Thinking
+python examples/evaluation/evaluate_api_model.py http://localhost:8000/v1 Qwen/Qwen3-VL-4B-Thinking
 """
 
 import sys

@@ -1,6 +1,6 @@
 """Seven curricula and one learner: PPO, from scratch, on pairs with one to four differences.
 
-    python examples/curriculum_research.py
+    python examples/reproduce/curriculum_research.py
 
 1. Pairs of each stage are rendered once into a dataset, unless they are there.
 2. Each curriculum trains each seed's PPO through `NumericView`: up to three boxes, each with a
@@ -28,6 +28,7 @@ import matplotlib.figure
 import numpy as np
 import torch
 import tyro
+from sb3_logging import LearningCurve
 from stable_baselines3 import PPO
 from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.vec_env import DummyVecEnv
@@ -45,7 +46,7 @@ from dig_env import (
 )
 from dig_env.agents.evaluation.intervals import runs_interval
 from dig_env.agents.evaluation.pairs import evaluate_stored
-from dig_env.agents.integrations.sb3 import LearningCurve, PairsInMemory, SB3Policy, SpatialMoments
+from dig_env.agents.integrations.sb3 import PairsInMemory, SB3Policy, SpatialMoments
 from dig_env.agents.reporting.report import machine
 from dig_env.scenes import (
     PAPER_STAGES,
@@ -297,7 +298,7 @@ def summary(settings: Settings, outcomes: dict[str, list[dict[str, Any]]]) -> di
         *(f"played_{s}" for s in PAPER_STAGES),
     )
     return {
-        "command": "python examples/curriculum_research.py",
+        "command": "python examples/reproduce/curriculum_research.py",
         "machine": machine(),
         "settings": json.loads(json.dumps(asdict(settings), default=str)),
         "intervals": "mean, and ends of the 95 % bootstrap interval over runs and pairs",

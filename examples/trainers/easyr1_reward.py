@@ -1,6 +1,6 @@
 """DiG's reward as EasyR1 calls it: a batch of responses, the options from its configuration.
 
-python examples/easyr1_reward.py
+python examples/trainers/easyr1_reward.py
 
 A real run is the run.sh that "dig-env export --format easyr1" writes (docs/trainers.md).
 """

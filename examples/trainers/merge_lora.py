@@ -1,6 +1,6 @@
 """Merge a LoRA adapter into its base model, for tools that load whole models.
 
-python examples/merge_lora.py runs/mine/adapter runs/mine/merged
+python examples/trainers/merge_lora.py runs/mine/adapter runs/mine/merged
 """
 
 import sys

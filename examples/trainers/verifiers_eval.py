@@ -2,7 +2,7 @@
 
 pip install ./environments/dig_v0
 vllm serve Qwen/Qwen3-VL-4B-Instruct --limit-mm-per-prompt '{"image": 2}'
-python examples/verifiers_eval.py http://127.0.0.1:8000/v1 Qwen/Qwen3-VL-4B-Instruct
+python examples/trainers/verifiers_eval.py http://127.0.0.1:8000/v1 Qwen/Qwen3-VL-4B-Instruct
 
 The same from the command line, with a dataset that `dig-env render --split test` wrote:
 

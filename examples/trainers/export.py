@@ -1,6 +1,6 @@
 """Export pairs with their reward for EasyR1 and verl, and look at what they will read.
 
-python examples/export.py
+python examples/trainers/export.py
 """
 
 from pathlib import Path
@@ -21,4 +21,4 @@ for trainer in ("easyr1", "verl"):
     print(f"{trainer}: {rows.num_rows} rows of {', '.join(rows.column_names)}")
     print(f"    {', '.join(sorted(path.name for path in out.iterdir()))}")
     print(f"    where the GPUs are: bash {out}/run.sh")
-print("the reward of both: examples/easyr1_reward.py, examples/verl_reward.py")
+print("the reward of both: examples/trainers/easyr1_reward.py, examples/trainers/verl_reward.py")

@@ -2,7 +2,7 @@
 
 pip install openenv
 python -m dig_env.agents.integrations.openenv --stage dual        # in another terminal
-python examples/openenv_client.py http://127.0.0.1:8000
+python examples/trainers/openenv_client.py http://127.0.0.1:8000
 """
 
 import asyncio

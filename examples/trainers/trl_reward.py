@@ -1,6 +1,6 @@
 """DiG's reward in TRL: whole, or in parts that GDPO normalises one by one. Trains two steps each.
 
-python examples/trl_reward.py
+python examples/trainers/trl_reward.py
 
 The embedded policy on sixteen pairs that are rendered first; a real run is the train.py that
 "dig-env export --format trl" writes (docs/trainers.md).
