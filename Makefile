@@ -5,6 +5,9 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 
+# Where images set this, Python would compile torch and its like anew in every process, 17 s of them.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: setup demo docs test browser offer-browser frameworks lint clean
 .PHONY: test-pythons test-frameworks test-openenv test-lmms test-vllm
 
