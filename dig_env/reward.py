@@ -32,8 +32,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import scipy
 from numpy.typing import ArrayLike
-from scipy.optimize import linear_sum_assignment
 
 from dig_env.answers import ParsedAnswer, answer_part, read_boxes, read_part, refused, too_long
 from dig_env.boxes import Boxes, checked_boxes, iou_and_giou, l1_distance
@@ -225,7 +225,7 @@ def _match(
             cost = config.l1_cost * l1_distance(box, true) - config.giou_cost * giou
             table[-1].append(of_cost * cost - of_earned * earned)
             pairs[row, column] = iou, credit
-    rows, columns = linear_sum_assignment(table)
+    rows, columns = scipy.optimize.linear_sum_assignment(table)
     matched = list(zip(rows.tolist(), columns.tolist(), strict=True))
     matches = tuple([(row, column, pairs[row, column][0]) for row, column in matched])
     return matches, math.fsum([pairs[pair][1] for pair in matched])

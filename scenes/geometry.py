@@ -6,7 +6,7 @@ import functools
 import math
 
 import numpy as np
-from scipy.spatial import ConvexHull
+import scipy
 
 from dig_env.scenes.families.scenery import Camera, upward
 from dig_env.scenes.plans.plan import SceneObject
@@ -97,7 +97,7 @@ def _mesh_hull(shape: str) -> np.ndarray | None:
     if mesh is None:
         return None
     vertices = np.array(mesh[0])
-    return vertices[ConvexHull(vertices).vertices]
+    return vertices[scipy.spatial.ConvexHull(vertices).vertices]
 
 
 def _placed(obj: SceneObject, points: np.ndarray) -> np.ndarray:

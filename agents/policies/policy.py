@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 import numpy as np
-from scipy import ndimage
+import scipy
 
 from dig_env import format_boxes
 
@@ -140,12 +140,12 @@ class PixelDiffPolicy:
         image_a = observation["image_a"].astype(np.int16)
         changed = np.abs(image_a - observation["image_b"]).max(axis=-1) > self._threshold
         # Closing joins the parts of an object of which a stripe stayed the same.
-        changed = ndimage.binary_closing(changed, structure=np.ones((3, 3)))
-        regions, _ = ndimage.label(changed, structure=np.ones((3, 3)))
+        changed = scipy.ndimage.binary_closing(changed, structure=np.ones((3, 3)))
+        regions, _ = scipy.ndimage.label(changed, structure=np.ones((3, 3)))
         width, height = _size(observation)
         boxes = [
             (cols.start / width, rows.start / height, cols.stop / width, rows.stop / height)
-            for index, (rows, cols) in enumerate(ndimage.find_objects(regions), start=1)
+            for index, (rows, cols) in enumerate(scipy.ndimage.find_objects(regions), start=1)
             if (regions[rows, cols] == index).sum() >= self._min_area * changed.size
         ]
         return format_boxes(np.array(boxes).reshape(-1, 4), self._coordinates, (width, height))

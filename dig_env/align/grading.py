@@ -27,7 +27,7 @@ import re
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
+import scipy
 
 from dig_env.align.questions import (
     LETTERS,
@@ -167,7 +167,7 @@ def _grade_description(
         for column, (attributes, true_box) in enumerate(truth.objects):
             if box is not None and iou_and_giou(box, true_box.tolist())[0] >= MATCH_IOU:
                 shares[row, column] = attribute_share(words, attributes)
-    earned = shares[linear_sum_assignment(shares, maximize=True)].sum()
+    earned = shares[scipy.optimize.linear_sum_assignment(shares, maximize=True)].sum()
     reward = min(float(2 * earned / sum(shares.shape)), 1.0)
     return Grade(reward, reward == 1.0, read=f"{len(items)} object{'s'[: len(items) > 1]}")
 

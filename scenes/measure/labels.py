@@ -6,7 +6,7 @@ import dataclasses
 import math
 
 import numpy as np
-from scipy import ndimage
+import scipy
 
 from dig_env.scenes.color import lab_distance
 from dig_env.scenes.measure.occlusion import hidden_share
@@ -173,12 +173,12 @@ def _certify(
     for diff in differences:
         x0, y0, x1, y1 = (int(edge) for edge in diff.box)
         outside[y0:y1, x0:x1] = False
-    smooth = np.where(outside, ndimage.uniform_filter(distance, 3), 0.0)
+    smooth = np.where(outside, scipy.ndimage.uniform_filter(distance, 3), 0.0)
     eight_neighbours = np.ones((3, 3))
-    patches, _ = ndimage.label(smooth >= STRONG, eight_neighbours)
+    patches, _ = scipy.ndimage.label(smooth >= STRONG, eight_neighbours)
     areas = np.bincount(patches.ravel())
     areas[0] = 0
-    areas[np.unique(patches[ndimage.binary_dilation(~outside, eight_neighbours)])] = 0
+    areas[np.unique(patches[scipy.ndimage.binary_dilation(~outside, eight_neighbours)])] = 0
     bystanders = []
     for obj in plan.objects:
         both = (ids_a == obj.id) & (ids_b == obj.id)

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import scipy
 from PIL import Image, ImageOps
-from scipy import ndimage
 
 from dig_env.scenes.arguments import whole
 from dig_env.scenes.color import srgb8_to_lab
@@ -236,9 +236,9 @@ def _instance(
     mask = ids == number
     x0, y0, x1, y1 = (int(edge) for edge in mask_bounds(mask) or ())
     mean_ab = srgb8_to_lab(image[mask])[:, 1:].mean(axis=0)
-    grown = ndimage.binary_dilation(mask, iterations=RIM_PX)
+    grown = scipy.ndimage.binary_dilation(mask, iterations=RIM_PX)
     rim = grown & ~mask
-    around = ndimage.binary_dilation(mask, iterations=SURROUNDINGS_PX) & ~grown & (ids == 0)
+    around = scipy.ndimage.binary_dilation(mask, iterations=SURROUNDINGS_PX) & ~grown & (ids == 0)
     is_whole = bool(rim.any() and (ids[rim] == 0).mean() >= FREE_RIM)
     is_calm = bool(around.any() and image[around].std(axis=0).mean() <= CALM_LEVELS)
     is_inside = min(x0, y0) > 0 and x1 < image.shape[1] and y1 < image.shape[0]

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
+import scipy
 from PIL import Image
-from scipy import ndimage
 
 from dig_env.scenes.color import lab_to_linear, srgb8_to_lab, to_srgb8
 from dig_env.scenes.measure.pair import PairImages
@@ -85,10 +85,10 @@ def _spread(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
 
     Else the background that an object was cut out of would shine through at its edge.
     """
-    inside = ndimage.binary_erosion(mask)
+    inside = scipy.ndimage.binary_erosion(mask)
     if not inside.any():
         inside = mask
-    _, (rows, columns) = ndimage.distance_transform_edt(~inside, return_indices=True)
+    _, (rows, columns) = scipy.ndimage.distance_transform_edt(~inside, return_indices=True)
     return image[rows, columns]
 
 
@@ -101,7 +101,7 @@ def _without(image: np.ndarray, obj: PhotoObject, photo: Photograph) -> np.ndarr
     """The image with an object of the photograph taken out."""
     mask = photo.mask(obj.annotation)
     others = (photo.ids != 0) & ~mask
-    hole = ndimage.binary_dilation(mask, iterations=RIM_PX) & ~others
+    hole = scipy.ndimage.binary_dilation(mask, iterations=RIM_PX) & ~others
     return np.clip(np.rint(inpaint(image.astype(float), hole, others)), 0, 255).astype(np.uint8)
 
 
@@ -120,7 +120,7 @@ def _recolored(image: np.ndarray, mask: np.ndarray, mean_ab: tuple[float, float]
 def _blended(image: np.ndarray, pixels: np.ndarray, mask: np.ndarray) -> np.ndarray:
     """``pixels`` over ``image`` where the mask is, with a soft edge inside it."""
     # The picture's own edge is none of the object's.
-    depth = ndimage.distance_transform_edt(np.pad(mask, FEATHER_PX, mode="edge"))
+    depth = scipy.ndimage.distance_transform_edt(np.pad(mask, FEATHER_PX, mode="edge"))
     depth = depth[FEATHER_PX:-FEATHER_PX, FEATHER_PX:-FEATHER_PX]
     opacity = np.minimum(depth / FEATHER_PX, 1.0)[..., None]
     return np.rint(opacity * pixels + (1 - opacity) * image).astype(np.uint8)

@@ -9,8 +9,7 @@ diffusion.
 from __future__ import annotations
 
 import numpy as np
-from scipy import ndimage, sparse
-from scipy.sparse.linalg import splu
+import scipy
 
 RING_PX = 4
 """Width of the surroundings that are compared."""
@@ -39,7 +38,7 @@ def inpaint(image: np.ndarray, hole: np.ndarray, avoid: np.ndarray) -> np.ndarra
 
 def _window(hole: np.ndarray) -> tuple[slice, slice]:
     """The part of the image that is looked at."""
-    (box,) = ndimage.find_objects(hole.astype(np.uint8))
+    (box,) = scipy.ndimage.find_objects(hole.astype(np.uint8))
     reach = REACH_PX + max(side.stop - side.start for side in box)
     rows, columns = (slice(max(0, side.start - reach), side.stop + reach) for side in box)
     return rows, columns
@@ -49,7 +48,7 @@ def _best_source(image: np.ndarray, hole: np.ndarray, avoid: np.ndarray) -> np.n
     """The image, shifted so that the hole shows the patch that fits best; None if none is free."""
     from scipy import signal  # it takes a second to import: who plans or reads pairs goes without
 
-    ring = ndimage.binary_dilation(hole, iterations=RING_PX) & ~hole
+    ring = scipy.ndimage.binary_dilation(hole, iterations=RING_PX) & ~hole
     height, width = hole.shape
 
     def correlate(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
@@ -91,5 +90,5 @@ def _membrane(values: np.ndarray, hole: np.ndarray) -> np.ndarray:
         columns.append(number[ys + dy, xs + dx][unknown])
         known += np.where((there & ~unknown)[:, None], around[ys + dy, xs + dx], 0.0)
     row, column = np.concatenate(rows), np.concatenate(columns)
-    matrix = sparse.csc_matrix((-np.ones(len(row)), (row, column)), shape=(len(ys), len(ys)))
-    return splu(matrix + sparse.diags(degree, format="csc")).solve(known)
+    matrix = scipy.sparse.csc_matrix((-np.ones(len(row)), (row, column)), shape=(len(ys), len(ys)))
+    return scipy.sparse.linalg.splu(matrix + scipy.sparse.diags(degree, format="csc")).solve(known)

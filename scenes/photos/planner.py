@@ -7,7 +7,7 @@ import math
 import random
 
 import numpy as np
-from scipy import ndimage
+import scipy
 
 from dig_env.scenes.arguments import whole
 from dig_env.scenes.families.vocabulary import PHOTO_CHANGES
@@ -230,4 +230,4 @@ def _liftable(
 
 
 def _with_gap(taken: np.ndarray) -> np.ndarray:
-    return ndimage.binary_dilation(taken, iterations=GAP_PX)
+    return scipy.ndimage.binary_dilation(taken, iterations=GAP_PX)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy import ndimage
+import scipy
 
 from dig_env.scenes.measure.pair import PairImages
 from dig_env.scenes.plans.plan import PairPlan
@@ -111,8 +111,8 @@ def seam(image_a: np.ndarray, image_b: np.ndarray, mask: np.ndarray) -> float:
         own edges do not count).
     """
     step = np.abs(image_a.astype(np.int16) - image_b).max(axis=-1).astype(np.float32)
-    rim = mask & ~ndimage.binary_erosion(mask, np.ones((3, 3)), iterations=2, border_value=1)
-    return float(ndimage.uniform_filter(step, 3)[rim].max(initial=0.0))
+    rim = mask & ~scipy.ndimage.binary_erosion(mask, np.ones((3, 3)), iterations=2, border_value=1)
+    return float(scipy.ndimage.uniform_filter(step, 3)[rim].max(initial=0.0))
 
 
 def _whole_tiles(mask: np.ndarray) -> np.ndarray:

@@ -18,9 +18,8 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import scipy
 from PIL import Image, ImageDraw
-from scipy import ndimage
-from scipy.spatial import ConvexHull, QhullError
 
 from dig_env.scenes.families.scenery import Light, Scenery, upward
 from dig_env.scenes.geometry import CIRCLE, PinholeCamera, hull_points, surface_hit
@@ -70,7 +69,7 @@ def influence_mask(plan: PairPlan, width: int, height: int) -> np.ndarray:
     for obj in plan.objects:
         if _is_mirror(obj) and _can_trace(obj):
             _add_mirror_images(mask, view, obj, [other for other, _ in changed])
-    return ndimage.binary_dilation(mask, np.ones((3, 3)), iterations=MARGIN_PX)
+    return scipy.ndimage.binary_dilation(mask, np.ones((3, 3)), iterations=MARGIN_PX)
 
 
 def _alters_shadow(change: Change) -> bool:
@@ -135,8 +134,8 @@ def _fill(picture: Image.Image, view: PinholeCamera, points: np.ndarray) -> None
     """Draw the outline's hull of (N, 3) world points as the camera sees them."""
     pixels = view.project(points)
     try:
-        outline = pixels[ConvexHull(pixels).vertices]
-    except QhullError:  # all on one line
+        outline = pixels[scipy.spatial.ConvexHull(pixels).vertices]
+    except scipy.spatial.QhullError:  # all on one line
         outline = pixels
     ImageDraw.Draw(picture).polygon([(x, y) for x, y in outline], fill=1, outline=1)
 

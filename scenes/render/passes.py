@@ -7,7 +7,10 @@ library gives the same floats every time, with any number of threads.
 
 from __future__ import annotations
 
+import importlib.abc
 import os
+import sys
+import threading
 import weakref
 from dataclasses import dataclass
 from pathlib import Path
@@ -99,21 +102,45 @@ class Window:
         )
 
 
-def load_denoiser() -> None:
-    """Import OpenImageDenoise, and with it torch where there is one, which takes seconds.
+class _TorchHidden(importlib.abc.MetaPathFinder):
+    """Lets the thread that made it find no torch, unless that is imported already."""
 
-    Call it in the thread that asks for pictures: Ctrl-C ends no import in another one.
+    def __init__(self) -> None:
+        self._thread = threading.get_ident()
+
+    def find_spec(self, name: str, path: object = None, target: object = None) -> None:
+        if name == "torch" and threading.get_ident() == self._thread:
+            raise ModuleNotFoundError("torch is hidden from OpenImageDenoise", name=name)
+
+
+def load_denoiser() -> None:
+    """Import what pictures need and plans do not: OpenImageDenoise and parts of SciPy.
+
+    Call it in the thread that asks for pictures: Ctrl-C ends no import in another one, and a
+    process that is forked meanwhile could not finish it.
     """
     with NO_FORK:
-        import pyoidn  # noqa: F401
+        import scipy.ndimage
+        import scipy.spatial  # noqa: F401
+
+        if "pyoidn" in sys.modules:
+            return
+        # pyoidn imports torch where there is one, for tensors, which no one gives it here. That
+        # takes 2 s and 200 MB. A new list each, since other threads may go through the old one.
+        hidden = _TorchHidden()
+        sys.meta_path = [hidden, *sys.meta_path]
+        try:
+            import pyoidn  # noqa: F401
+        finally:
+            sys.meta_path = [finder for finder in sys.meta_path if finder is not hidden]
 
 
 class Denoiser:
     """Denoises renders. Not thread-safe: one a worker, with the worker's number of threads."""
 
     def __init__(self, threads: int) -> None:
+        load_denoiser()
         with NO_FORK:
-            # Here, since this library imports torch where there is one: planning needs neither.
             import pyoidn
 
             self._device = pyoidn.Device(pyoidn.OIDN_DEVICE_TYPE_CPU)
