@@ -7,6 +7,7 @@ python benchmarks/endurance.py chaos --out docs/results/chaos.json
 from __future__ import annotations
 
 import hashlib
+import itertools
 import os
 import platform
 import random
@@ -14,7 +15,6 @@ import signal
 import threading
 import time
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import psutil
@@ -95,7 +95,6 @@ def chaos(
         settings: image size and quality.
         out: file for the results.
     """
-    rng = random.Random(seed)
     injected = {fault.name: 0 for fault in SIGNALS}
     digests: dict[int, str] = {}
     over = threading.Event()
@@ -103,30 +102,12 @@ def chaos(
     with Renderer(settings, None) as renderer:
         renderer_module.render_timeout_s = lambda settings: timeout_s  # a hang is soon noticed
         print(renderer)
-
-        def inject() -> None:
-            while sum(injected.values()) < faults:
-                time.sleep(rng.uniform(0.1, 1.5))
-                living = renderer.worker_pids
-                if living:
-                    fault = rng.choice(SIGNALS)
-                    try:
-                        os.kill(rng.choice(living), fault)
-                    except ProcessLookupError:
-                        continue
-                    injected[fault.name] += 1
-            over.set()
-
-        threading.Thread(target=inject, daemon=True).start()
-
-        def plans() -> Any:
-            index = 0
-            while not over.is_set():
-                yield plan_pair(index, STAGES["mixed"])
-                index += 1
-
+        arguments = (renderer, faults, random.Random(seed), injected, over)
+        threading.Thread(target=inject, args=arguments, daemon=True).start()
+        endless = itertools.takewhile(lambda _: not over.is_set(), itertools.count())
+        plans = (plan_pair(index, STAGES["mixed"]) for index in endless)
         begun = last = time.monotonic()
-        for index, pair in enumerate(renderer.imap(plans())):
+        for index, pair in enumerate(renderer.imap(plans)):
             assert pair.plan.seed == index, "lost, doubled or out of order"
             digests[index] = digest(pair)
             longest_s, last = max(longest_s, time.monotonic() - last), time.monotonic()
@@ -148,6 +129,27 @@ def chaos(
     }
     print(table)
     write_results(out, table, "workers struck", injected)
+
+
+def inject(
+    renderer: Renderer,
+    faults: int,
+    rng: random.Random,
+    injected: dict[str, int],
+    over: threading.Event,
+) -> None:
+    """Hit workers until there were so many faults; they are counted in ``injected``."""
+    while sum(injected.values()) < faults:
+        time.sleep(rng.uniform(0.1, 1.5))
+        living = renderer.worker_pids
+        if living:
+            fault = rng.choice(SIGNALS)
+            try:
+                os.kill(rng.choice(living), fault)
+            except ProcessLookupError:
+                continue
+            injected[fault.name] += 1
+    over.set()
 
 
 def digest(pair: Pair) -> str:

@@ -12,6 +12,7 @@ import numpy as np
 
 from dig_env import Score
 from dig_env.agents.evaluation.external.pair import ExternalPair
+from dig_env.agents.policies.dialogue import Dialogue
 from dig_env.scenes import Pair
 
 METRICS = ("reward", "format", "f1", "iou", "precision", "recall", "count_accuracy")
@@ -26,12 +27,23 @@ class Episode:
         answer: the policy's text.
         score: what the answer earned; its ``answer`` holds the boxes.
         found: indices of the pair's differences that were found.
+        dialogue: of ``DiG-Zoom-v0``: all observations but the last, and all texts.
+        cost: of its requests for zooms.
+        truncated: its turns ended without an answer, which is "" then.
     """
 
     pair: Pair | ExternalPair
     answer: str
     score: Score
     found: frozenset[int]
+    dialogue: Dialogue | None = None
+    cost: float = 0.0
+    truncated: bool = False
+
+    @property
+    def reward(self) -> float:
+        """What the answer earned, less the cost."""
+        return self.score.total - self.cost
 
     @property
     def name(self) -> str:
@@ -88,11 +100,11 @@ def unreadable(errors: Sequence[str]) -> dict[str, Any]:
 
 
 def metric_values(episodes: Sequence[Episode]) -> np.ndarray:
-    """(n, len(METRICS)) floats of n episodes; "reward" is the total of the score."""
+    """(n, len(METRICS)) floats of n episodes."""
     return np.array(
         [
             (
-                episode.score.total,
+                episode.reward,
                 episode.score.format,
                 episode.score.f1,
                 episode.score.iou,

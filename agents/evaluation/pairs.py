@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 import numpy as np
 
@@ -96,6 +96,25 @@ class EvaluationResult:
         }
 
 
+class Playing(TypedDict, total=False):
+    """How pairs are played and scored.
+
+    Attributes:
+        coordinates: frame that the prompt asks for and answers are read in; "norm1000" by default.
+        config: the reward's settings, or its name; see ``dig_env.resolve_reward``.
+        batch_size: observations a call of ``policy.act``; 16 by default.
+        on_episode: called after each episode, for progress.
+        on_failure: called with the name of a pair that the policy gave no answer to, and why; the
+            pair is left out. Without it that is an error.
+    """
+
+    coordinates: str
+    config: RewardLike
+    batch_size: int
+    on_episode: Callable[[Episode], None] | None
+    on_failure: OnFailure | None
+
+
 def evaluate(
     policy: Policy,
     *,
@@ -104,12 +123,8 @@ def evaluate(
     seed: int = 0,
     split: str = "test",
     settings: RenderSettings = RenderSettings(),
-    coordinates: str = "norm1000",
-    config: RewardLike = RewardConfig(),
     workers: int = 1,
-    batch_size: int = 16,
-    on_episode: Callable[[Episode], None] | None = None,
-    on_failure: OnFailure | None = None,
+    **how: Unpack[Playing],
 ) -> EvaluationResult:
     """Play ``episodes`` pairs and score the answers.
 
@@ -123,13 +138,8 @@ def evaluate(
         seed: of the draw of pairs.
         split: "train", "validation" or "test".
         settings: image size and quality.
-        coordinates: frame that the prompt asks for and answers are read in.
-        config: the reward's settings, or its name; see ``dig_env.resolve_reward``.
         workers: Blender processes.
-        batch_size: observations a call of ``policy.act``.
-        on_episode: called after each episode, for progress.
-        on_failure: called with the name of a pair that the policy gave no answer to, and why; the
-            pair is left out. Without it that is an error.
+        how: ``coordinates``, ``config`` and so on: see ``Playing``.
 
     Raises:
         ValueError: ``episodes`` is not positive, or an unknown stage, split or reward; or a policy
@@ -137,22 +147,9 @@ def evaluate(
         Unanswered: an endpoint gave no answer.
     """
     with Renderer(settings, workers) as renderer:
-        return EvaluationResult(
-            resolve_stage(stage)[0],
-            split,
-            seed,
-            tuple(
-                play_pairs(
-                    policy,
-                    held_out_pairs(renderer, stage, episodes, seed, split),
-                    coordinates=coordinates,
-                    config=config,
-                    batch_size=batch_size,
-                    on_episode=on_episode,
-                    on_failure=on_failure,
-                )
-            ),
-        )
+        pairs = held_out_pairs(renderer, stage, episodes, seed, split)
+        played = tuple(play_pairs(policy, pairs, **how))
+    return EvaluationResult(resolve_stage(stage)[0], split, seed, played)
 
 
 def evaluate_stored(
@@ -163,11 +160,7 @@ def evaluate_stored(
     episodes: int | None = None,
     seed: int = 0,
     split: str = "test",
-    coordinates: str = "norm1000",
-    config: RewardLike = RewardConfig(),
-    batch_size: int = 16,
-    on_episode: Callable[[Episode], None] | None = None,
-    on_failure: OnFailure | None = None,
+    **how: Unpack[Playing],
 ) -> EvaluationResult:
     """Play pairs of a dataset on disk; no Blender is needed.
 
@@ -178,7 +171,7 @@ def evaluate_stored(
         episodes: how many of its pairs, from the lowest pair seed on; None for all.
         seed: of the resampling for the intervals.
         split: "train", "validation" or "test".
-        coordinates, config, batch_size, on_episode, on_failure: as for ``evaluate``.
+        how: see ``Playing``.
 
     Raises:
         FileNotFoundError, ValueError: no dataset there, or no such pairs, or fewer than asked for.
@@ -190,15 +183,7 @@ def evaluate_stored(
             f"episodes={episodes!r}: {folder} has {len(seeds)} pairs of {split}/{stage}; give 1 to "
             f"{len(seeds)}, or none for all"
         )
-    played = play_pairs(
-        policy,
-        (dataset.pair(pair_seed) for pair_seed in seeds[:episodes]),
-        coordinates=coordinates,
-        config=config,
-        batch_size=batch_size,
-        on_episode=on_episode,
-        on_failure=on_failure,
-    )
+    played = play_pairs(policy, map(dataset.pair, seeds[:episodes]), **how)
     return EvaluationResult(stage, split, seed, tuple(played), str(folder))
 
 
@@ -210,11 +195,7 @@ def evaluate_external(
     stage: str = "external",
     split: str = "",
     seed: int = 0,
-    coordinates: str = "norm1000",
-    config: RewardLike = RewardConfig(),
-    batch_size: int = 16,
-    on_episode: Callable[[Episode], None] | None = None,
-    on_failure: OnFailure | None = None,
+    **how: Unpack[Playing],
 ) -> EvaluationResult:
     """Play pairs of another origin.
 
@@ -226,26 +207,16 @@ def evaluate_external(
         pairs: of a reader in ``dig_env.agents.evaluation.external``.
         source, stage, split: what the result calls the set and its part.
         seed: of the resampling for the intervals.
-        coordinates, config, batch_size, on_episode, on_failure: as for ``evaluate``.
+        how: see ``Playing``.
 
     Raises:
         ValueError: no pairs; or as ``evaluate``.
         Unanswered: as ``evaluate``.
     """
-    config = resolve_reward(config)
     if not pairs:
         raise ValueError("there are no pairs to play")
     fewest = min(1, *(len(pair.boxes_unit) for pair in pairs))
-    played = play_pairs(
-        policy,
-        pairs,
-        difficulty=Difficulty(differences=(fewest, 1)),
-        coordinates=coordinates,
-        config=config,
-        batch_size=batch_size,
-        on_episode=on_episode,
-        on_failure=on_failure,
-    )
+    played = play_pairs(policy, pairs, difficulty=Difficulty(differences=(fewest, 1)), **how)
     return EvaluationResult(stage, split, seed, tuple(played), source)
 
 
@@ -287,7 +258,7 @@ def play_pairs(
     on_episode: Callable[[Episode], None] | None = None,
     on_failure: OnFailure | None = None,
 ) -> list[Episode]:
-    """Let a policy answer the given pairs, and score the answers; see ``evaluate``.
+    """Let a policy answer the given pairs, and score the answers; see ``Playing``.
 
     ``difficulty`` is what the prompt of external pairs says.
     """

@@ -3,36 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, cast
+from dataclasses import replace
+from typing import cast
 
 import gymnasium as gym
 import numpy as np
 
-from dig_env import PARTS
+from dig_env.agents.evaluation.episodes import Episode, mean_metrics
+from dig_env.agents.evaluation.pairs import scored_episode
 from dig_env.agents.policies.dialogue import Dialogue, DialoguePolicy
 from dig_env.agents.policies.zoom import ZoomOraclePolicy
 from dig_env.envs.zoom import DiGZoomEnv
-from dig_env.scenes import Pair
-
-
-@dataclass(frozen=True, eq=False)
-class ZoomEpisode:
-    """A pair that was played in ``DiG-Zoom-v0``.
-
-    Attributes:
-        pair: what was asked about.
-        dialogue: all observations but the last, and all texts: the last is the answer.
-        reward: the sum of the rewards: the score minus the cost of the requests.
-        truncated: there was no answer.
-        info: of the last step: the parts of the score, the truth.
-    """
-
-    pair: Pair
-    dialogue: Dialogue
-    reward: float
-    truncated: bool
-    info: dict[str, Any]
 
 
 def play_zoom(
@@ -40,8 +21,8 @@ def play_zoom(
     env: gym.Env,
     episodes: int = 200,
     seed: int = 0,
-    on_episode: Callable[[ZoomEpisode], None] | None = None,
-) -> list[ZoomEpisode]:
+    on_episode: Callable[[Episode], None] | None = None,
+) -> list[Episode]:
     """Play episodes of ``DiG-Zoom-v0``, one after the other.
 
     With ``split="test"`` the pairs are those of ``dig_env.agents.evaluate`` with the same stage,
@@ -59,35 +40,35 @@ def play_zoom(
     """
     if episodes < 1:
         raise ValueError(f"episodes={episodes!r}: give 1 or more")
+    game = cast(DiGZoomEnv, env.unwrapped)
     played = []
     for index in range(episodes):
         observation, _ = env.reset(seed=seed if index == 0 else None)
-        pair = cast(DiGZoomEnv, env.unwrapped).pair
         if isinstance(policy, ZoomOraclePolicy):
-            policy.reveal(pair)
+            policy.reveal(game.pair)
         dialogue, earned, terminated, truncated = Dialogue([observation]), 0.0, False, False
         while not (terminated or truncated):
             (text,) = policy.reply([dialogue])
-            observation, reward, terminated, truncated, info = env.step(text)
+            observation, reward, terminated, truncated, _ = env.step(text)
             dialogue.texts.append(text)
             earned += float(reward)
             if not (terminated or truncated):
                 dialogue.observations.append(observation)
-        played.append(ZoomEpisode(pair, dialogue, earned, truncated, info))
+        answer = text if terminated else ""
+        episode = scored_episode(game.pair, answer, game.coordinates, game.reward_config)
+        cost = episode.score.total - earned
+        episode = replace(episode, dialogue=dialogue, cost=cost, truncated=truncated)
+        played.append(episode)
         if on_episode is not None:
-            on_episode(played[-1])
+            on_episode(episode)
     return played
 
 
-def zoom_metrics(episodes: Sequence[ZoomEpisode]) -> dict[str, float]:
-    """Means over episodes: "reward" with costs, the parts of the score, "turns", "truncated"."""
-    values = [
-        {
-            "reward": episode.reward,
-            **{part: episode.info[part] for part in PARTS},
-            "turns": float(len(episode.dialogue.texts)),
-            "truncated": float(episode.truncated),
-        }
-        for episode in episodes
-    ]
-    return {name: float(np.mean([value[name] for value in values])) for name in values[0]}
+def zoom_metrics(episodes: Sequence[Episode]) -> dict[str, float]:
+    """``mean_metrics``, and the means of "turns" and of "truncated"."""
+    turns = [len(episode.dialogue.texts) for episode in episodes if episode.dialogue]
+    truncated = [episode.truncated for episode in episodes]
+    return mean_metrics(episodes) | {
+        "turns": float(np.mean(turns)),
+        "truncated": float(np.mean(truncated)),
+    }

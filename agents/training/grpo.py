@@ -120,19 +120,25 @@ def train_grpo(
         model, weights = _trained(trainer, run)
     if not process.is_main_process:
         return None
-
-    def save(folder: Path) -> None:
-        model.save_pretrained(folder, state_dict=weights)
-        policy.processor.save_pretrained(folder)
-        (folder / "curriculum.json").write_text(json.dumps(curriculum.state_dict()))
-
-    _finish(result, save)
+    _save(result, model, weights, policy.processor, curriculum)
     return result
 
 
-def _finish(result: GRPOResult, save: Callable[[Path], None]) -> None:
-    """Write the model with ``save``, the history and the report; then the checkpoints go."""
-    write_folder_whole(result.checkpoint, save)
+def _save(
+    result: GRPOResult,
+    model: Any,
+    weights: dict[str, torch.Tensor] | None,
+    processor: Any,
+    curriculum: StageCurriculum,
+) -> None:
+    """Write the model, the history and the report; then the trainer's checkpoints go."""
+
+    def fill(folder: Path) -> None:
+        model.save_pretrained(folder, state_dict=weights)
+        processor.save_pretrained(folder)
+        (folder / "curriculum.json").write_text(json.dumps(curriculum.state_dict()))
+
+    write_folder_whole(result.checkpoint, fill)
     steps = json.dumps([asdict(step) for step in result.steps])
     write_whole(Path(result.run.out, HISTORY), steps.encode() + b"\n")
     write_run(result)

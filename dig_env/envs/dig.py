@@ -161,7 +161,7 @@ class DiGEnv(gym.Env[dict[str, Any], str], EzPickle):
         one_of("coordinates", coordinates, COORDINATES)
         self.render_mode, self._display = render_mode, Display(render_mode)
         self.coordinates = coordinates
-        self._reward_config = resolve_reward(reward)
+        self.reward_config = resolve_reward(reward)
         render: dict[str, Any] = {"width": width, "height": height}
         render |= {"quality": quality, "device": device}
         self.pairs = PairSampler(stage, dataset, split, workers, **render)
@@ -243,7 +243,7 @@ class DiGEnv(gym.Env[dict[str, Any], str], EzPickle):
         result = score(
             action,
             pair.boxes_unit,
-            self._reward_config,
+            self.reward_config,
             coordinates=self.coordinates,
             size=self.pairs.size,
         )

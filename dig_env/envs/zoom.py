@@ -249,6 +249,7 @@ class DiGZoomEnv(gym.Env[dict[str, Any], str], EzPickle):
         self.render_mode, self.coordinates = self._game.render_mode, self._game.coordinates
         self._turns, self._turn_cost = turns, float(real("turn_cost", turn_cost, 0))
         self._turns_left, self._is_open = turns, False
+        self.reward_config = self._game.reward_config
         self._size = self._game.pairs.size
         seen = self._game.observation_space
         prompts = instructions(self.coordinates, self._size)

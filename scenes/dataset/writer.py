@@ -77,29 +77,26 @@ def render_dataset(
 ) -> Manifest:
     """Render what a folder lacks of the first ``counts`` pairs of each stage.
 
-    Pair i of a stage has the i-th seed of ``stage_seeds``. The same call resumes one that was
-    stopped or killed; a larger count adds pairs. Several processes, on one machine or more, may
-    fill one folder, or folders that are then copied together.
+    Pair i of a stage has the i-th seed of ``stage_seeds``. The same call resumes a stopped one; a
+    larger count adds pairs. Several processes may fill one folder, or folders to be joined later.
 
     Args:
         folder: made if need be. It holds pairs of one ``settings``, any splits and stages.
-        counts: number of pairs by stage: a name of ``STAGES``, of ``difficulties``, or of a stage
-            that the folder has.
+        counts: number of pairs by stage, of ``STAGES``, ``difficulties`` or the folder's own.
         split: "train", "validation" or "test".
         settings: image size, quality and device.
         difficulties: stages of your own by name, as for ``register_stage``, for this folder only.
         shard: (i, n), 1 <= i <= n: render the files of the i-th of n shards only. The shards
             together are what one call without shards writes, byte for byte.
-        pairs_per_file: rows of each Parquet file but a stage's last. A file is written when all
-            its pairs are there; a killed call loses the pairs of an unfinished file only.
+        pairs_per_file: rows of each Parquet file but a stage's last; a killed call loses the pairs
+            of unfinished files.
         workers: Blender processes; None for one a CPU core, if they fit in memory.
-        album: photographs of which pairs are made instead, in this process; of the size of
-            ``settings``, of which the rest does not matter. The stages are ``PHOTO_STAGES``.
-        engine: "local" renders in processes of this machine, "ray" on a Ray cluster: that of the
-            variable RAY_ADDRESS, or one that is started here with ``workers`` CPUs. The folder is
-            written here, and comes out the same.
-        on_pair: called with (pairs there, pairs this call is to have there), first before any
-            rendering and then after every pair.
+        album: photographs to make pairs of instead, in this process; of the size of ``settings``.
+            The stages are ``PHOTO_STAGES``.
+        engine: "local" renders in processes of this machine, "ray" on the Ray cluster at
+            RAY_ADDRESS, or on one that is started here with ``workers`` CPUs. The files are equal.
+        on_pair: called with (pairs there, pairs to be there), once before any rendering and then
+            after every pair.
 
     Returns:
         The folder's manifest; its ``missing`` is 0 when nothing that was ever asked for lacks.
@@ -117,18 +114,21 @@ def render_dataset(
         for name, count in counts.items()
     }
     shard, pairs_per_file = _shard(shard), whole("pairs_per_file", pairs_per_file, 1)
-    folder.mkdir(parents=True, exist_ok=True)
-    check_folder(folder)
-    wanted = Manifest(settings, pairs_per_file, stages, {split: counts}, {}, ())
-    with locked(folder):
-        manifest = open_folder(folder, wanted)
+    manifest = _opened(folder, Manifest(settings, pairs_per_file, stages, {split: counts}, {}, ()))
     gaps, total = _gaps(manifest, counts, split, shard)
     for gap in gaps:
         stages[gap.stage].check_family()  # before Blender starts
     asked = ((seed, stages[gap.stage]) for gap in gaps for seed in gap.missing)
     source = _source(asked, settings, workers, album, engine)
-    report = on_pair or (lambda there, total: None)
-    return _fill(folder, manifest, split, gaps, total, source, report)
+    return _fill(folder, manifest, split, gaps, total, source, on_pair or (lambda *_: None))
+
+
+def _opened(folder: Path, wanted: Manifest) -> Manifest:
+    """The manifest of a folder, which is made or begun if need be, with what is wanted in it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    check_folder(folder)
+    with locked(folder):
+        return open_folder(folder, wanted)
 
 
 def _check_source(split: str, settings: RenderSettings, album: Album | None, engine: str) -> None:
