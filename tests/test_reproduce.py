@@ -27,7 +27,7 @@ def settings(arms, tmp_path_factory):
     out = tmp_path_factory.mktemp("reproduce")
     return arms.Settings(
         seeds=(0,),
-        steps=2,
+        steps=1,
         train_pairs=4,
         test_pairs=3,
         pairs=out / "pairs",

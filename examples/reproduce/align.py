@@ -61,7 +61,8 @@ def main(settings: AlignExperiment) -> None:
     """Train and evaluate what is missing, compare, and write the table."""
     align_pipeline.write_data(settings)
     # A process a run: what a run leaves in memory must not reach the next.
-    context = multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["dig_env.agents.training.grpo"])
     with ProcessPoolExecutor(settings.processes, context, max_tasks_per_child=1) as pool:
         pool.submit(foundation, settings).result()
         pipelines = {pool.submit(train_pipeline, settings, seed): seed for seed in settings.seeds}

@@ -75,6 +75,7 @@ class Pipeline:
         questions: that each stage sees.
         grpo_steps: of 16 pairs and 8 rollouts each.
         episodes: test questions of each task.
+        answer_tokens: most that an answer to one may have.
         train_pairs, test_pairs: of each of the paper's stages.
         model: what the first stage starts from.
         pairs: dataset of 128x96 pairs; what is missing is rendered.
@@ -86,6 +87,7 @@ class Pipeline:
     questions: tuple[int, ...] = (160_000, 80_000, 140_000, 12_000, 10_000)
     grpo_steps: int = 40
     episodes: int = 300
+    answer_tokens: int = 110
     train_pairs: int = 3200
     test_pairs: int = 200
     model: str = "new"
@@ -158,7 +160,9 @@ def evaluate(settings: Pipeline, run: Path) -> dict[str, Any]:
     """Test questions of each task, and test pairs of each stage, by the model that ``run`` left."""
     path, checkpoint = evaluation_path(settings, run), run / "checkpoint"
     if not path.exists():
-        policy = AlignMLLMPolicy.from_pretrained(checkpoint, max_new_tokens=110, batch_size=50)
+        policy = AlignMLLMPolicy.from_pretrained(
+            checkpoint, max_new_tokens=settings.answer_tokens, batch_size=50
+        )
         result: dict[str, Any] = {"tasks": {}, "answers": {}, "pairs": {}}
         for task in TASKS:
             played = evaluate_align(
