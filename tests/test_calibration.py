@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import runpy
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -14,7 +15,6 @@ from hypothesis import strategies as st
 
 from dig_env import REWARDS, parse_boxes, score, score_batch
 from dig_env.agents import PixelDiffPolicy
-from dig_env.agents.evaluation.calibration.axes import AXIS_DIFFICULTIES
 from dig_env.agents.evaluation.calibration.card import (
     CalibrationSettings,
     answer_all,
@@ -45,7 +45,8 @@ from dig_env.agents.reporting.calibration import (
 from dig_env.agents.reporting.plots import figure_png
 from dig_env.scenes import PAPER_STAGES, STAGES, Renderer
 
-DOCS = Path(__file__).parent.parent / "docs"
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
 FEW = CalibrationSettings(pairs=40, resamples=200)
 
 sides = st.floats(0.02, 1.0)
@@ -129,8 +130,9 @@ def test_the_best_threshold_is_no_worse_than_the_usual_one(pairs):
 
 def test_subtracting_pixels_stops_working_under_nuisance(pairs, renderer):
     few = 12
+    axes = runpy.run_path(str(ROOT / "benchmarks" / "axes.py"))["AXES"]
     found = {
-        name: f1(PIXELS, list(held_out_pairs(renderer, AXIS_DIFFICULTIES[name], few)))
+        name: f1(PIXELS, list(held_out_pairs(renderer, axes[name], few)))
         for name in ("noise 16", "JPEG 20", "camera shift 0.2")
     }
     assert f1(PIXELS, pairs["single"][:few]) > 0.8

@@ -40,7 +40,7 @@ DEBIAN_PACKAGES = {
     "libICE.so.6": "libice6",
     "libGL.so.1": "libgl1",
 }
-LIBRARIES = ("gymnasium", "numpy", "torch", "transformers", "trl", "datasets")
+CHECKED_LIBRARIES = ("gymnasium", "numpy", "torch", "transformers", "trl", "datasets")
 """All but the first two come with the extra ``train``."""
 LEAST_FREE_GB = 2.0
 LEAST_MEMORY_GB = 3.0
@@ -120,7 +120,7 @@ def _python() -> Finding:
 
 def _libraries() -> Finding:
     versions, missing = [], []
-    for name in LIBRARIES:
+    for name in CHECKED_LIBRARIES:
         try:
             versions.append(f"{name} {importlib.metadata.version(name)}")
         except importlib.metadata.PackageNotFoundError:

@@ -41,6 +41,9 @@ with extra("serve"):
 
 log = logging.getLogger("dig_env.serve.server")
 
+StatusAndBody = tuple[int, dict[str, Any] | None]
+"""A status of HTTP, and what is sent as JSON."""
+
 
 def server_app(sessions: Sessions, token: str) -> Starlette:
     """The server's application, for any ASGI server.
@@ -52,9 +55,7 @@ def server_app(sessions: Sessions, token: str) -> Starlette:
     limits = sessions.limits
     rates, unauthenticated = Rates(limits.requests_per_s), Rates(limits.requests_per_s)
 
-    async def answer(
-        request: Request, work: Callable[[dict[str, Any]], tuple[int, dict[str, Any] | None]]
-    ) -> Response:
+    async def answer(request: Request, work: Callable[[dict[str, Any]], StatusAndBody]) -> Response:
         """What ``work`` makes of the request's JSON object; it runs in a thread."""
         try:
             try:
@@ -73,7 +74,7 @@ def server_app(sessions: Sessions, token: str) -> Starlette:
         return await answer(request, partial(_open, sessions, _client(request)))
 
     def in_session(
-        work: Callable[[Sessions, str, dict[str, Any]], tuple[int, dict[str, Any] | None]],
+        work: Callable[[Sessions, str, dict[str, Any]], StatusAndBody],
     ) -> Callable[[Request], Awaitable[Response]]:
         async def endpoint(request: Request) -> Response:
             return await answer(request, partial(work, sessions, request.path_params["session"]))
@@ -97,16 +98,12 @@ def server_app(sessions: Sessions, token: str) -> Starlette:
     )
 
 
-def _open(
-    sessions: Sessions, client: str, options: dict[str, Any]
-) -> tuple[int, dict[str, Any] | None]:
+def _open(sessions: Sessions, client: str, options: dict[str, Any]) -> StatusAndBody:
     name, (width, height) = sessions.open(client, options)
     return 201, {"session": name, "width": width, "height": height}
 
 
-def _reset(
-    sessions: Sessions, name: str, body: dict[str, Any]
-) -> tuple[int, dict[str, Any] | None]:
+def _reset(sessions: Sessions, name: str, body: dict[str, Any]) -> StatusAndBody:
     _check_fields(body, {"seed", "options"})
     with sessions.using(name) as env:
         seen, info = env.reset(
@@ -119,7 +116,7 @@ def _reset(
     return 200, {"observation": images | {"prompt": seen["prompt"]}, "info": info}
 
 
-def _step(sessions: Sessions, name: str, body: dict[str, Any]) -> tuple[int, dict[str, Any] | None]:
+def _step(sessions: Sessions, name: str, body: dict[str, Any]) -> StatusAndBody:
     _check_fields(body, {"action"})
     with sessions.using(name) as env:
         action: Any = body.get("action")  # step refuses what is no text
@@ -129,9 +126,7 @@ def _step(sessions: Sessions, name: str, body: dict[str, Any]) -> tuple[int, dic
     return 200, reply | {"boxes_drawn": drawn}
 
 
-def _close(
-    sessions: Sessions, name: str, body: dict[str, Any]
-) -> tuple[int, dict[str, Any] | None]:
+def _close(sessions: Sessions, name: str, body: dict[str, Any]) -> StatusAndBody:
     sessions.close_one(name)
     return 204, None
 

@@ -28,7 +28,7 @@ SEEDS_PER_STAGE = 2**24
 NAMED_SLOTS = 16
 """The first slots are for ``BUILT_IN_STAGES``, in their order."""
 SLOTS_PER_SPLIT = 2**24
-LIBRARIES = ("numpy", "pillow", "pyarrow", "pyoidn")
+PIXEL_LIBRARIES = ("numpy", "pillow", "pyarrow", "pyoidn")
 
 
 @dataclass(frozen=True)
@@ -186,5 +186,5 @@ def parse_file_name(name: str) -> tuple[str, str, int]:
 
 def library_versions() -> dict[str, str]:
     """Versions of this package and of the libraries that decide plans, pixels or files."""
-    versions = {name: importlib.metadata.version(name) for name in LIBRARIES}
+    versions = {name: importlib.metadata.version(name) for name in PIXEL_LIBRARIES}
     return {"dig-env": __version__} | versions

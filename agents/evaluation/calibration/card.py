@@ -23,8 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from dig_env import REWARDS, instruction, observe, score_batch
-from dig_env.agents.evaluation.calibration.axes import DIFFICULTIES
+from dig_env import PARTS, REWARDS, instruction, observe, score_batch
 from dig_env.agents.evaluation.calibration.reference_answers import (
     HUMAN,
     RANKS,
@@ -37,13 +36,31 @@ from dig_env.agents.evaluation.intervals import CONFIDENCE, mean_intervals
 from dig_env.agents.evaluation.pairs import held_out_pairs
 from dig_env.agents.policies.mllm import load_tiny
 from dig_env.agents.policies.policy import PixelDiffPolicy, Policy
-from dig_env.scenes import Pair, Renderer, RenderSettings, available_cores
+from dig_env.scenes import (
+    PAPER_CHANGES,
+    PAPER_STAGES,
+    STAGES,
+    Difficulty,
+    Pair,
+    Renderer,
+    RenderSettings,
+    available_cores,
+)
 from dig_env.scenes.files import write_whole
+
+DIFFICULTIES: dict[str, Difficulty] = {
+    **{stage: STAGES[stage] for stage in PAPER_STAGES},
+    **{f"{change} only": Difficulty(changes=(change,)) for change in PAPER_CHANGES},
+    "crowded": Difficulty(objects=(8, 10)),
+    "crowded, 1 to 4": Difficulty(differences=(1, 4), objects=(8, 10)),
+    "small, 1 to 4": Difficulty(
+        differences=(1, 4), objects=(8, 10), min_visible=50 / (320 * 240), min_contrast=2.3
+    ),
+}
+"""Where the reference answers are played; one difference unless the name says otherwise."""
 
 THRESHOLDS = (10, 15, 20, 25, 35, 50, 70, 100)
 """What the pixel difference "at its best" may choose from, in 8-bit levels."""
-
-PARTS = ("f1", "iou", "precision", "recall", "format")
 
 Progress = Callable[[str, int, int], None]
 """Called for each condition: its name, how many are done, and of how many."""
