@@ -189,7 +189,7 @@ def _scaling(settings: RenderSettings, pairs: int) -> dict[str, Any]:
     here = str(Path(__file__).parent)
     rates = {}
     for workers in range(1, available_cores() + 1):
-        # In processes of their own, whose cores can be limited. Three turns against noise.
+        # In separate processes, whose cores can be limited. Three turns against noise.
         arguments = [json.dumps(dataclasses.asdict(settings)), str(workers), here, str(pairs)]
         runs = [
             subprocess.run(

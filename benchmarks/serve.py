@@ -41,7 +41,7 @@ def main(
     """Time episodes of the mixed stage, with policies that answer at once.
 
     Args:
-        clients: how many at once, each with a session and a thread of its own.
+        clients: how many at once, each with its own session and thread.
         episodes: of each client, on stored pairs at 320x240 standard.
         live_episodes: of each client, on pairs that are rendered as they are asked for.
         stored: pairs in the dataset, few enough for the server to keep all of them decoded.
@@ -72,7 +72,7 @@ def main(
 
 
 def _loaded(pairs: Path, options: dict[str, Any], clients: int, episodes: int) -> dict[str, Any]:
-    """One case, with a server of its own."""
+    """One case, with its own server."""
     command = [sys.executable, "-uc", SERVE, "serve", "--port=0", "--json", "--device=cpu"]
     command += ["--dataset", str(pairs), "--requests-per-s=100000"]
     os.environ[TOKEN_VARIABLE] = "of the benchmark"

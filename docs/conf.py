@@ -37,7 +37,7 @@ html_show_copyright = False
 
 
 def cut_pages(app, what, name, obj, options, lines):
-    """Of an environment's docstring, which is a page of its own in Markdown, keep the beginning."""
+    """Of an environment's docstring, which is its own page in Markdown, keep the beginning."""
     page = isinstance(obj, type) and issubclass(obj, (gym.Env, gym.Wrapper, gym.vector.VectorEnv))
     first = next((at for at, line in enumerate(lines) if re.match("#+ ", line)), None)
     if page and first is not None:

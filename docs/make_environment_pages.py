@@ -138,7 +138,7 @@ def _docstring(documented: type) -> tuple[str, str]:
 
 
 def _with_pictures(sections: str, shown: str) -> str:
-    """The sections; a configuration with a heading of its own gets its picture."""
+    """The sections; a configuration with its own heading gets its picture."""
 
     def with_picture(heading: re.Match) -> str:
         picture = heading[1].removesuffix("-v0").replace("-", "_").lower()

@@ -484,7 +484,7 @@ ONE = Short()
         (WithoutGenerator, "of one that went back to a state"),
         (AddsHistories, "history is .* of one that went back to a state"),
         (ListsAfterLoading, "history is .* of a new one"),
-        (RefusesItsOwn, "load_state_dict refused a state of its own: ValueError"),
+        (RefusesItsOwn, "load_state_dict refused its own state: ValueError"),
         (TakesAnyKind, "load_state_dict took a state of another kind"),
         (StumblesOverOtherKinds, "load_state_dict raised KeyError.* on a state of another kind"),
         (TakesAnyStages, "load_state_dict took a state of other stages"),

@@ -40,7 +40,7 @@ def train(
     from dig_env.agents.training.grpo_report import held_out_table, summarize
     from dig_env.agents.training.monitor import Step
 
-    disable_progress_bar()  # loading and saving take a second; the run has a bar of its own
+    disable_progress_bar()  # loading and saving take a second; the run has its own bar
     if reward is not None:
         run = dataclasses.replace(run, reward=reward)
     if os.environ.get("RANK", "0") != "0":  # the first of several processes reports
@@ -80,7 +80,7 @@ def align(run: tyro.conf.OmitArgPrefixes[AlignRun], output: Printed = Output()) 
 
     from dig_env.agents.training.align import train_align
 
-    disable_progress_bar()  # loading and saving take a second; the run has a bar of its own
+    disable_progress_bar()  # loading and saving take a second; the run has its own bar
     with output.progress("steps", every=100) as update:
         result = train_align(run, lambda step, steps, loss: update(step, steps, f"loss {loss:.3f}"))
     if result is None:

@@ -54,7 +54,7 @@ class DiGTaskConfig(vf.TaskConfig):
     opening: str = ""
     """What the chat template has already written of the answer: "<think>" for a Thinking model
     whose server does not parse its reasoning. Without it, a thought that was cut off would read
-    as an answer. A reply with its reasoning in a field of its own needs, and gets, no opening."""
+    as an answer. A reply with its reasoning in its own field needs, and gets, no opening."""
 
 
 class DiGTask(vf.Task[DiGData, vf.State, DiGTaskConfig]):

@@ -39,9 +39,9 @@ OWNED = {
 FIXED = {
     "shuffle_dataset": "the curriculum decides the order of the pairs",
     "train_sampling_strategy": "the curriculum decides the order of the pairs",
-    "dataloader_num_workers": "pairs are rendered and read ahead by processes of their own",
-    "dataloader_prefetch_factor": "pairs are rendered and read ahead by processes of their own",
-    "dataloader_persistent_workers": "pairs are rendered and read ahead by processes of their own",
+    "dataloader_num_workers": "pairs are rendered and read ahead by separate processes",
+    "dataloader_prefetch_factor": "pairs are rendered and read ahead by separate processes",
+    "dataloader_persistent_workers": "pairs are rendered and read ahead by separate processes",
     "accelerator_config": "each process takes its own share of the rows",
     "ignore_data_skip": "a resumed run reads the pairs that it has not learned from",
     "save_only_model": "a run could not be resumed without its optimizer",

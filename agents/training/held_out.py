@@ -114,7 +114,7 @@ def play_held_out(
 def play_sampled(
     policy: MLLMPolicy, held_out: dict[str, list[Pair]], run: GRPORun
 ) -> dict[str, list[Episode]]:
-    """The episodes of each stage at the rollouts' temperature, with random numbers of their own."""
+    """The episodes of each stage at the rollouts' temperature, with their own random numbers."""
     sampling = MLLMPolicy(
         policy.model,
         policy.processor,

@@ -43,7 +43,7 @@ class PairStream:
     planned does not depend on time, and ``state_dict`` holds it: a stream that is loaded resumes
     with the very rows that the old one would have handed out.
 
-    Where several processes train together, each has a stream of its own with the same plan. TRL
+    Where several processes train together, each has its own stream with the same plan. TRL
     lets every process read all rows and keep its share; rows of the others' are placeholders.
 
     Args:

@@ -174,7 +174,7 @@ class PairCache:
     def get(self, key: Any, make: Callable[[], Future[Pair]]) -> Future[Pair]:
         """The pair of a key; ``make`` starts making it where it is not there, or has failed.
 
-        Each caller gets a future of its own, and may cancel it.
+        Each caller gets its own future, and may cancel it.
         """
         with self._lock:
             made = self._made.pop(key, None)

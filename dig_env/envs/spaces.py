@@ -134,7 +134,7 @@ class _Answers(Tuple):
 
 @batch_space.register(AnswerText)
 def _batch(space: AnswerText, n: int = 1) -> _Answers:
-    batch = cast(Tuple, batch_space.dispatch(Text)(space, n))  # each has a seed of its own
+    batch = cast(Tuple, batch_space.dispatch(Text)(space, n))  # each has its own seed
     return _Answers(batch.spaces)
 
 

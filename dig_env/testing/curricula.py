@@ -58,7 +58,7 @@ def check_curriculum(make: Callable[[], StageCurriculum], *, episodes: int = 600
     results, saved = _watched(curriculum, calls)
     assert _global_random() == global_random, (
         "the curriculum drew from, or seeded, the global generator of random or numpy.random, "
-        "which others use too; give it a generator of its own"
+        "which others use too; give it its own generator"
     )
     # Without a look at anything but the choices: looking must not change them.
     _compare(results, [_call(alike, call) for call in calls], "one made alike and called alike")
@@ -236,7 +236,7 @@ def _check_restored(
     try:
         curriculum.load_state_dict(state)
     except Exception as error:
-        raise AssertionError(f"load_state_dict refused a state of its own: {error!r}") from error
+        raise AssertionError(f"load_state_dict refused its own state: {error!r}") from error
     for name, expected in (("mean", mean), ("history", history)):
         found = getattr(curriculum, name)
         assert found == expected, f"{name} is {found!r:.200} of {who}; it was {expected!r:.200}"

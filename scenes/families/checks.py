@@ -85,7 +85,7 @@ def _problem_of_places(family: Family) -> str:
         return f"the camera stands at {camera.location}, which it looks at: move one of them"
     names = [light.name for light in family.lights]
     if len(set(names)) != len(names) or not all(isinstance(n, str) and n for n in names):
-        return f"its lights are called {names!r}: give each a name of its own"
+        return f"its lights are called {names!r}: give each its own name"
     for light in family.lights:
         if math.hypot(*light.location) < LEAST:
             return f"light {light.name!r} is at the origin, to which lights point: move it"

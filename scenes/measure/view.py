@@ -98,7 +98,7 @@ def view_of(
 
 
 def views(pair: Pair) -> tuple[View, View]:
-    """Both images of a pair, each a scene of its own.
+    """Both images of a pair, each its own scene.
 
     Raises:
         ValueError: they are photographs, of which the scene is not known.

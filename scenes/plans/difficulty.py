@@ -44,7 +44,7 @@ class Difficulty:
             makes an object.
         color_distance: range of the CIE Lab distance (CIE76, 3 to 80) between the old and the new
             colour of an object that changes it, before shading; met to within 1, as colours have 8
-            bits. Every object then has a shade of its own, as far from its palette colour, so that
+            bits. Every object then has its own shade, as far from its palette colour, so that
             a shade alone gives nothing away. None: another colour of the palette, 26 or more away.
         size_ratio: range of the ratio of the larger to the smaller radius of an object that
             changes its size, above 1 and below 2. None: from large to small or back, 2.

@@ -95,7 +95,7 @@ def plan_pair(seed: int, difficulty: Difficulty, attempt: int = 0) -> PairPlan:
                 effort += took
                 tried += 1
                 continue
-            # From a stream of its own, so that the scene is the same at every strength.
+            # From its own stream, so that the scene is the same at every strength.
             taken = random.Random(f"dig-env pair {seed} attempt {number} nuisance")
             nuisance = _draw_nuisance(taken, difficulty, camera, lights)
             return PairPlan(seed, number, difficulty, camera, lights, scenery, *layout, nuisance)

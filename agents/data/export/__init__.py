@@ -1,7 +1,7 @@
 """Datasets in the form that other trainers and tools read: rows, images, reward file and config.
 
 One function for each format; ``export_dataset`` writes any of them, whole or not at all. Each
-split and stage is a file of its own, so that a curriculum can go from stage to stage and
+split and stage has its own file, so that a curriculum can go from stage to stage and
 nothing that trains reads test pairs.
 """
 

@@ -96,7 +96,7 @@ def _write_rows(
     columns: dict[str, pa.DataType],
     row: Callable[[Pair, str, int], dict[str, Any]],
 ) -> None:
-    """Write each split and stage to a file of its own; ``row`` gets pair, split and index."""
+    """Write each split and stage to its own file; ``row`` gets pair, split and index."""
     counts = source.counts()
     if "train" not in counts:
         raise ValueError(

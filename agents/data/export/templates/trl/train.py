@@ -49,7 +49,7 @@ class Options:
         model: folder or hub name to start from.
         thinking: whether its chat template opens the answer with "<think>"; by default as the
             template says, or the export for its own model.
-        parts: whether the reward's parts are rewards of their own, with its weights.
+        parts: whether the reward's parts are separate rewards, with its weights.
     """
 
     model: str = EXPORT["settings"]["model"]
