@@ -8,12 +8,15 @@ from __future__ import annotations
 
 from typing import Any
 
+from dig_env.answers.dialects import DIALECTS
 from dig_env.frames import frame_size
 from dig_env.scenes import Difficulty, Pair
+from dig_env.scenes.arguments import one_of
 
 _PIXELS = "pixels, the image being {width:.0f} wide and {height:.0f} high"
+_STEPS = "whole numbers from 0 to {last} relative to the image width and height"
 _FRAMES = {
-    "norm1000": "whole numbers from 0 to 1000 relative to the image width and height",
+    "norm1000": _STEPS.format(last=1000),
     "unit": "decimals from 0 to 1 relative to the image width and height",
     "pixel": _PIXELS,
     "resized_pixel": _PIXELS,
@@ -30,6 +33,7 @@ def instruction(
     coordinates: str = "norm1000",
     size: tuple[int, int] | None = None,
     difficulty: Difficulty = Difficulty(),
+    answers: str = "strict",
 ) -> str:
     """The instruction that accompanies the two images.
 
@@ -38,17 +42,24 @@ def instruction(
         size: the image's (width, height); used for frames in pixels only.
         difficulty: of the stage. The text differs for those where nothing may differ, for those
             with nuisances, and for those where the camera moves.
+        answers: the dialect to answer in, one of ``dig_env.answers.DIALECTS``; those with a frame
+            of their own are asked for in that.
 
     Raises:
-        ValueError: unknown ``coordinates``, or a frame in pixels without a size.
+        ValueError: unknown ``coordinates`` or ``answers``, or a frame in pixels without a size.
     """
+    one_of("answers", answers, DIALECTS)
+    dialect = DIALECTS[answers]
+    frame = frame_words(coordinates, size)
+    if dialect.own is not None:
+        frame = _STEPS.format(last=dialect.own.last)
     may_be_equal = difficulty.differences[0] == 0
     text = (
         "The two images show the same scene with "
         f"{'any number of differences or none' if may_be_equal else 'one or more differences'}. "
         "Find every difference "
-        "and answer with a list of boxes [[x_min, y_min, x_max, y_max], ...], one box around each "
-        f"difference, in {frame_words(coordinates, size)}."
+        f"and answer with a list of boxes {dialect.asked}, one box around each difference, in "
+        f"{frame}."
     )
     if may_be_equal:
         text += " If nothing differs, answer with the empty list []."
@@ -75,11 +86,11 @@ def instructions(
     return tuple(instruction(coordinates, size, kind) for kind in kinds)
 
 
-def observe(pair: Pair, coordinates: str = "norm1000") -> dict[str, Any]:
+def observe(pair: Pair, coordinates: str = "norm1000", answers: str = "strict") -> dict[str, Any]:
     """The observation of a pair: "image_a" and "image_b", (H, W, 3) uint8, and "prompt", str."""
     height, width = pair.image_a.shape[:2]
     return {
         "image_a": pair.image_a.copy(),
         "image_b": pair.image_b.copy(),
-        "prompt": instruction(coordinates, (width, height), pair.plan.difficulty),
+        "prompt": instruction(coordinates, (width, height), pair.plan.difficulty, answers),
     }

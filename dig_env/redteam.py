@@ -3,18 +3,22 @@
 Each attack is an answer that a policy could write, beside the honest answer that it must not
 outscore. Some know the truth, as a policy does that has learned half of the task; the others are
 blind. ``red_team`` plays them all against a reward; ``dig-env bench redteam`` prints the table.
+Attacks are written as "strict" reads; ``translated`` writes them as another dialect does.
 """
 
 from __future__ import annotations
 
+import json
+import re
 import string
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from dig_env.answers import format_boxes
+from dig_env.answers import DIALECTS, format_boxes, parse_boxes
 from dig_env.boxes import Boxes, checked_boxes, iou_and_giou
 from dig_env.observation import instruction
 from dig_env.reward import score
@@ -74,31 +78,62 @@ def no_answer(truth: Boxes, config: RewardConfig) -> str:
 
 
 def red_team(
-    config: RewardLike, truths: Iterable[ArrayLike] | None = None, seed: int = 0
+    config: RewardLike,
+    truths: Iterable[ArrayLike] | None = None,
+    seed: int = 0,
+    answers: str = "strict",
 ) -> list[Outcome]:
     """Play every attack against a reward, on a pair without a difference as well.
+
+    "lenient" reads on purpose some of what "strict" refuses. So the truth in a text that is no
+    answer to "strict" must not earn more than the truth itself.
 
     Args:
         config: the reward's settings, or its name; see ``dig_env.resolve_reward``.
         truths: true boxes of some pairs, each (K, 4) in the unit frame; None stands for
             ``random_truths(100)``.
         seed: of the attacks' own generator.
+        answers: the dialect that attacks and honest answers are written and read in.
 
     Raises:
-        ValueError: a truth is not (K, 4) boxes in the unit frame.
+        ValueError: a truth is not (K, 4) boxes in the unit frame; an unknown dialect.
     """
+
+    def earned_by(text: str, truth: Boxes) -> float:
+        return score(translated(text, answers), truth, config, answers=answers).total
+
     config = resolve_reward(config)
     given = random_truths(100) if truths is None else truths
     checked = [checked_boxes(truth, "truths") for truth in (*given, [])]
     outcomes = []
     for attack in ATTACKS:
         rng = np.random.default_rng(seed)
-        earned = [score(attack.answer(truth, rng), truth, config).total for truth in checked]
-        honest = [score(attack.honest(truth, config), truth, config).total for truth in checked]
+        answer = exact if answers == "lenient" and attack.honest is no_answer else attack.honest
+        earned = [earned_by(attack.answer(truth, rng), truth) for truth in checked]
+        honest = [earned_by(answer(truth, config), truth) for truth in checked]
         wins = sum(a > b + 1e-9 for a, b in zip(earned, honest, strict=True))
         means = float(np.mean(earned)), float(np.mean(honest))
         outcomes.append(Outcome(attack.name, *means, wins))
     return outcomes
+
+
+@lru_cache(maxsize=256)
+def translated(text: str, answers: str) -> str:
+    """A text with each list of boxes in it written as a dialect does; invalid ones as well."""
+    if answers in ("strict", "lenient"):
+        return text
+
+    def written(match: re.Match[str]) -> str:
+        parsed = parse_boxes(match[0])
+        if parsed.ok:
+            return format_boxes(parsed.boxes, exact=True, answers=answers)
+        try:
+            rows = json.loads(match[0], parse_float=str, parse_int=str, parse_constant=str)
+            return DIALECTS[answers].write([[str(item) for item in row] for row in rows])
+        except (ValueError, TypeError):  # no list of four items each
+            return match[0]
+
+    return _LIST.sub(written, text)
 
 
 def random_truths(count: int, seed: int = 0) -> Iterator[Boxes]:
@@ -179,6 +214,7 @@ def _noise(truth: Boxes, rng: np.random.Generator) -> str:
     return "".join(rng.choice(list(string.printable), rng.integers(16_384)))
 
 
+_LIST = re.compile(r"\[(?:\[[^\[\]]*+\](?:, )?+)++\]")
 _FULL = np.array([[0.0, 0.0, 1.0, 1.0]])
 _CENTRE = np.array([[0.4, 0.4, 0.6, 0.6]])
 _FULLWIDTH = str.maketrans("0123456789", "".join(map(chr, range(0xFF10, 0xFF1A))))

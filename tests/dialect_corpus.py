@@ -42,6 +42,12 @@ FAMILIES = [
         "<|box_start|>(120,300),(210,400)<|box_end|><|box_start|>(500,550),(600,700)<|box_end|><|im_end|>",
         [A, B],
     ),
+    # The same, where the server leaves out special tokens (vllm-project/vllm, issue 27636)
+    Said(("qwen2-vl",), "red cube(120,300),(210,400)", [A]),
+    Said(("qwen2-vl",), "cube(120,300),(210,400)\nball(500,550),(600,700)", [A, B]),
+    Said(("internvl",), "cube[[120, 300, 210, 400]]", [A]),
+    Said(("minicpm-v",), "cube 120 300 210 400\nball 500 550 600 700", [A, B]),
+    Said(("minicpm-v",), "cube 120 300 210 400", [A]),
     # Qwen2.5-VL and Qwen3-VL
     Said(
         ("qwen3-vl", "strict"),

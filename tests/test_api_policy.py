@@ -23,6 +23,7 @@ from dig_env.agents import PixelDiffPolicy
 from dig_env.agents.evaluation.episodes import mean_metrics
 from dig_env.agents.evaluation.pairs import play_pairs
 from dig_env.agents.policies.endpoint import ApiError, ApiPolicy, Usage
+from dig_env.answers import DIALECTS
 
 ROOT = Path(__file__).parent.parent
 
@@ -102,6 +103,22 @@ def serving(answer):
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+@pytest.mark.parametrize("dialect", [name for name in DIALECTS if DIALECTS[name].models])
+def test_each_family_is_asked_in_its_own_habit(pairs, dialect):
+    """The server answers in the notation that the prompt shows, and what it says is read."""
+    habit = {"answers": dialect, "coordinates": DIALECTS[dialect].coordinates or "norm1000"}
+
+    def looks(body):
+        assert DIALECTS[dialect].asked in body["messages"][0]["content"][-1]["text"]
+        image_a, image_b = images_of(body)
+        (text,) = PixelDiffPolicy(**habit).act([{"image_a": image_a, "image_b": image_b}])
+        return 200, {}, completion(text)
+
+    with serving(looks) as server:
+        (episode,) = play_pairs(ApiPolicy(server.url, "looker"), pairs["single"][:1], **habit)
+    assert episode.score.f1 == 1.0
 
 
 def always(body):

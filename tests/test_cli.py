@@ -183,6 +183,7 @@ def test_doctor_fails_where_blender_cannot_be_imported(tmp_path):
         (("eval", "--policy", "/no/such/model"), "no model at"),
         (("eval", "--reward", "best"), "the rewards are full, paper"),
         (("eval", "--coordinates", "polar"), "norm1000, unit, pixel"),
+        (("eval", "--answers", "klingon"), "strict, lenient, qwen2-vl"),
         (("eval", "--out", "/no/such/folder/x.json"), "no folder /no/such/folder"),
         (("eval", "--out", "page.html"), "ends in .json"),
         (("eval", "--base-url", "http://localhost:1", "--request", "[]"), "a JSON object"),

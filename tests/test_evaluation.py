@@ -307,6 +307,7 @@ def written(report, policy, folder):
     """The report of an evaluation as HTML."""
     told = {"policy": policy, "reward_name": "full", "coordinates": "norm1000"}
     told |= {"command": "dig-env eval", "usage": None}
+    told |= {"dialect": "strict", "prompt": "Find every difference.", "assumed": {}}
     write_evaluation(folder / "result.json", report, told | report.to_json())
     return (folder / "result.html").read_text()
 

@@ -16,7 +16,7 @@ from test_api_policy import ROOT, completion, images_of, serving
 
 import dig_env.agents.policies.endpoint
 from dig_env.agents import PixelDiffPolicy
-from dig_env.agents.cli.common import HeldOut
+from dig_env.agents.cli.common import HeldOut, PairAnswers
 from dig_env.agents.cli.eval import eval, eval_align, eval_external
 from dig_env.agents.cli.evaluation import Endpoint
 from dig_env.agents.policies.endpoint import MOST_IN_A_ROW, ApiError, ApiPolicy
@@ -233,6 +233,55 @@ def test_some_unreadable_answers_are_counted_and_no_failure(foreign, tmp_path, c
         code, result = run("eval-external", server.url, tmp_path / "r.json", None, foreign)
     assert code == 0 and result["unreadable"]["answers"] == 2
     assert f"2 of {PAIRS} answers unreadable; the commonest reason" in capsys.readouterr().err
+
+
+def in_gemini(body):
+    """What differs, as Gemini writes it, if the prompt shows its notation."""
+    if '"box_2d": [y_min, x_min, y_max, x_max]' not in str(body["messages"]):
+        return 200, {}, completion("What do you mean?")
+    images = images_of(body)
+    policy = PixelDiffPolicy(answers="gemini")
+    (text,) = policy.act([{"image_a": images[0], "image_b": images[1]}])
+    return 200, {}, completion(f"```json\n{text}\n```")
+
+
+def test_a_known_family_is_asked_and_read_in_its_own_habit_and_told(foreign, tmp_path, capsys):
+    out = tmp_path / "result.json"
+    with serving(in_gemini) as server:
+        endpoint = Endpoint(base_url=server.url)
+        eval_external("coco", foreign, "google/gemini-2.5-pro", out=out, endpoint=endpoint)
+        said = capsys.readouterr().err
+        result = json.loads(out.read_text())
+        assert result["f1"] == 1.0 and result["assumed"] == {}
+        assert (result["dialect"], result["coordinates"]) == ("gemini", "norm1000")
+        assert "answers are read as: gemini (ai.google.dev/" in said and result["prompt"] in said
+        with pytest.raises(SystemExit):
+            eval_external(
+                "coco",
+                foreign,
+                "google/gemini-2.5-pro",
+                out=out,
+                answers=PairAnswers("strict"),
+                endpoint=endpoint,
+            )
+    assert json.loads(out.read_text())["dialect"] == "strict"
+
+
+def test_lenient_says_what_it_assumed(foreign, tmp_path, capsys):
+    with serving(lambda _: (200, {}, completion("At (156, 208) to (469, 417)."))) as server:
+        eval_external(
+            "coco",
+            foreign,
+            "somebody/new-vlm",
+            out=tmp_path / "r.json",
+            answers=PairAnswers("lenient"),
+            endpoint=Endpoint(base_url=server.url),
+        )
+    result = json.loads((tmp_path / "r.json").read_text())
+    (note,) = result["assumed"]
+    assert "read x first" in note and result["assumed"][note] == PAIRS
+    assert result["f1"] == 1.0 and result["answers"][0]["error"] == note
+    assert note in " ".join(capsys.readouterr().out.split())
 
 
 BOX = "[[1, 2, 30, 40]]"

@@ -285,7 +285,8 @@ def evaluation(folder, tmp_path_factory):
     """A file as ``dig-env eval --dataset --out`` writes it."""
     report = evaluate_stored(PixelDiffPolicy(), folder, stage="mixed")
     result = report.to_json() | {
-        **{"policy": "pixeldiff", "reward_name": "full", "coordinates": "norm1000"},
+        **{"policy": "pixeldiff", "reward_name": "full", "dialect": "strict"},
+        **{"coordinates": "norm1000"},
         **{"quality": None, "answers": [episode.to_json() for episode in report.episodes]},
     }
     path = tmp_path_factory.mktemp("evaluation") / "result.json"

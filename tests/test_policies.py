@@ -8,6 +8,7 @@ from conftest import SMALL, SMALL_ENV
 from dig_env.agents import OraclePolicy, PixelDiffPolicy, RandomPolicy, evaluate
 from dig_env.agents.cli.eval import named_policy
 from dig_env.agents.evaluation.pairs import held_out_pairs, mean_metrics, play_pairs
+from dig_env.answers import DIALECTS
 from dig_env.scenes import PAPER_STAGES
 
 
@@ -117,6 +118,19 @@ def test_a_named_policy_answers_in_the_frame_that_was_asked_for(pairs):
         assert name == "random" or episode.score.f1 == 1.0
 
 
-def test_the_embedded_policy_is_not_asked_for_a_frame_that_it_was_not_taught():
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_a_named_policy_answers_in_the_dialect_that_was_asked_for(pairs, dialect):
+    pair = pairs["single"][0]
+    for name in ("oracle", "pixeldiff", "random"):
+        policy = named_policy(name, answers=dialect)
+        (episode,) = play_pairs(policy, [pair], answers=dialect)
+        assert episode.score.format == 1.0
+        assert name == "random" or episode.score.f1 == 1.0
+        assert name != "oracle" or episode.score.iou > 0.95
+
+
+def test_the_embedded_policy_is_not_asked_for_what_it_was_not_taught():
+    with pytest.raises(ValueError, match="as 'strict' reads"):
+        named_policy("tiny", answers="gemini")
     with pytest.raises(ValueError, match="answers in norm1000"):
         named_policy("tiny", "pixel")

@@ -4,12 +4,14 @@ import time
 
 import numpy as np
 import pytest
+from dialect_corpus import COGVLM, FAMILIES, PEOPLE, A, B
 from hypothesis import given
 from hypothesis import strategies as st
 
 import dig_env.redteam
-from dig_env import REWARDS, RewardConfig, score
-from dig_env.redteam import ATTACKS, random_truths, red_team
+from dig_env import REWARDS, RewardConfig, format_boxes, score
+from dig_env.answers import DIALECTS
+from dig_env.redteam import ATTACKS, random_truths, red_team, translated
 
 TRUTH = np.array([[0.0, 0.0, 0.5, 0.5], [0.5, 0.5, 1.0, 1.0]])
 
@@ -19,6 +21,73 @@ def test_no_attack_outscores_its_honest_answer(name):
     outcomes = red_team(REWARDS[name], random_truths(30))
     assert len(outcomes) == len(ATTACKS) > 60
     assert [outcome for outcome in outcomes if outcome.wins] == []
+
+
+@pytest.fixture(scope="module")
+def strict():
+    """What attacks on a few pairs earn in "strict"."""
+    return {outcome.attack: outcome.earned for outcome in red_team("full", random_truths(3))}
+
+
+# "strict" refuses them, or finds them too long or repetitive; dialects may read all their boxes,
+# the wrong ones too
+ALL_BOXES = {
+    *("then another answer", "two answer tags", "nested"),
+    *("right, ten times", "tiles of all sizes"),
+}
+# These have corners in round brackets, as Qwen2-VL writes a box: it is read, and is wrong
+CORNERS = {"empty list, then boxes", "draft, then another notation"}
+
+
+@pytest.mark.parametrize("dialect", [name for name in DIALECTS if name != "strict"])
+def test_no_attack_outscores_its_honest_answer_in_any_dialect(dialect, strict, monkeypatch):
+    """Nor does one earn more than in "strict", but for the steps of frames of their own. "lenient"
+    reads more on purpose, and then the truth itself is the bound."""
+    slow = ("100,000 boxes", "a megabyte")  # to write, in every dialect
+    played = [attack for attack in ATTACKS if attack.name not in slow]
+    monkeypatch.setattr(dig_env.redteam, "ATTACKS", played)
+    outcomes = red_team("full", random_truths(3), answers=dialect)
+    margin = 1e-9 if DIALECTS[dialect].own is None else 0.01
+    for outcome in outcomes:
+        if dialect == "qwen2-vl" and outcome.attack in CORNERS:
+            assert outcome.earned <= 0.2
+            continue
+        assert not outcome.wins, outcome
+        if dialect != "lenient" and outcome.attack not in ALL_BOXES:
+            assert outcome.earned <= strict[outcome.attack] + margin, outcome
+
+
+def test_attacks_are_translated():
+    text = "Perhaps [[120, 300, 210, 400]] or [[NaN, 1, 2, 3]] or [[1]]"
+    assert translated(text, "doubao") == (
+        "Perhaps <bbox>120 300 210 400</bbox> or <bbox>NaN 1 2 3</bbox> or [[1]]"
+    )
+    assert translated(text, "strict") == text
+
+
+@pytest.mark.parametrize("said", FAMILIES + COGVLM + PEOPLE, ids=lambda said: said.text[:40])
+def test_no_dialect_reads_more_into_an_answer_than_it_says(said):
+    for truth in ([A], [A, B], []):
+        meant = score(said.boxes, truth).total
+        for dialect in DIALECTS:
+            assert score(said.text, truth, answers=dialect).total <= meant + 0.02
+
+
+@given(
+    st.sampled_from(sorted(DIALECTS)),
+    st.lists(st.integers(0, 9), min_size=1, max_size=12),
+    st.text(max_size=30),
+    st.text(max_size=30),
+)
+def test_many_boxes_and_texts_around_them_never_beat_the_truth(dialect, tiles, before, after):
+    """The tiles are those of a row; the first two are the truth."""
+    row = np.array([[tile / 10, 0.2, (tile + 1) / 10, 0.4] for tile in range(10)])
+    text = format_boxes(row[tiles], answers=dialect)
+    right = score(format_boxes(row[:2], answers=dialect), row[:2], answers=dialect)
+    for answer in (text, before + text + after):
+        assert score(answer, row[:2], answers=dialect).total <= right.total <= 1.0
+    if sorted(tiles) != [0, 1]:
+        assert score(text, row[:2], answers=dialect).total < right.total
 
 
 BLIND = ("full frame, 4 times", "centre", "2 x 2 tiles", "5 x 5 tiles", "4 random boxes")

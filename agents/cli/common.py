@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,6 +13,7 @@ import tyro
 from dig_env import COORDINATES
 from dig_env.agents.training.settings import stage_of_module
 from dig_env.align import TASKS, resolve_tasks
+from dig_env.answers import DIALECTS, habit_of
 from dig_env.scenes import RenderSettings
 
 
@@ -62,10 +64,47 @@ class Answers:
     max_tokens: int | None = None
 
     def __post_init__(self) -> None:
-        if self.coordinates not in COORDINATES:
-            raise ValueError(
-                f"--coordinates {self.coordinates}: give one of {', '.join(COORDINATES)}"
-            )
+        _one_of("--coordinates", self.coordinates, COORDINATES)
+
+
+@dataclass(frozen=True)
+class PairAnswers:
+    """How the policy answers, and is asked to. A model in a folder here counts as trained to answer
+    in strict and norm1000, whatever its family.
+
+    Attributes:
+        answers: dialect of the answers: strict, lenient, qwen2-vl, qwen2.5-vl, qwen3-vl, glm-v,
+            internvl, minicpm-v, doubao, deepseek-vl2, cogvlm, gemini, paligemma or florence-2. By
+            default that of the model's family, else strict.
+        coordinates: frame of the boxes: norm1000, unit, pixel or resized_pixel. By default that of
+            the dialect, else norm1000.
+        max_tokens: longest answer; by default 24 tokens of tiny, 256 of another local model and
+            4096 of an endpoint's. A Thinking model needs thousands.
+    """
+
+    answers: str | None = None
+    coordinates: str | None = None
+    max_tokens: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.coordinates is not None:
+            _one_of("--coordinates", self.coordinates, COORDINATES)
+        if self.answers is not None:
+            _one_of("--answers", self.answers, DIALECTS)
+
+    def chosen(self, policy: str) -> tuple[str, Answers]:
+        """The dialect for a policy of this name, and the rest."""
+        habit = habit_of("" if Path(policy).is_dir() else policy)
+        if self.answers is not None:
+            frame = DIALECTS[self.answers].coordinates
+            habit = {"answers": self.answers, "coordinates": frame or "norm1000"}
+        coordinates = self.coordinates or habit["coordinates"]
+        return habit["answers"], Answers(coordinates, self.max_tokens)
+
+
+def _one_of(option: str, value: str, allowed: Iterable[str]) -> None:
+    if value not in allowed:
+        raise ValueError(f"{option} {value}: give one of {', '.join(allowed)}")
 
 
 StageName = Annotated[
@@ -88,6 +127,7 @@ def tasks_named(task: str) -> tuple[str, ...]:
 
 HeldOutArgs = Annotated[HeldOut, tyro.conf.OmitArgPrefixes]
 AnswersArgs = Annotated[Answers, tyro.conf.OmitArgPrefixes]
+PairAnswersArgs = Annotated[PairAnswers, tyro.conf.OmitArgPrefixes]
 
 
 def result_file(out: Path | None, *names: str) -> Path:

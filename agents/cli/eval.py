@@ -6,21 +6,25 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from dig_env import resolve_reward
+from dig_env import instruction, resolve_reward
 from dig_env.agents.cli.common import (
     Answers,
     AnswersArgs,
     HeldOut,
     HeldOutArgs,
+    PairAnswers,
+    PairAnswersArgs,
     StageName,
     result_file,
     tasks_named,
 )
 from dig_env.agents.cli.evaluation import Endpoint, EndpointArgs, EvaluationRun
 from dig_env.agents.cli.output import Output, Printed
+from dig_env.agents.evaluation.episodes import assumptions
 from dig_env.agents.policies.policy import OraclePolicy, PixelDiffPolicy, Policy, RandomPolicy
 from dig_env.align import AlignSettings
-from dig_env.scenes import PairDataset
+from dig_env.answers import DIALECTS
+from dig_env.scenes import Difficulty, PairDataset, resolve_stage
 from dig_env.scenes.files import write_whole
 
 if TYPE_CHECKING:
@@ -37,7 +41,7 @@ def eval(
     reward: str = "full",
     out: Path | None = None,
     held_out: HeldOutArgs = HeldOut(),
-    answers: AnswersArgs = Answers(),
+    answers: PairAnswersArgs = PairAnswers(),
     endpoint: EndpointArgs = Endpoint(),
     output: Printed = Output(),
 ) -> None:
@@ -61,10 +65,17 @@ def eval(
     config, out = resolve_reward(reward), result_file(out, "eval", policy, stage)
     from dig_env.agents.evaluation.pairs import evaluate, evaluate_stored
 
-    if episodes is None:
-        stored = held_out.dataset and PairDataset(held_out.dataset)
-        episodes = len(stored.pair_seeds(stage, held_out.split)) if stored else FRESH_EPISODES
-    run = EvaluationRun(policy, out, answers, endpoint, output)
+    if held_out.dataset is not None:
+        stored = PairDataset(held_out.dataset)
+        count = len(stored.pair_seeds(stage, held_out.split))
+        settings, difficulty = stored.settings, stored.stages[stage]
+    else:
+        count, settings = FRESH_EPISODES, held_out.settings
+        difficulty = resolve_stage(stage)[1]
+    episodes = count if episodes is None else episodes
+    dialect, frame = answers.chosen(policy)
+    run = EvaluationRun(policy, out, frame, endpoint, output, dialect)
+    _say_asked(run, (settings.width, settings.height), difficulty)
     player = _pair_policy(run)
     with output.counting("pairs", episodes) as on_episode:
         common: dict[str, Any] = {
@@ -73,12 +84,13 @@ def eval(
             "seed": held_out.seed,
             "split": held_out.split,
             "config": config,
+            "answers": dialect,
             **_how(run, on_episode),
         }
         if held_out.dataset is not None:
             played = evaluate_stored(player, held_out.dataset, **common)
         else:
-            played = evaluate(player, settings=held_out.settings, workers=workers, **common)
+            played = evaluate(player, settings=settings, workers=workers, **common)
     quality = None if held_out.dataset else held_out.quality
     _report_pairs(run, player, played, {"reward_name": reward, "quality": quality})
 
@@ -94,7 +106,7 @@ def eval_external(
     limit: int | None = None,
     reward: str = "full",
     out: Path | None = None,
-    answers: AnswersArgs = Answers(),
+    answers: PairAnswersArgs = PairAnswers(),
     endpoint: EndpointArgs = Endpoint(),
     output: Printed = Output(),
 ) -> None:
@@ -120,17 +132,20 @@ def eval_external(
     """
     config, out = resolve_reward(reward), result_file(out, "eval-external", policy, format)
     from dig_env.agents.evaluation.external import read_clevr_change, read_coco_pairs
-    from dig_env.agents.evaluation.pairs import evaluate_external
+    from dig_env.agents.evaluation.pairs import difficulty_of, evaluate_external
 
     if format == "clevr-change":
         pairs = read_clevr_change(data, split, unchanged=unchanged, size=size)
     else:
         pairs, split = read_coco_pairs(data, images), ""
     pairs = pairs[:limit]
-    run = EvaluationRun(policy, out, answers, endpoint, output)
+    dialect, frame = answers.chosen(policy)
+    run = EvaluationRun(policy, out, frame, endpoint, output, dialect)
+    if pairs:
+        _say_asked(run, pairs[0].size, difficulty_of(pairs))
     player = _pair_policy(run)
     with output.counting("pairs", len(pairs)) as on_episode:
-        how = _how(run, on_episode)
+        how = _how(run, on_episode) | {"answers": dialect}
         played = evaluate_external(
             player, pairs, source=str(data), stage=format, split=split, config=config, **how
         )
@@ -193,6 +208,15 @@ def eval_align(
     run.finish(result)
 
 
+def _say_asked(run: EvaluationRun, size: tuple[int, int], difficulty: Difficulty) -> None:
+    """Print which dialect, frame and prompt the evaluation has."""
+    coordinates, dialect = run.answers.coordinates, DIALECTS[run.dialect]
+    run.prompt = instruction(coordinates, size, difficulty, run.dialect)
+    frame = coordinates if dialect.own is None else f"steps of its own, 0 to {dialect.own.last}"
+    run.output.note(f"answers are read as: {run.dialect} ({dialect.source}), in {frame}")
+    run.output.note(f"prompt: {run.prompt}")
+
+
 def _how(run: EvaluationRun, on_episode: Any) -> dict[str, Any]:
     """Arguments that all evaluations take."""
     return {
@@ -209,7 +233,8 @@ def _report_pairs(
     """Write and print the result of an evaluation on pairs."""
     from dig_env.agents.reporting.evaluation import result_tables, write_evaluation
 
-    fields |= {"coordinates": run.answers.coordinates} | played.to_json()
+    fields |= {"dialect": run.dialect, "coordinates": run.answers.coordinates}
+    fields |= {"prompt": run.prompt, "assumed": assumptions(played.episodes)} | played.to_json()
     result = run.result(player, fields, [episode.error for episode in played.episodes])
     write_evaluation(run.out, played, result)
     run.output.say(
@@ -218,6 +243,8 @@ def _report_pairs(
     )
     for table in result_tables(result):
         run.output.table(table)
+    for note, count in result["assumed"].items():
+        run.output.say(f"of {count} answers: {note}")
     if result["usage"]:
         parts = (f"{name} {value}" for name, value in result["usage"].items())
         run.output.say(f"endpoint: {', '.join(parts)}")
@@ -230,11 +257,15 @@ def _pair_policy(run: EvaluationRun) -> Any:
         from dig_env.agents.policies.endpoint import ApiPolicy
 
         return run.connect(ApiPolicy)
-    return named_policy(run.policy, run.answers.coordinates, run.answers.max_tokens)
+    coordinates, longest = run.answers.coordinates, run.answers.max_tokens
+    return named_policy(run.policy, coordinates, longest, run.dialect)
 
 
 def named_policy(
-    name: str, coordinates: str = "norm1000", max_new_tokens: int | None = None
+    name: str,
+    coordinates: str = "norm1000",
+    max_new_tokens: int | None = None,
+    answers: str = "strict",
 ) -> Policy:
     """The policy that a command line's `--policy` means.
 
@@ -244,20 +275,24 @@ def named_policy(
         coordinates: frame to answer in; a model is asked for it by the prompt.
         max_new_tokens: longest answer of a model; by default 24 of the embedded ones, 256 of
             others.
+        answers: dialect to answer in; a model is asked for it by the prompt.
 
     Raises:
-        ValueError: the embedded policy is to answer in another frame than it was taught.
+        ValueError: the embedded policy is to answer in another frame or dialect than it was taught.
     """
     simple = {"random": RandomPolicy, "oracle": OraclePolicy, "pixeldiff": PixelDiffPolicy}
     if name in simple:
-        return simple[name](coordinates=coordinates)
+        return simple[name](coordinates=coordinates, answers=answers)
     from dig_env.agents.policies.mllm import EMBEDDED, MLLMPolicy, load_tiny
 
     settings: dict[str, Any] = {} if max_new_tokens is None else {"max_new_tokens": max_new_tokens}
     if name not in EMBEDDED:
         return MLLMPolicy.from_pretrained(name, **settings)
-    if coordinates != "norm1000":
-        raise ValueError(f"coordinates={coordinates!r}: the embedded policy answers in norm1000")
+    if coordinates != "norm1000" or answers not in ("strict", "lenient"):
+        raise ValueError(
+            f"coordinates={coordinates!r}, answers={answers!r}: the embedded policy answers in "
+            "norm1000, as 'strict' reads"
+        )
     return load_tiny(name, **settings)
 
 

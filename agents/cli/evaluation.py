@@ -72,6 +72,8 @@ class EvaluationRun:
         answers: how the policy answers.
         endpoint: where a model is served.
         output: what is printed.
+        dialect: that answers are read in.
+        prompt: that the policy gets.
         kept: answers of an endpoint.
         failed: "question" and "reason" of each that got no answer.
     """
@@ -81,6 +83,8 @@ class EvaluationRun:
     answers: Answers
     endpoint: Endpoint
     output: Output
+    dialect: str = "strict"
+    prompt: str = ""
     kept: KeptAnswers | None = None
     failed: list[dict[str, str]] = field(default_factory=list)
 

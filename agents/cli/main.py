@@ -19,7 +19,7 @@ import tyro
 
 from dig_env import __version__
 from dig_env.agents.cli.bench import bench
-from dig_env.agents.cli.common import Answers, HeldOut
+from dig_env.agents.cli.common import Answers, HeldOut, PairAnswers
 from dig_env.agents.cli.doctor import doctor
 from dig_env.agents.cli.eval import eval, eval_align, eval_external
 from dig_env.agents.cli.evaluation import Endpoint
@@ -85,7 +85,7 @@ def command_app(config: Path | None = None) -> tyro.extras.SubcommandApp:
         for command in commands:
             _describe(command)
             app.command(command)
-    for settings in (AlignRun, Answers, Endpoint, GRPORun, HeldOut, Limits, Output):
+    for settings in (AlignRun, Answers, Endpoint, GRPORun, HeldOut, Limits, Output, PairAnswers):
         _describe(settings)
     if config is not None:
         from dig_env.agents.training.run_file import read_run

@@ -99,6 +99,19 @@ def unreadable(errors: Sequence[str]) -> dict[str, Any]:
     return {"answers": kinds.total(), "of": len(errors), "reason": next(same, "")}
 
 
+def assumptions(episodes: Sequence[Episode]) -> dict[str, int]:
+    """What was assumed to read the answers that could be read, and of how many answers: that their
+    numbers look like those of another frame, or what "lenient" took for the boxes. Those that
+    differ in numbers alone are one, the commonest first."""
+    notes: dict[str, list[str]] = {}
+    for episode in episodes:
+        if episode.score.answer.error and not episode.error:
+            note = episode.score.answer.error
+            notes.setdefault(re.sub(r"[-\d.]+", "", note), []).append(note)
+    ordered = sorted(notes.values(), key=len, reverse=True)
+    return {same[0]: len(same) for same in ordered}
+
+
 def metric_values(episodes: Sequence[Episode]) -> np.ndarray:
     """(n, len(METRICS)) floats of n episodes."""
     return np.array(

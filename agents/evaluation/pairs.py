@@ -101,6 +101,8 @@ class Playing(TypedDict, total=False):
 
     Attributes:
         coordinates: frame that the prompt asks for and answers are read in; "norm1000" by default.
+        answers: dialect that the prompt asks for and answers are read in; "strict" by default. See
+            ``dig_env.answers.habit_of`` for that of a family of models.
         config: the reward's settings, or its name; see ``dig_env.resolve_reward``.
         batch_size: observations a call of ``policy.act``; 16 by default.
         on_episode: called after each episode, for progress.
@@ -109,6 +111,7 @@ class Playing(TypedDict, total=False):
     """
 
     coordinates: str
+    answers: str
     config: RewardLike
     batch_size: int
     on_episode: Callable[[Episode], None] | None
@@ -215,9 +218,14 @@ def evaluate_external(
     """
     if not pairs:
         raise ValueError("there are no pairs to play")
-    fewest = min(1, *(len(pair.boxes_unit) for pair in pairs))
-    played = play_pairs(policy, pairs, difficulty=Difficulty(differences=(fewest, 1)), **how)
+    played = play_pairs(policy, pairs, difficulty=difficulty_of(pairs), **how)
     return EvaluationResult(stage, split, seed, tuple(played), source)
+
+
+def difficulty_of(pairs: Sequence[ExternalPair]) -> Difficulty:
+    """What the prompt of external pairs says: whether nothing may differ."""
+    fewest = min(1, *(len(pair.boxes_unit) for pair in pairs))
+    return Difficulty(differences=(fewest, 1))
 
 
 def held_out_pairs(
@@ -253,6 +261,7 @@ def play_pairs(
     *,
     difficulty: Difficulty = Difficulty(),
     coordinates: str = "norm1000",
+    answers: str = "strict",
     config: RewardLike = RewardConfig(),
     batch_size: int = 16,
     on_episode: Callable[[Episode], None] | None = None,
@@ -270,8 +279,8 @@ def play_pairs(
         if isinstance(policy, OraclePolicy):
             policy.reveal(pair)
         if isinstance(pair, Pair):
-            return observe(pair, coordinates)
-        prompt = instruction(coordinates, pair.size, difficulty)
+            return observe(pair, coordinates, answers)
+        prompt = instruction(coordinates, pair.size, difficulty, answers)
         return {"image_a": pair.image_a, "image_b": pair.image_b, "prompt": prompt}
 
     episodes = []
@@ -283,18 +292,29 @@ def play_pairs(
         batch_size=batch_size,
         on_failure=on_failure,
     ):
-        episodes.append(scored_episode(pair, answer, coordinates, config))
+        episodes.append(scored_episode(pair, answer, coordinates, config, answers))
         if on_episode is not None:
             on_episode(episodes[-1])
     return episodes
 
 
 def scored_episode(
-    pair: Pair | ExternalPair, answer: str, coordinates: str, config: RewardLike
+    pair: Pair | ExternalPair,
+    answer: str,
+    coordinates: str,
+    config: RewardLike,
+    answers: str = "strict",
 ) -> Episode:
-    """What an answer to a pair earns and finds; ``coordinates`` is the frame that it is read in."""
+    """What an answer to a pair earns and finds, read in this frame and dialect."""
     config = resolve_reward(config)
-    result = score(answer, pair.boxes_unit, config, coordinates=coordinates, size=_size(pair))
+    result = score(
+        answer,
+        pair.boxes_unit,
+        config,
+        coordinates=coordinates,
+        size=_size(pair),
+        answers=answers,
+    )
     found = frozenset(true for _, true, iou in result.matches if iou >= config.iou_threshold)
     return Episode(pair, answer, result, found)
 

@@ -57,12 +57,14 @@ class RandomPolicy:
 
     Args:
         seed: of its own generator.
-        coordinates: frame to answer in.
+        coordinates, answers: frame and dialect to answer in.
     """
 
-    def __init__(self, seed: int = 0, coordinates: str = "norm1000") -> None:
+    def __init__(
+        self, seed: int = 0, coordinates: str = "norm1000", answers: str = "strict"
+    ) -> None:
         self._rng = np.random.default_rng(seed)
-        self._coordinates = coordinates
+        self._coordinates, self._answers_in = coordinates, answers
 
     def act(self, observations: Sequence[dict[str, Any]]) -> list[str]:
         """Answer without a look at the images."""
@@ -73,7 +75,7 @@ class RandomPolicy:
         center = self._rng.uniform(0.15, 0.85, (count, 2))
         half = self._rng.uniform(0.03, 0.12, (count, 2))
         boxes = np.concatenate([center - half, center + half], axis=1)
-        return format_boxes(boxes, self._coordinates, _size(observation))
+        return format_boxes(boxes, self._coordinates, _size(observation), answers=self._answers_in)
 
 
 class OraclePolicy:
@@ -83,18 +85,22 @@ class OraclePolicy:
     own loop call ``policy.reveal(env.unwrapped.pair)`` after each ``reset``.
 
     Args:
-        coordinates: frame to answer in.
+        coordinates, answers: frame and dialect to answer in.
     """
 
-    def __init__(self, coordinates: str = "norm1000") -> None:
-        self._coordinates = coordinates
+    def __init__(self, coordinates: str = "norm1000", answers: str = "strict") -> None:
+        self._coordinates, self._answers_in = coordinates, answers
         self._answers: dict[bytes, str] = {}
 
     def reveal(self, pair: LabelledPair) -> None:
         """Show the truth of a pair that is to be answered."""
         height, width = pair.image_a.shape[:2]
         self._answers[_digest(pair.image_a, pair.image_b)] = format_boxes(
-            pair.boxes_unit, self._coordinates, (width, height), exact=True
+            pair.boxes_unit,
+            self._coordinates,
+            (width, height),
+            exact=True,
+            answers=self._answers_in,
         )
 
     def act(self, observations: Sequence[dict[str, Any]]) -> list[str]:
@@ -122,15 +128,19 @@ class PixelDiffPolicy:
         threshold: least difference of a region's pixels, 0 to 255, in the channel that differs
             most.
         min_area: least area of a region as a fraction of the image.
-        coordinates: frame to answer in.
+        coordinates, answers: frame and dialect to answer in.
     """
 
     def __init__(
-        self, threshold: float = 25.0, min_area: float = 0.001, coordinates: str = "norm1000"
+        self,
+        threshold: float = 25.0,
+        min_area: float = 0.001,
+        coordinates: str = "norm1000",
+        answers: str = "strict",
     ) -> None:
         self._threshold = threshold
         self._min_area = min_area
-        self._coordinates = coordinates
+        self._coordinates, self._answers_in = coordinates, answers
 
     def act(self, observations: Sequence[dict[str, Any]]) -> list[str]:
         """Answer by subtracting the images."""
@@ -148,7 +158,8 @@ class PixelDiffPolicy:
             for index, (rows, cols) in enumerate(scipy.ndimage.find_objects(regions), start=1)
             if (regions[rows, cols] == index).sum() >= self._min_area * changed.size
         ]
-        return format_boxes(np.array(boxes).reshape(-1, 4), self._coordinates, (width, height))
+        found = np.array(boxes).reshape(-1, 4)
+        return format_boxes(found, self._coordinates, (width, height), answers=self._answers_in)
 
 
 def _size(observation: dict[str, Any]) -> tuple[int, int]:

@@ -47,9 +47,13 @@ def write_evaluation(out: Path, report: EvaluationResult, result: dict[str, Any]
         out: a path that ends in .json; the report ends in .html, its plot in .png.
         report: what was played.
         result: ``report.to_json()`` and more for the report: "policy", "command",
-            "reward_name", "coordinates", and "usage" of an endpoint or None.
+            "reward_name", "dialect", "coordinates", "prompt", "assumed", and "usage" of an
+            endpoint or None.
     """
-    made_of = ("command", "split", "seed", "source", "reward_name", "coordinates", "usage")
+    made_of = (
+        *("command", "split", "seed", "source", "reward_name", "dialect", "coordinates"),
+        *("prompt", "assumed", "usage"),
+    )
     where = "freshly rendered" if result["source"] == "fresh" else "stored"
     answers = [episode.to_json() for episode in report.episodes]
     write_whole(out, json.dumps(result | {"answers": answers}, indent=1).encode() + b"\n")
@@ -64,7 +68,7 @@ def write_evaluation(out: Path, report: EvaluationResult, result: dict[str, Any]
                 report.episodes, lambda episode: episode.score.total, episode_picture
             ),
         ],
-        {name: result[name] for name in made_of if result[name] is not None}
+        {name: result[name] for name in made_of if result[name] not in (None, {})}
         | {"versions": versions()},
     )
 

@@ -233,5 +233,6 @@ def _description(collection: Collection, entry: Entry) -> dict[str, Any]:
         config,
         coordinates=evaluation["coordinates"],
         size=collection.size,
+        answers=evaluation["dialect"],
     )
     return outcome(pair, result, config)

@@ -6,9 +6,17 @@ import json
 import re
 from dataclasses import dataclass
 
-from dig_env.answers.strict import Rows, box_like_texts, read_strict
+from dig_env.answers.strict import (
+    MAX_BRACKETS,
+    Rows,
+    box_like_texts,
+    final_part,
+    read_strict,
+)
 
-_N = r"\s*(-?\d+(?:\.\d+)?)\s*"
+_D = "[0-9]"  # no other digits, which \d would allow
+_N = rf"\s*(-?{_D}+(?:\.{_D}+)?)\s*"
+_OPENED = re.compile(r"<\|?(?:box|bbox|det|loc)\b[^<>]*>?|\[\s*\[|\{\s*[\"']")
 
 
 @dataclass(frozen=True)
@@ -18,22 +26,30 @@ class Notation:
     Attributes:
         region: what stands between two marks (its only group), or one box with its marks.
         box: one box in a region: four groups, its numbers.
+        bare: where the marks are special tokens, which servers leave out of a text: what counts
+            in their place if no mark is there; as ``region``. Else None.
         y_first: whether the numbers are y0, x0, y1, x1.
         bins: where the numbers count steps of the image's sides whatever frame is asked for: how
             many steps a side has. Else None.
+        last: the highest such number.
         offset: added to such numbers; 0.5 where a step stands for its middle.
     """
 
     region: re.Pattern[str]
     box: re.Pattern[str]
+    bare: re.Pattern[str] | None = None
     y_first: bool = False
     bins: float | None = None
+    last: int = 999
     offset: float = 0.0
 
     def read(self, text: str, decoder: json.JSONDecoder) -> Rows:
         """The rows of a text, x first, or why it is refused; as ``read_strict``."""
+        text, _ = final_part(text)
         rows = []
-        for match in self.region.finditer(text):
+        marked = self.bare is None or self.region.search(text)
+        region = self.region if marked or self.bare is None else self.bare
+        for match in region.finditer(text):
             inside = match[match.re.groups]
             if re.search(r"\d", self.box.sub("", inside)) or not self.box.search(inside):
                 return Rows([], f"between marks of boxes stands {inside[:60]!r}")
@@ -43,7 +59,12 @@ class Notation:
         if not rows:
             none = read_strict(text, decoder)  # "[]": nothing differs
             return none if none.rows == [] and not none.error else Rows([], "no box was found")
-        if other := box_like_texts(self.region.sub("z", text)):
+        if len(rows) > MAX_BRACKETS:
+            return Rows([], f"the answer has more than {MAX_BRACKETS} boxes")
+        rest = region.sub("z", text)
+        if opened := _OPENED.search(rest):
+            return Rows([], f"beside the boxes stands {opened[0]!r}: an object, or a box cut off")
+        if other := box_like_texts(rest):
             return Rows([], f"beside the boxes stands {other[-1][:60]!r}, which is none of them")
         return Rows(rows, extent=self.bins)
 
@@ -54,26 +75,38 @@ class Notation:
 
 
 _LISTED = re.compile(rf"\[{_N},{_N},{_N},{_N}\]")
-_SPACED = re.compile(r"(\d+)\s+(\d+)\s+(\d+)\s+(\d+)")
+_LIST = re.compile(r"(\[\s*\[[^\[\]]*\](?:\s*,\s*\[[^\[\]]*\])*\s*\])")
+_SPACED = re.compile(r"(-?[0-9]+(?:\.[0-9]+)?)" + r"\s+(-?[0-9]+(?:\.[0-9]+)?)" * 3)
+_CORNERS = rf"\({_N},{_N}\)\s*,?\s*\({_N},{_N}\)"
 
 NOTATIONS = {
     "qwen2-vl": Notation(
         re.compile(r"<\|box_start\|>([^<]*)<\|box_end\|>"),
-        re.compile(rf"\({_N},{_N}\)\s*,?\s*\({_N},{_N}\)"),
+        re.compile(_CORNERS),
+        bare=re.compile(f"({_CORNERS.replace('(-', '(?:-')})"),
     ),
-    "internvl": Notation(re.compile(r"<box>([^<]*)</box>"), _LISTED),
-    "minicpm-v": Notation(re.compile(r"<box>([^<]*)</box>"), _SPACED),
+    "internvl": Notation(re.compile(r"<box>([^<]*)</box>"), _LISTED, bare=_LIST),
+    "minicpm-v": Notation(
+        re.compile(r"<box>([^<]*)</box>"),
+        _SPACED,
+        bare=re.compile(
+            r"(?<![0-9.,\s])\s?((?:[0-9]+(?:\.[0-9]+)?\s+){3}[0-9]+(?:\.[0-9]+)?)(?!\s*[0-9,]|\.[0-9])"
+        ),
+    ),
     "doubao": Notation(re.compile(r"<bbox>([^<]*)</bbox>"), _SPACED),
-    "deepseek-vl2": Notation(re.compile(r"<\|det\|>([^<]*)<\|/det\|>"), _LISTED, bins=999.0),
+    "deepseek-vl2": Notation(
+        re.compile(r"<\|det\|>([^<]*)<\|/det\|>"), _LISTED, bare=_LIST, bins=999.0
+    ),
     "paligemma": Notation(
-        re.compile(r"(?:<loc\d{4}>){4}"),
-        re.compile(r"<loc(\d{4})>" * 4),
+        re.compile(r"(?:<loc[0-9]{4}>){4}"),
+        re.compile(r"<loc([0-9]{4})>" * 4),
         y_first=True,
         bins=1024.0,
+        last=1023,
     ),
     "florence-2": Notation(
-        re.compile(r"(?:<loc_\d{1,3}>){4}"),
-        re.compile(r"<loc_(\d{1,3})>" * 4),
+        re.compile(r"(?:<loc_[0-9]{1,3}>){4}"),
+        re.compile(r"<loc_([0-9]{1,3})>" * 4),
         bins=1000.0,
         offset=0.5,
     ),

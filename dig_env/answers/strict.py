@@ -132,6 +132,15 @@ def box_like_texts(text: str) -> list[str]:
     return [match[0] for match in _BOX_LIKE.finditer(text)]
 
 
+def final_part(text: str) -> tuple[str, bool]:
+    """What counts of an answer: what follows "Final answer:", no drafts, nothing that was taken
+    back. And whether anything was left out but what stands before "Final answer:"."""
+    final = _FINAL.search(text) or _ANSWER.search(text)
+    text = text[final.end() :] if final else text
+    answer = _WITHDRAWN.split(_DRAFT.sub("", text))[-1]
+    return answer, len(answer) < len(text)
+
+
 def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """A decoder's ``object_pairs_hook`` that refuses a second box under the same key."""
     value = dict(pairs)
@@ -154,9 +163,7 @@ def _plain(text: str, decoder: json.JSONDecoder) -> list | None:
 
 def _rows(text: str, decoder: json.JSONDecoder) -> list:
     """The rows of a text with more in it than a list."""
-    final = _FINAL.search(text) or _ANSWER.search(text)
-    text = text[final.end() :] if final else text
-    answer = _WITHDRAWN.split(_DRAFT.sub("", text))[-1]
+    answer, drafted = final_part(text)
     found = _scan(answer, decoder)
     box_like = box_like_texts(found.rest)
     if found.cut and (found.lists or found.empty):
@@ -164,7 +171,7 @@ def _rows(text: str, decoder: json.JSONDecoder) -> list:
     if not found.lists:
         if found.empty == 1 and not box_like and not found.others and _says_none(answer):
             return []
-        raise Refused(_NOTHING + _instead(found, box_like, drafted=len(answer) < len(text)))
+        raise Refused(_NOTHING + _instead(found, box_like, drafted))
     rows = _joined(answer, found.lists)
     said = _said(rows)
     for like in box_like:
