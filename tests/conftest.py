@@ -3,6 +3,7 @@
 import gc
 import os
 import pickle
+from pathlib import Path
 
 # One thread each, since pytest-xdist runs a process a core: before torch is imported.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -20,6 +21,7 @@ from dig_env.scenes import (
     RenderSettings,
     available_cores,
     plan_pair,
+    render_dataset,
 )
 from dig_env.scenes.files import write_whole
 from dig_env.scenes.render.passes import Denoiser
@@ -65,16 +67,29 @@ def denoiser():
 
 
 @pytest.fixture(scope="session")
-def pairs(renderer, tmp_path_factory) -> dict[str, list[Pair]]:
-    """40 pairs of each paper stage: those of evaluation with seed 0 on the test split."""
+def shared_folder(tmp_path_factory) -> Path:
+    """For what is rendered once for all processes of this run."""
     folder = tmp_path_factory.getbasetemp()
-    if "PYTEST_XDIST_WORKER" in os.environ:
-        folder = folder.parent  # that of all processes of this run
-    path = folder / "pairs.pickle"
-    with FileLock(folder / "pairs.lock"):
+    return folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder
+
+
+@pytest.fixture(scope="session")
+def pairs(renderer, shared_folder) -> dict[str, list[Pair]]:
+    """40 pairs of each paper stage: those of evaluation with seed 0 on the test split."""
+    path = shared_folder / "pairs.pickle"
+    with FileLock(shared_folder / "pairs.lock"):
         if not path.exists():
             write_whole(path, pickle.dumps(evaluation_pairs(renderer)))
     return pickle.loads(path.read_bytes())
+
+
+@pytest.fixture(scope="session")
+def stored(shared_folder) -> str:
+    """A dataset with pairs of each paper stage: 6 to train on, 5 of each other split."""
+    folder = shared_folder / "stored"
+    for split, count in (("train", 6), ("validation", 5), ("test", 5)):
+        render_dataset(folder, dict.fromkeys(PAPER_STAGES, count), split, SMALL, workers=1)
+    return str(folder)
 
 
 def evaluation_pairs(renderer, count=PAIRS_PER_STAGE) -> dict[str, list[Pair]]:

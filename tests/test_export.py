@@ -176,8 +176,7 @@ def test_the_default_model_thinks():
     assert ExportSettings().thinking is True
 
 
-@pytest.mark.parametrize("format", ["easyr1", "verl"])
-@pytest.mark.parametrize("thinks", [True, False])
+@pytest.mark.parametrize(("format", "thinks"), [("easyr1", True), ("verl", False)])
 def test_a_run_from_another_model_opens_answers_as_that_does(
     format, thinks, models, exported, tmp_path
 ):

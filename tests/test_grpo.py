@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import SMALL
 from PIL import Image
 from wandb_lines import wandb_lines
 
@@ -17,7 +16,7 @@ from dig_env.agents.policies.mllm import EMBEDDED
 from dig_env.agents.training.grpo_report import summarize
 from dig_env.agents.training.monitor import PROGRESS
 from dig_env.agents.training.run_folder import latest_checkpoint
-from dig_env.scenes import PAPER_STAGES, PairDataset, render_dataset
+from dig_env.scenes import PAPER_STAGES, PairDataset
 
 SHORT = {
     "pairs_per_step": 4,
@@ -107,14 +106,6 @@ def killed_after(step):
     return on_step
 
 
-@pytest.fixture(scope="module")
-def stored(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("stored")
-    for split, count in (("train", 6), ("validation", 3), ("test", 3)):
-        render_dataset(folder, dict.fromkeys(PAPER_STAGES, count), split, SMALL, workers=1)
-    return str(folder)
-
-
 @pytest.fixture
 def one_thread():
     """Two threads add up in an order of their own, and Adam makes steps of the difference."""
@@ -125,9 +116,7 @@ def one_thread():
 
 
 @pytest.mark.usefixtures("one_thread")
-@pytest.mark.parametrize(
-    ("fresh_pairs", "make"), [(True, None), (False, None), (False, RandomCurriculum)]
-)
+@pytest.mark.parametrize(("fresh_pairs", "make"), [(True, None), (False, RandomCurriculum)])
 def test_an_interrupted_run_goes_on_to_the_same_losses(fresh_pairs, make, stored, tmp_path):
     """Through changes of stage, with pairs planned ahead, at the temperature's own random numbers.
 
@@ -214,7 +203,7 @@ def test_a_run_on_a_dataset_trains_and_evaluates_on_its_pairs(stored, tmp_path):
     dataset = PairDataset(stored)
     for stage, episodes in result.after.items():
         seeds = [episode.pair.plan.seed for episode in episodes]
-        assert seeds == list(dataset.pair_seeds(stage, "test"))
+        assert seeds == list(dataset.pair_seeds(stage, "test")[:3])
     assert result.renderer_versions == dataset.manifest.made_with
     assert [step.held_out is None for step in result.steps] == [True, False]
     assert set(result.steps[1].held_out) == set(PAPER_STAGES)

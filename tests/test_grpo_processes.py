@@ -13,7 +13,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from accelerate import PartialState
-from conftest import SMALL
 from qwen3_vl import register, save_qwen3_vl
 from ranks import Job
 from wandb_lines import wandb_lines
@@ -24,19 +23,10 @@ from dig_env.agents import GRPORun, load_tiny, train_grpo
 from dig_env.agents.evaluation.episodes import mean_metrics
 from dig_env.agents.evaluation.pairs import play_pairs
 from dig_env.agents.training.grpo_trainer import FilteringGRPOTrainer
-from dig_env.scenes import PAPER_STAGES, PairDataset, render_dataset
+from dig_env.scenes import PAPER_STAGES, PairDataset
 
 ROOT = Path(__file__).parent.parent
 TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2")
-
-
-@pytest.fixture(scope="module")
-def stored(tmp_path_factory):
-    """Pairs of each stage: 6 to train on, 5 to evaluate on."""
-    folder = tmp_path_factory.mktemp("stored")
-    for split, count in (("train", 6), ("validation", 5), ("test", 5)):
-        render_dataset(folder, dict.fromkeys(PAPER_STAGES, count), split, SMALL, workers=1)
-    return str(folder)
 
 
 def documented_command():

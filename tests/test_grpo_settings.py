@@ -4,12 +4,10 @@ import json
 from dataclasses import fields
 
 import pytest
-from conftest import SMALL
 from trl import GRPOConfig
 
 from dig_env.agents import GRPORun, train_grpo
 from dig_env.agents.training.grpo_trainer import FIXED, OWNED, trl_config
-from dig_env.scenes import render_dataset
 
 STEPS_OF = {"steps": 2, "save_every": 0}
 SAVED = {"steps": 2, "save_every": 1}
@@ -189,13 +187,6 @@ ELSEWHERE = {
     "ddp_backend",
     *(field.name for field in fields(GRPOConfig) if "vllm" in field.name),
 }
-
-
-@pytest.fixture(scope="module")
-def stored(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("stored")
-    render_dataset(folder, {"single": 6}, "train", SMALL, workers=1)
-    return str(folder)
 
 
 def run_with(out, stored, trl, **changes):
