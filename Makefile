@@ -75,7 +75,7 @@ frameworks: test-frameworks test-openenv test-lmms test-vllm
 test-frameworks: TESTS := tests/frameworks
 test-openenv: TESTS := tests/frameworks/test_openenv.py
 test-lmms: TESTS := tests/frameworks/test_lmms_eval.py
-test-vllm: TESTS := tests/test_grpo_loss.py
+test-vllm: TESTS := tests/agents/training/test_grpo_loss.py
 test-frameworks test-openenv test-lmms test-vllm: test-%: .venv-%/.installed setup
 	.venv-$*/bin/python -m pytest $(TESTS)
 
@@ -88,7 +88,7 @@ test-pythons: $(PYTHONS:%=test-python%)
 
 test-python%: .venv-python%/.installed setup
 	DIG_ENV_BLENDER=$(CURDIR)/$(BIN)/python .venv-python$*/bin/python -m pytest \
-	  $(ENVIRONMENT:%=tests/test_%.py)
+	  $(wildcard $(ENVIRONMENT:%=tests/*/test_%.py) $(ENVIRONMENT:%=tests/*/*/test_%.py))
 
 .venv-python%/.installed: pyproject.toml constraints.txt
 	python$* -m venv .venv-python$*

@@ -26,7 +26,7 @@ import psutil
 import tyro
 
 ROOT = Path(__file__).parent.parent
-sys.path.insert(0, str(ROOT / "tests"))  # the small Qwen3-VL is the tests'
+sys.path.insert(0, str(ROOT / "tests/helpers"))  # the small Qwen3-VL is the tests'
 
 from qwen3_vl import register, save_qwen3_vl  # noqa: E402
 

@@ -18,7 +18,9 @@ version = release = __version__
 
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode"]
 exclude_patterns = ["results"]
-nb_execution_mode = "off"  # tests/test_examples.py runs the notebook and compares its outputs
+nb_execution_mode = (
+    "off"  # tests/project/test_examples.py runs the notebook and compares its outputs
+)
 myst_heading_anchors = 4
 default_role = "code"
 
