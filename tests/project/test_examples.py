@@ -26,6 +26,7 @@ TESTED_ELSEWHERE = {  # with what they need: an endpoint, another environment, a
     "pairs/photographs",
     "trainers/merge_lora",
     "trainers/openenv_client",
+    "trainers/trl_live",
     "trainers/verifiers_eval",
 }
 
