@@ -1,20 +1,20 @@
 """TRL's live environment: pairs drawn as rollouts begin, an answer by a tool, one number for it."""
 
 import runpy
-from pathlib import Path
 
 import numpy as np
 import pytest
+from paths import ROOT
 from qwen3_vl import build_model, build_processor, register
-from test_zoom import TINY
 from trl.chat_template_utils import qwen3_vl_chat_template
+from zooms import TINY
 
 from dig_env import Curriculum, instruction, score
 from dig_env.agents.integrations.trl_live import DiGEnvironment, DiGZoomEnvironment, LivePairs
 from dig_env.envs.pairs import StoredPairs
 from dig_env.scenes import render_dataset
 
-EXAMPLE = Path(__file__).parent.parent / "examples/trainers/trl_live.py"
+EXAMPLE = ROOT / "examples/trainers/trl_live.py"
 ROLLOUTS = 4
 
 
