@@ -81,8 +81,8 @@ test-frameworks test-openenv test-lmms test-vllm: test-%: .venv-%/.installed set
 
 # The environment's own tests on newer Pythons. Blender is that of .venv.
 PYTHONS := 3.12 3.13
-ENVIRONMENT := answers answer_lists answer_text reward curriculum adaptive_curricula env gymnasium \
-  spaces vector stages plans difficulty testing
+ENVIRONMENT := answers answer_lists answer_text reward reward_input curriculum adaptive_curricula \
+  env gymnasium spaces vector stages plans difficulty check_policy check_curriculum
 
 test-pythons: $(PYTHONS:%=test-python%)
 

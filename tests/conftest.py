@@ -11,16 +11,13 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import pytest
 from filelock import FileLock
 from hypothesis import HealthCheck, settings
+from small import SMALL, evaluation_pairs
 
-from dig_env.agents.evaluation.pairs import pair_seeds
 from dig_env.scenes import (
     PAPER_STAGES,
-    STAGES,
     Pair,
     Renderer,
-    RenderSettings,
     available_cores,
-    plan_pair,
     render_dataset,
 )
 from dig_env.scenes.files import write_whole
@@ -40,11 +37,6 @@ def pytest_collection_finish():
     """Each training run collects garbage, which took 0.6 s among all that is imported by now."""
     gc.collect()
     gc.freeze()
-
-
-SMALL = RenderSettings(width=128, height=96, quality="draft", device="cpu")
-SMALL_ENV = {"width": 128, "height": 96, "quality": "draft", "device": "cpu"}
-PAIRS_PER_STAGE = 40
 
 
 @pytest.fixture(scope="session")
@@ -90,12 +82,3 @@ def stored(shared_folder) -> str:
     for split, count in (("train", 6), ("validation", 5), ("test", 5)):
         render_dataset(folder, dict.fromkeys(PAPER_STAGES, count), split, SMALL, workers=1)
     return str(folder)
-
-
-def evaluation_pairs(renderer, count=PAIRS_PER_STAGE) -> dict[str, list[Pair]]:
-    rendered = {}
-    for stage in PAPER_STAGES:
-        seeds = pair_seeds(0, "test")
-        plans = (plan_pair(next(seeds), STAGES[stage]) for _ in range(count))
-        rendered[stage] = list(renderer.imap(plans))
-    return rendered

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 from batches import augment
-from conftest import SMALL
 from publish import publish
+from small import SMALL
 from stored_pairs import PairArrays, load_pairs
 from warmup import Trainer, Warmup, main
 

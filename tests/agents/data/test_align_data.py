@@ -7,12 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import SMALL
 from datasets import load_dataset
 from expression_reader import described, meant
 from paths import ROOT
 from PIL import Image
 from qwen3_vl import build_model, build_processor, register
+from small import SMALL
 from trl import SFTConfig, SFTTrainer
 from trl.chat_template_utils import qwen3_vl_chat_template
 

@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from conftest import SMALL
 from datasets import load_dataset
 from paths import ROOT
 from pycocotools.coco import COCO
 from qwen3_vl import save_qwen3_vl
+from small import SMALL
 from trl import GRPOConfig, GRPOTrainer
 
 from dig_env import format_boxes, instruction, parse_boxes, resolve_reward, score

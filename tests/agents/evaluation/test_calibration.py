@@ -9,10 +9,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import shapely
-from conftest import SMALL, evaluation_pairs
 from hypothesis import given
 from hypothesis import strategies as st
 from paths import ROOT
+from small import SMALL, evaluation_pairs
 
 from dig_env import REWARDS, parse_boxes, score, score_batch
 from dig_env.agents import PixelDiffPolicy
@@ -215,7 +215,7 @@ def test_too_little_to_calibrate_on_is_an_error(wrong):
 STORED = Path(__file__).parent / "calibration_pairs.json"
 """The boxes of the published card's pairs, and where their pixels differ, in pixels.
 
-Written by ``PYTHONPATH=tests:tests/helpers python tests/agents/evaluation/test_calibration.py``, in
+Written by ``PYTHONPATH=tests/helpers python tests/agents/evaluation/test_calibration.py``, in
 place of 400 renders in every run of the tests.
 """
 

@@ -10,8 +10,8 @@ import sys
 import numpy as np
 import pytest
 import scipy.stats
-from conftest import SMALL
 from PIL import Image
+from small import SMALL
 
 from dig_env import format_boxes
 from dig_env.agents import OraclePolicy, PixelDiffPolicy, evaluate

@@ -10,10 +10,10 @@ import time
 
 import numpy as np
 import pytest
-from conftest import SMALL
 from endpoint import completion, images_of, serving
 from paths import ROOT
 from PIL import Image
+from small import SMALL
 
 import dig_env.agents.policies.endpoint
 from dig_env.agents import PixelDiffPolicy

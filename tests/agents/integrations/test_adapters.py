@@ -7,8 +7,8 @@ import gymnasium as gym
 import numpy as np
 import pytest
 from answers_corpus import CORPUS, answers_about
-from conftest import SMALL
 from PIL import Image
+from small import SMALL
 
 from dig_env import REWARDS, format_boxes, resolve_reward, score, score_batch
 from dig_env.agents import evaluate, evaluate_external, evaluate_stored

@@ -3,7 +3,7 @@
 import gymnasium as gym
 import numpy as np
 import pytest
-from conftest import SMALL, SMALL_ENV
+from small import SMALL, SMALL_ENV
 
 from dig_env.agents import OraclePolicy, PixelDiffPolicy, RandomPolicy, evaluate
 from dig_env.agents.cli.eval import named_policy

@@ -11,9 +11,9 @@ import sys
 import numpy as np
 import pytest
 import torch
-from conftest import SMALL
 from PIL import Image
 from ranks import Job
+from small import SMALL
 from transformers import CLIPVisionConfig, Dinov2Config
 
 from dig_env import format_boxes, instruction

@@ -14,13 +14,13 @@ import httpx
 import numpy as np
 import pytest
 import uvicorn
-from conftest import SMALL
 from selenium import webdriver
 from selenium.webdriver import ActionChains, Keys
 from selenium.webdriver.common.actions import interaction
 from selenium.webdriver.common.actions.action_builder import ActionBuilder
 from selenium.webdriver.common.actions.pointer_input import PointerInput
 from selenium.webdriver.support.ui import Select, WebDriverWait
+from small import SMALL
 
 from dig_env import parse_boxes, score
 from dig_env.agents import PixelDiffPolicy

@@ -6,9 +6,9 @@ import warnings
 import gymnasium as gym
 import numpy as np
 import pytest
-from conftest import SMALL, SMALL_ENV
 from gymnasium.utils.env_checker import check_env
 from qwen3_vl import build_model, build_processor
+from small import SMALL, SMALL_ENV
 
 import dig_env  # noqa: F401  (registers the environments)
 from dig_env.agents.evaluation.align import align_metrics, evaluate_align

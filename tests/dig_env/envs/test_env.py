@@ -11,8 +11,8 @@ import warnings
 import gymnasium as gym
 import numpy as np
 import pytest
-from conftest import SMALL_ENV
 from gymnasium.utils.env_checker import check_env
+from small import SMALL_ENV
 
 import dig_env
 from dig_env.align.questions import write_answer

@@ -9,7 +9,7 @@ import gymnasium as gym
 import numpy as np
 import psutil
 import pytest
-from conftest import SMALL, SMALL_ENV
+from small import SMALL, SMALL_ENV
 
 import dig_env
 from dig_env.agents.evaluation.align import evaluate_align

@@ -7,10 +7,10 @@ import warnings
 import gymnasium as gym
 import numpy as np
 import pytest
-from conftest import SMALL, SMALL_ENV
 from gymnasium.utils.env_checker import data_equivalence
 from hypothesis import given
 from hypothesis import strategies as st
+from small import SMALL, SMALL_ENV
 from stable_baselines3 import PPO
 from stable_baselines3.common.env_checker import check_env
 

@@ -1,7 +1,7 @@
 """A rendered image as a scene: its objects, their boxes, depth, and how much of them shows."""
 
 import numpy as np
-from conftest import SMALL
+from small import SMALL
 from synthetic_views import SIZE, synthetic_view
 
 from dig_env.scenes import STAGES, plan_pair, view_of, views

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import psutil
 import pytest
-from conftest import SMALL
 from paths import ROOT
+from small import SMALL
 
 import dig_env.scenes.render.process as process_module
 from dig_env.agents.cli import doctor, install_blender

@@ -5,10 +5,10 @@ import math
 
 import numpy as np
 import pytest
-from conftest import SMALL
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from small import SMALL
 
 import dig_env.scenes.render.imaging as imaging
 from dig_env.scenes import (
