@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from PIL import Image
 
 import dig_env.agents.models as models  # which registers the compact model
+from dig_env.agents.policies.image_tokens import image_tokens
 from dig_env.scenes.extras import extra
 
 with extra("train"):
@@ -152,10 +153,8 @@ class MLLMPolicy:
         images = [images for _, images in chats]
         inputs = self.processor(text=texts, images=images, padding=True, return_tensors="pt")
         sampling: dict[str, Any] = {"do_sample": self.temperature > 0}
-        # As TRL does: no image belongs to a placeholder that a model writes itself.
-        placeholder = getattr(self.model.config, "image_token_id", None)
-        if placeholder is not None:
-            sampling["suppress_tokens"] = [placeholder]
+        if tokens := image_tokens(self.model.config):
+            sampling["suppress_tokens"] = tokens
         if self.temperature > 0:
             sampling |= {"temperature": self.temperature, "top_k": 0, "top_p": 1.0}
         with evaluation_mode(self.model):

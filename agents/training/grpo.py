@@ -30,6 +30,7 @@ from pathlib import Path
 from typing import Any
 
 from dig_env import Curriculum, StageCurriculum
+from dig_env.agents.policies.image_tokens import without_images
 from dig_env.agents.policies.mllm import EMBEDDED, MLLMPolicy
 from dig_env.agents.policies.thinking import set_thinking
 from dig_env.agents.reporting.report import throttled
@@ -170,6 +171,8 @@ def _trainer(
     """TRL's trainer on a stream of pairs, and what watches it."""
     process = this_process()
     config = trl_config(run, process.num_processes)
+    forbidden = without_images(policy.model.config, policy.processor.tokenizer, config.use_vllm)
+    config.generation_kwargs = (config.generation_kwargs or {}) | forbidden
     place = (process.process_index, process.num_processes)
     stream = PairStream(source, curriculum, run, place, pairs_per_batch(config))
     reward = GroupReward(curriculum, run.reward, run.rollouts, policy.opening)

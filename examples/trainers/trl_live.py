@@ -11,6 +11,7 @@ from trl import GRPOConfig, GRPOTrainer
 
 from dig_env import Curriculum
 from dig_env.agents.integrations.trl_live import DiGEnvironment, LivePairs
+from dig_env.agents.policies.image_tokens import without_images_of
 from dig_env.envs.pairs import FreshPairs
 from dig_env.scenes import RenderSettings
 
@@ -28,6 +29,7 @@ def train(model: str, steps: int, width: int = 320, height: int = 240, **setting
         "max_completion_length": 1024,
         "max_tool_calling_iterations": 2,
         "max_steps": steps,
+        "generation_kwargs": without_images_of(model, use_vllm=False),
         "shuffle_dataset": False,
         "logging_steps": 1,
         "report_to": "none",

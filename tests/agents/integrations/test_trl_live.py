@@ -130,7 +130,6 @@ def test_the_example_trains_through_trl(tmp_path):
         2,
         *(64, 48),
         output_dir=str(tmp_path / "run"),
-        generation_kwargs={"suppress_tokens": [says["<|image_pad|>"], says["<|video_pad|>"]]},
         per_device_train_batch_size=8,
         max_completion_length=64,
         learning_rate=1e-3,

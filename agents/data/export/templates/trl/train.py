@@ -17,6 +17,7 @@ from datasets import load_dataset
 from trl import GRPOConfig, GRPOTrainer, TrlParser
 
 from dig_env.agents.integrations.trl import reward_function, reward_parts
+from dig_env.agents.policies.image_tokens import without_images_of
 from dig_env.agents.policies.thinking import opening_of_model
 
 HERE = Path(__file__).parent
@@ -72,6 +73,9 @@ def main(arguments: list[str] | None = None) -> str:
     else:
         functions = [reward_function(**reward)]
     model = options.model
+    # A sampled image token has no image, and the next step fails.
+    forbidden = without_images_of(model, config.use_vllm)
+    config.generation_kwargs = (config.generation_kwargs or {}) | forbidden
     for stage in EXPORT["pairs"]["train"]:
         own_config = copy.copy(config)
         own_config.output_dir = str(Path(config.output_dir, stage))
