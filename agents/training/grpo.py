@@ -175,7 +175,7 @@ def _trainer(
     config.generation_kwargs = (config.generation_kwargs or {}) | forbidden
     place = (process.process_index, process.num_processes)
     stream = PairStream(source, curriculum, run, place, pairs_per_batch(config))
-    reward = GroupReward(curriculum, run.reward, run.rollouts, policy.opening)
+    reward = GroupReward(curriculum, run.reward, run.rollouts, policy.opening, run.min_group_std)
     trainer = FilteringGRPOTrainer(
         model=policy.model,
         reward_funcs=reward,

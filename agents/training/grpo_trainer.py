@@ -61,10 +61,11 @@ TOKEN_MEANS = ("dapo", "bnpo", "cispo", "vespo")
 class FilteringGRPOTrainer(GRPOTrainer):
     """TRL's trainer, without zero-variance groups in the policy term of the loss.
 
-    A group whose rollouts all earned the same has no advantage. TRL still counts it where the loss
-    is averaged, which shrinks the gradients of the other groups by its share. Here its advantages
-    are exactly 0, and those of the other groups are divided by their share of the step: the policy
-    term is the mean over them alone, whatever the loss. The KL and entropy terms keep all rollouts.
+    A group whose rollouts all earned the same has no advantage; that of one whose rewards hardly
+    differ is noise (see ``min_group_std``). TRL still counts such a group where the loss is
+    averaged, which shrinks the gradients of the other groups by its share. Here its advantages are
+    exactly 0, and those of the other groups are divided by their share of the step: the policy term
+    is the mean over them alone, whatever the loss. The KL and entropy terms keep all rollouts.
 
     ``reward_funcs`` is one ``GroupReward``, which decides which groups these are.
     """

@@ -40,7 +40,8 @@ class Step:
         step: counted from 1.
         stage: at which its (last) pair was planned.
         reward, format, f1, iou: see ``dig_env.score``.
-        zero_variance_groups: share of the groups whose rollouts all earned the same.
+        zero_variance_groups: share of the groups whose rollouts all earned the same, or nearly
+            so by the run's ``min_group_std``.
         completion_length: mean tokens of an answer.
         window_mean: mean of the curriculum's window; None when it is empty.
         pairs: pairs that the learner took so far.

@@ -159,11 +159,12 @@ class GroupReward:
         config: the reward's settings.
         rollouts: answers to each pair; those of one pair are contiguous.
         opening: what the chat template wrote of every answer; see ``MLLMPolicy.opening``.
+        min_group_std: see ``GRPORun``.
 
     Attributes:
         stage: of the latest pair; "" before the first.
         zero_variance: of each group of the latest batch, over all processes: whether its rollouts
-            all earned the same.
+            all earned the same, or nearly so by ``min_group_std``.
         means: of the latest batch: "reward", the parts of the score, and "zero_variance_groups",
             the share of such groups.
         answers: (pair seed, text, reward) of this process's latest rollouts.
@@ -172,10 +173,16 @@ class GroupReward:
     __name__ = "dig"  # TRL names a reward function's metrics after it
 
     def __init__(
-        self, curriculum: StageCurriculum, config: RewardLike, rollouts: int, opening: str = ""
+        self,
+        curriculum: StageCurriculum,
+        config: RewardLike,
+        rollouts: int,
+        opening: str = "",
+        min_group_std: float = 0.0,
     ) -> None:
         self._curriculum, self._config = curriculum, config
         self._rollouts, self._opening = rollouts, opening
+        self._min_group_std = min_group_std
         self.stage = ""
         self.zero_variance: list[bool] = []
         self.means: dict[str, float] = {}
@@ -210,7 +217,12 @@ class GroupReward:
         self.stage = groups[-1][0][0]
         for group, earned in zip(groups, rewards, strict=True):
             self._curriculum.update(float(np.mean(earned)), group[0][0])
-        self.zero_variance = [np.ptp(earned) < LEAST_SPREAD for earned in rewards]
+        self.zero_variance = [self._says_nothing(earned) for earned in rewards]
         means = np.mean([(reward, *parts) for _, reward, parts in rollouts], axis=0)
         self.means = dict(zip(("reward", *PARTS), map(float, means), strict=True))
         self.means["zero_variance_groups"] = float(np.mean(self.zero_variance))
+
+    def _says_nothing(self, rewards: Sequence[float]) -> bool:
+        if np.ptp(rewards) < LEAST_SPREAD:
+            return True
+        return self._min_group_std > 0.0 and bool(np.std(rewards, ddof=1) < self._min_group_std)

@@ -53,6 +53,8 @@ class GRPORun:
         workers: Blender processes; 0 takes one a CPU core, if they fit in memory.
         pairs_per_step: pairs in one optimiser step.
         rollouts: answers to each pair, the group over which advantages are normalised.
+        min_group_std: a group whose rewards have a smaller standard deviation (over rollouts - 1)
+            counts as one with zero variance, and is not learned from. 0: only such groups.
         steps: optimizer steps at most.
         minutes: training stops after the step that ends later than this, by the first process's
             clock; None: never.
@@ -88,6 +90,7 @@ class GRPORun:
     workers: int = 0
     pairs_per_step: int = 16
     rollouts: int = 8
+    min_group_std: float = 0.0
     steps: int = 80
     minutes: float | None = 7.0
     learning_rate: float = 1e-4
@@ -112,6 +115,8 @@ class GRPORun:
                 raise ValueError(f"{name}={getattr(self, name)!r}: give {low} or more")
         if self.eval_every and not self.eval_pairs:
             raise ValueError(f"eval_every={self.eval_every} needs eval_pairs of 1 or more")
+        if not 0.0 <= self.min_group_std < 1.0:
+            raise ValueError(f"min_group_std={self.min_group_std!r}: give 0 or more, less than 1")
         if self.rollouts < 2:
             raise ValueError(f"rollouts={self.rollouts!r}: a group needs 2 or more to compare")
         if self.wandb not in get_args(WandbMode):

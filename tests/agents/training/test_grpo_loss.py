@@ -13,6 +13,7 @@ from dig_env.scenes import PAPER_STAGES, RenderSettings, render_dataset
 
 PAIRS, ROLLOUTS, LONGEST = 6, 4, 24
 BETA = 0.05
+LEAST_STD = 0.35  # of a group, in the variant with a least spread
 PAGE = ROOT.joinpath("docs", "training.md")
 VARIANTS = {
     line.split("|")[1].strip(): ast.literal_eval(line.split("`")[1])
@@ -26,6 +27,9 @@ VARIANTS |= {
     "CISPO": {"loss_type": "cispo", "epsilon_high": 5.0},
     "SAPO": {"loss_type": "sapo"},
     "LUSPO": {"loss_type": "luspo", "importance_sampling_level": "sequence"},
+    "scaled over the batch": {"scale_rewards": "batch"},
+    "not scaled": {"scale_rewards": "none"},
+    "a least spread": {},
 }
 
 
@@ -37,7 +41,7 @@ def stored(tmp_path_factory):
     return str(folder)
 
 
-def by_hand(trainer, batch, rewards):
+def by_hand(trainer, min_group_std, batch, rewards):
     """The mean over what is not in a zero-variance group, and the KL over all rollouts."""
     args, mask = trainer.args, batch["completion_mask"].float()
     given = {k: batch.get(k) for k in ("pixel_values", "image_grid_thw", "num_images")}
@@ -49,11 +53,15 @@ def by_hand(trainer, batch, rewards):
         trainer.model, ids, seen, mask.shape[1], **given
     )
     groups = torch.tensor(rewards, dtype=torch.float64).view(-1, ROLLOUTS)
-    kept = (groups.amax(dim=1) > groups.amin(dim=1)).repeat_interleave(ROLLOUTS).float()
+    spread = groups.amax(dim=1) > groups.amin(dim=1)
+    spread &= groups.std(dim=1) >= min_group_std
+    kept = spread.repeat_interleave(ROLLOUTS).float()
     assert 0 < kept.sum() < len(kept)  # otherwise there is nothing to see
     advantages = groups - groups.mean(dim=1, keepdim=True)
     if args.scale_rewards == "group":
         advantages = advantages / (groups.std(dim=1, keepdim=True) + 1e-4)
+    if args.scale_rewards == "batch":
+        advantages = advantages / (groups.std() + 1e-4)
     advantages = advantages.flatten().float()[:, None]
     # On the first step after the rollouts the ratio is 1, and its gradient that of the logarithm.
     ratio = torch.exp(logps - logps.detach())
@@ -104,7 +112,7 @@ def test_the_loss_is_that_of_the_groups_with_a_signal_and_the_kl_of_all(
     def compute_and_record(self, model, inputs):
         loss = compute(self, model, inputs)
         trained = [p for p in self.model.parameters() if p.requires_grad]
-        hand = by_hand(self, *batches[-1])
+        hand = by_hand(self, run.min_group_std, *batches[-1])
         gradients = [
             torch.cat([g.flatten() for g in torch.autograd.grad(of, trained, retain_graph=True)])
             for of in (loss, hand)
@@ -122,6 +130,7 @@ def test_the_loss_is_that_of_the_groups_with_a_signal_and_the_kl_of_all(
         stages=PAPER_STAGES[:1],
         pairs_per_step=PAIRS,
         rollouts=ROLLOUTS,
+        min_group_std=LEAST_STD if name == "a least spread" else 0.0,
         steps=2,
         minutes=None,
         eval_pairs=0,

@@ -68,6 +68,24 @@ def test_pairs_of_an_earlier_stage_are_not_counted():
     assert curriculum.episodes == 1
 
 
+def test_a_group_whose_rewards_hardly_differ_counts_as_one_without_variance():
+    """By hand: the rewards are 0.1 + 0.45 IoU, so 0.1 and 0.1 + 0.45 / 9, and their standard
+    deviation over rollouts - 1 is 0.05 / sqrt(2)."""
+    none, ninth = "[[600, 600, 900, 900]]", "[[100, 100, 200, 200]]"
+    columns = {
+        "completions": completions(none, ninth, none, "[[100, 100, 400, 400]]"),
+        "truth": [[[0.1, 0.1, 0.4, 0.4]]] * 4,
+        "stage": ["single"] * 4,
+        "pair_seed": [1, 1, 2, 2],
+        "log_metric": lambda name, value: None,
+    }
+    std = 0.05 / 2**0.5
+    for least, expected in ((0.0, False), (std - 1e-6, False), (std + 1e-6, True)):
+        reward = GroupReward(Curriculum(), RewardConfig(), 2, min_group_std=least)
+        assert reward(**columns) == pytest.approx([0.1, 0.15, 0.1, 1.0])
+        assert reward.zero_variance == [expected, False]
+
+
 @pytest.mark.parametrize("rollouts", [2, 8, 16, 64])
 def test_a_group_whose_rewards_are_equal_has_zero_variance(rollouts):
     """However many there are: 0.1 for the format alone is no round number in float32."""
