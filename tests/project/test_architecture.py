@@ -33,8 +33,8 @@ FLOORS = {
     ],
     "dig_env": [
         {"frames", "boxes"},
-        {"answers", "observation", "drawing"},
-        {"reward_config"},
+        {"answers", "drawing"},
+        {"reward_config", "observation"},
         {"reward"},
         {"redteam", "curricula", "align"},
         {"envs"},
