@@ -1,6 +1,7 @@
 """One reward: every adapter gives the number that `dig_env.score` gives, to the last bit."""
 
 from dataclasses import asdict
+from pathlib import Path
 from types import MappingProxyType
 
 import gymnasium as gym
@@ -140,7 +141,8 @@ def test_environments_and_evaluations_take_a_reward_in_every_spelling(spelling, 
 
 @pytest.mark.parametrize("take", [evaluate_stored, evaluate, evaluate_external])
 def test_an_evaluation_refuses_an_unknown_reward_before_it_asks_the_policy(take, stored):
-    of = {evaluate_stored: [stored], evaluate: [], evaluate_external: [[None]]}[take]
+    pair = ExternalPair("0", Path("none"), Path("none"), (128, 96), np.zeros((1, 4)), ("color",))
+    of = {evaluate_stored: [stored], evaluate: [], evaluate_external: [[pair]]}[take]
     more = {"split": "train", "stage": "mixed"} if take is evaluate_stored else {}
     with pytest.raises(ValueError, match="unknown reward 'papr'; the rewards are full, paper"):
         take(None, *of, config="papr", **more)
