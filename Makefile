@@ -36,11 +36,11 @@ docs: .venv/.docs
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[docs]"
 	touch $@
 
-# Two processes, since most tests use one core, as pip does. Worksteal keeps a file's tests
-# together, whose fixtures are costly, until one process runs out of work.
+# Three processes, for two cores: each waits for Blender or for children a quarter of its time.
+# Worksteal keeps a file's tests together, whose fixtures are costly, until one runs out of work.
 test: offer-browser
 	$(MAKE) --jobs 2 --output-sync lint $(FRAMEWORKS:=/.installed)
-	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal
+	$(BIN)/python -m pytest --numprocesses 3 --dist worksteal
 	$(MAKE) --jobs 2 --output-sync frameworks
 
 # The pages are tested in Debian's Chromium, files by strace. Where these are missing, those tests
