@@ -8,7 +8,7 @@ BIN := .venv/bin
 # Where images set this, Python would compile torch and its like anew in every process, 17 s of them.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: setup demo docs test pytest browser offer-browser frameworks lint clean
+.PHONY: setup demo docs test browser offer-browser frameworks lint clean
 .PHONY: test-pythons test-frameworks test-openenv test-lmms test-vllm
 
 setup: .venv/.installed
@@ -36,15 +36,12 @@ docs: .venv/.docs
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[docs]"
 	touch $@
 
-# Two processes, since most tests use one core, as pip does, and beside them the frameworks one by
-# one, since each process waits for Blender or for children now and then. Worksteal keeps a file's
-# tests together, whose fixtures are costly, until one process runs out of work.
+# Two processes, since most tests use one core, as pip does. Worksteal keeps a file's tests
+# together, whose fixtures are costly, until one process runs out of work.
 test: offer-browser
 	$(MAKE) --jobs 2 --output-sync lint $(FRAMEWORKS:=/.installed)
-	$(MAKE) --jobs 2 --output-sync=line pytest frameworks
-
-pytest: setup
 	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal
+	$(MAKE) --jobs 2 --output-sync frameworks
 
 # The pages are tested in Debian's Chromium, files by strace. Where these are missing, those tests
 # are skipped, except with CI=true, where they fail.
