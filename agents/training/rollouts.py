@@ -217,12 +217,10 @@ class GroupReward:
         self.stage = groups[-1][0][0]
         for group, earned in zip(groups, rewards, strict=True):
             self._curriculum.update(float(np.mean(earned)), group[0][0])
-        self.zero_variance = [self._says_nothing(earned) for earned in rewards]
+        self.zero_variance = [
+            bool(np.ptp(earned) < LEAST_SPREAD or np.std(earned, ddof=1) < self._min_group_std)
+            for earned in rewards
+        ]
         means = np.mean([(reward, *parts) for _, reward, parts in rollouts], axis=0)
         self.means = dict(zip(("reward", *PARTS), map(float, means), strict=True))
         self.means["zero_variance_groups"] = float(np.mean(self.zero_variance))
-
-    def _says_nothing(self, rewards: Sequence[float]) -> bool:
-        if np.ptp(rewards) < LEAST_SPREAD:
-            return True
-        return self._min_group_std > 0.0 and bool(np.std(rewards, ddof=1) < self._min_group_std)

@@ -47,8 +47,7 @@ class Notation:
         """The rows of a text, x first, or why it is refused; as ``read_strict``."""
         text, _ = final_part(text)
         rows = []
-        marked = self.bare is None or self.region.search(text)
-        region = self.region if marked or self.bare is None else self.bare
+        region = self.region if self.bare is None or self.region.search(text) else self.bare
         for match in region.finditer(text):
             inside = match[match.re.groups]
             if re.search(r"\d", self.box.sub("", inside)) or not self.box.search(inside):
