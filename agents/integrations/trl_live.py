@@ -16,80 +16,15 @@ would each have a curriculum of their own; ``dig-env train`` has one for all.
 from __future__ import annotations
 
 import json
-from concurrent.futures import Future
-from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 from PIL import Image
 
-from dig_env import RewardLike, StageCurriculum, observe, resolve_reward, score
+from dig_env import RewardLike, observe, resolve_reward, score
+from dig_env.agents.integrations.live import LivePairs
 from dig_env.agents.integrations.trl_zoom import ZoomEnvironment
-from dig_env.envs.pairs import PairSource, stages_of
-from dig_env.scenes import SEEDS_PER_SPLIT, Pair
 
 _HOW = " Give the list to the tool answer, once; what you write as text does not count."
-
-
-@dataclass
-class _Group:
-    """A pair that is under way, its stage, and what its rollouts earned so far."""
-
-    stage: str
-    pair: Future[Pair]
-    rewards: list[float] = field(default_factory=list)
-
-
-class LivePairs:
-    """Pairs at the stages that a curriculum chooses, one for each key.
-
-    The pair of a key depends on the key, the seed and the stage alone. The next pairs are made
-    while the model learns, so a stage begins a few pairs after it was reached.
-
-    Args:
-        source: makes the pairs; the caller closes it.
-        curriculum: chooses each pair's stage, and gets the mean reward of its rollouts.
-        rollouts: of each pair: TRL's ``num_generations``.
-        seed: of the draw of pairs.
-        ahead: pairs to ask for in advance.
-    """
-
-    def __init__(
-        self,
-        source: PairSource,
-        curriculum: StageCurriculum,
-        rollouts: int,
-        seed: int = 0,
-        ahead: int = 8,
-    ) -> None:
-        self._source, self._curriculum = source, curriculum
-        self._rollouts, self._seed, self._ahead = rollouts, seed, ahead
-        self._stages = stages_of(source)
-        self._groups: dict[int, _Group] = {}
-
-    def rows(self, pairs: int) -> list[dict[str, Any]]:
-        """Rows for ``datasets.Dataset.from_list``: an empty prompt, and the key 0, 1, ..."""
-        prompt = [{"role": "user", "content": ""}]
-        return [{"prompt": prompt, "key": key} for key in range(pairs)]
-
-    def pair(self, key: int) -> Pair:
-        """The pair of a key, the same until all its rollouts have earned their reward."""
-        for wanted in range(key, key + self._ahead + 1):
-            if wanted not in self._groups:
-                stage = self._curriculum.choose()
-                drawn = int(np.random.default_rng([self._seed, wanted]).integers(SEEDS_PER_SPLIT))
-                pair_seed = self._source.pair_seed(drawn, stage)
-                made = self._source.submit(pair_seed, self._stages[stage])
-                self._groups[wanted] = _Group(stage, made)
-        return self._groups[key].pair.result()
-
-    def earned(self, key: int, reward: float) -> None:
-        """Count the reward of one of a key's rollouts; the last updates the curriculum."""
-        group = self._groups[key]
-        group.rewards.append(reward)
-        if len(group.rewards) == self._rollouts:
-            self._curriculum.update(float(np.mean(group.rewards)), group.stage)
-            del self._groups[key]
 
 
 class DiGEnvironment:

@@ -1,4 +1,4 @@
-"""DiG's reward for verl: its ``reward.custom_reward_function`` file.
+"""DiG's rows for verl, and its reward: verl's ``reward.custom_reward_function`` file.
 
 The options travel as ``reward.custom_reward_function.reward_kwargs``. The parts come back beside
 the reward, so that GDPO (``algorithm.adv_estimator=gdpo``) can weigh them by their names.
@@ -8,8 +8,34 @@ from __future__ import annotations
 
 from typing import Any
 
-from dig_env import PARTS
+import numpy as np
+
+from dig_env import PARTS, format_boxes
 from dig_env.agents.integrations import score_responses
+
+LIVE_PAIRS = "dig_env_pairs"
+"""Name of the Ray actor of ``integrations.verl_live``, and mark of its rows."""
+
+
+def verl_row(
+    prompt: str, images: list[Any], truth: np.ndarray, extra_info: dict[str, Any]
+) -> dict[str, Any]:
+    """A pair as a row of a data set.
+
+    Args:
+        prompt: the instruction.
+        images: both, in any form that verl takes.
+        truth: (n, 4) true boxes, xyxy in the unit frame.
+        extra_info: what verl hands on to ``compute_score``.
+    """
+    return {
+        "data_source": "dig",
+        "prompt": [{"role": "user", "content": f"<image><image>{prompt}"}],
+        "images": images,
+        "ability": "differential grounding",
+        "reward_model": {"style": "rule", "ground_truth": format_boxes(truth, exact=True)},
+        "extra_info": extra_info,
+    }
 
 
 def compute_score(
@@ -19,12 +45,13 @@ def compute_score(
     extra_info: dict[str, Any] | None = None,
     **options: Any,
 ) -> dict[str, float]:
-    """Score one response.
+    """Score one response; of a live pair, tell the curriculum.
 
     Args:
-        data_source, extra_info: verl passes them; the reward needs neither.
+        data_source: verl passes it; the reward does not need it.
         solution_str: the response.
         ground_truth: the text of the true boxes.
+        extra_info: of the row.
         options: see ``dig_env.agents.integrations``.
 
     Returns:
@@ -34,4 +61,8 @@ def compute_score(
     0.0
     """
     (result,) = score_responses([solution_str], [ground_truth], **options)
+    if extra_info and extra_info.get(LIVE_PAIRS):
+        import ray  # here, since the reward alone does not need it
+
+        ray.get_actor(LIVE_PAIRS).earned.remote(extra_info["index"], result.total)
     return {"score": result.total} | {name: getattr(result, name) for name in PARTS}

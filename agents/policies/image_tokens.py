@@ -1,7 +1,8 @@
 """Tokens that stand for images in a prompt, which an answer must not hold.
 
 A model that samples one asks for an image that is not there, and the next pass through it fails
-(verl-project/verl, issues 1640 and 3469). TRL forbids one of them, and with vLLM none.
+(verl-project/verl, issues 1640 and 3469). TRL forbids one of them, and with vLLM none; verl forbids
+none; EasyR1 forbids the image's, by a logit bias.
 """
 
 from __future__ import annotations
@@ -11,14 +12,21 @@ from typing import Any
 from dig_env.scenes.extras import extra
 
 with extra("train"):
-    from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig, PreTrainedTokenizerBase
+    from transformers import (
+        AutoConfig,
+        AutoTokenizer,
+        PreTrainedConfig,
+        PreTrainedTokenizerBase,
+        ProcessorMixin,
+    )
 
 _NAMES = ("image", "video", "vision_start", "vision_end", "object")
 
 
-def image_tokens(config: PreTrainedConfig) -> list[int]:
-    """The ids that a model's config names: of images, videos, and what stands around them."""
-    ids = (getattr(config, f"{name}_token_id", None) for name in _NAMES)
+def image_tokens(names: PreTrainedConfig | ProcessorMixin) -> list[int]:
+    """The ids that a model's config or processor names: of images, videos, and what stands around
+    them."""
+    ids = (getattr(names, f"{name}_token_id", None) for name in _NAMES)
     return sorted({token for token in ids if token is not None})
 
 

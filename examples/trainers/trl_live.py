@@ -10,7 +10,8 @@ from datasets import Dataset
 from trl import GRPOConfig, GRPOTrainer
 
 from dig_env import Curriculum
-from dig_env.agents.integrations.trl_live import DiGEnvironment, LivePairs
+from dig_env.agents.integrations.live import LivePairs
+from dig_env.agents.integrations.trl_live import DiGEnvironment
 from dig_env.agents.policies.image_tokens import without_images_of
 from dig_env.envs.pairs import FreshPairs
 from dig_env.scenes import RenderSettings

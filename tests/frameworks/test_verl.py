@@ -1,4 +1,4 @@
-"""verl's own code on an export: its dataset, its reward loading and manager, its configuration.
+"""verl's own code on exported and live pairs: dataset, reward manager, rollout, configuration.
 
 Runs in .venv-frameworks. Not run here: verl's filter of overlong prompts and its rollout, which
 need torchvision (through qwen-vl-utils), and that has no build beside a CPU torch.
@@ -11,22 +11,30 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import ray
 import torch
 import verl.trainer.config
 from hydra import compose, initialize_config_dir, initialize_config_module
+from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from qwen3_vl import build_processor
 from tensordict import TensorDict
+from torchdata.stateful_dataloader import StatefulDataLoader
 from verl import DataProto
+from verl.experimental.agent_loop.agent_loop import DictConfigWrap
 from verl.trainer.ppo.core_algos import compute_gdpo_outcome_advantage
 from verl.trainer.ppo.reward import get_custom_reward_fn, load_reward_manager
-from verl.trainer.ppo.utils import need_critic, need_reference_policy
+from verl.trainer.ppo.utils import create_rl_dataset, need_critic, need_reference_policy
 from verl.utils.config import omega_conf_to_dataclass, validate_config
 from verl.utils.dataset.rl_dataset import RLHFDataset, collate_fn
+from verl.workers.rollout.replica import TokenOutput
 
-from dig_env import PARTS, REWARDS, instruction, resolve_reward, score
+from dig_env import PARTS, REWARDS, Curriculum, format_boxes, instruction, resolve_reward, score
 from dig_env.agents.data.export import ExportSettings, export_dataset
+from dig_env.agents.integrations import read_truth
+from dig_env.agents.integrations.live import LiveSettings, PairActor
 from dig_env.scenes import PairDataset, RenderSettings, render_dataset
+from dig_env.scenes.dataset.on_ray import RAY_VARIABLES, STORE_BYTES
 
 SMALL = RenderSettings(width=128, height=96, quality="draft", device="cpu")
 
@@ -170,26 +178,36 @@ def test_every_setting_is_one_that_verl_has_and_the_whole_is_valid(exported):
     assert config.data.train_batch_size == 2  # the power of two that three pairs fill
 
 
-def test_the_run_gives_overrides_that_verl_takes_and_chains_the_stages(exported, tmp_path):
-    """With a python3 that records how it was called and leaves a checkpoint where asked to."""
-    calls = tmp_path / "calls"
-    python = tmp_path / "bin" / "python3"
-    python.parent.mkdir()
-    python.write_text(
-        "#!/usr/bin/env bash\n"
-        f'printf "%s\\t" "$@" >> {calls}; echo >> {calls}\n'
-        'for word in "$@"; do case $word in trainer.default_local_dir=*)\n'
-        '    mkdir -p "${word#*=}"; echo 7 > "${word#*=}/latest_checkpointed_iteration.txt" ;;\n'
-        "esac; done\n"
-    )
-    python.chmod(0o755)
-    subprocess.run(["cp", "-r", str(exported), str(tmp_path / "out")], check=True)
-    subprocess.run(
-        ["bash", str(tmp_path / "out" / "run.sh"), "trainer.nnodes=2"],
-        env=os.environ | {"PATH": f"{python.parent}:{os.environ['PATH']}"},
-        check=True,
-    )
-    lines = [line.split("\t")[:-1] for line in calls.read_text().splitlines()]
+@pytest.fixture
+def run(exported, tmp_path):
+    """Runs an export's script; returns the words of each call of python3, which only records them
+    and leaves a checkpoint where asked to."""
+
+    def call(script, *arguments):
+        calls = tmp_path / "calls"
+        python = tmp_path / "bin" / "python3"
+        python.parent.mkdir()
+        python.write_text(
+            "#!/usr/bin/env bash\n"
+            f'printf "%s\\t" "$@" >> {calls}; echo >> {calls}\n'
+            'for word in "$@"; do case $word in trainer.default_local_dir=*)\n'
+            "    at=${word#*=}; mkdir -p $at; echo 7 > $at/latest_checkpointed_iteration.txt ;;\n"
+            "esac; done\n"
+        )
+        python.chmod(0o755)
+        subprocess.run(["cp", "-r", str(exported), str(tmp_path / "out")], check=True)
+        subprocess.run(
+            ["bash", str(tmp_path / "out" / script), *arguments],
+            env=os.environ | {"PATH": f"{python.parent}:{os.environ['PATH']}"},
+            check=True,
+        )
+        return [line.split("\t")[:-1] for line in calls.read_text().splitlines()]
+
+    return call
+
+
+def test_the_run_gives_overrides_that_verl_takes_and_chains_the_stages(run):
+    lines = run("run.sh", "trainer.nnodes=2")
     model = "Qwen/Qwen3-VL-4B-Thinking"
     for train, merge, stage in zip(lines[::2], lines[1::2], ("single", "mixed"), strict=True):
         assert train[:2] == ["-m", "verl.trainer.main_ppo"]
@@ -205,6 +223,148 @@ def test_the_run_gives_overrides_that_verl_takes_and_chains_the_stages(exported,
         assert merge[:4] == ["-m", "verl.model_merger", "merge", "--backend"]
         model = str(folder / merge[-1])
         assert merge[-1] == f"checkpoints/{stage}/global_step_7/merged"
+
+
+@pytest.fixture
+def live(run):
+    """The configuration that an export's live.sh gives verl, with overrides of its own."""
+
+    def compose_live(*overrides):
+        ((_, _, path, _, *given),) = run("live.sh", *overrides)
+        return composed(Path(path.removeprefix("--config-path=")), given)
+
+    return compose_live
+
+
+@pytest.fixture
+def cluster():
+    for name, value in (RAY_VARIABLES | {"RAY_worker_niceness": "0"}).items():
+        os.environ.setdefault(name, value)
+    ray.init(
+        "local",
+        num_cpus=1,
+        object_store_memory=STORE_BYTES,
+        include_dashboard=False,
+        log_to_driver=False,
+    )
+    yield
+    ray.shutdown()
+
+
+def scored(rows, manager, processor, answer):
+    """Rewards of a batch's first rows, two rollouts of each, as verl's reward workers give them."""
+    given = []
+    for index in range(len(rows["raw_prompt"])):
+        row = {name: column[index] for name, column in rows.items()}
+        text = answer(row["reward_model"]["ground_truth"])
+        for _ in range(2):
+            rollout = response(row, text, processor.tokenizer)
+            result = manager.loop.run_until_complete(manager.run_single(rollout))
+            truth = np.array(read_truth(row["reward_model"]["ground_truth"]))
+            assert result["reward_score"] == score("<think>" + text, truth).total
+            given.append(result["reward_score"])
+    return given
+
+
+def test_fresh_pairs_change_their_stage_within_one_run(live, cluster, processor):
+    """The data set draws through verl's factory and data loader; rewards come by its manager."""
+    config = live(
+        "actor_rollout_ref.rollout.n=2",
+        "data.train_batch_size=2",
+        "data.dig.ahead=0",
+        "data.dig.workers=1",
+        "data.dig.curriculum.stages=[single,dual]",
+        "data.dig.curriculum.window=2",
+        "+data.dig.render={width: 64, height: 48, quality: draft, device: cpu}",
+    )
+    dataset = create_rl_dataset(
+        config.data.train_files, config.data, processor.tokenizer, processor
+    )
+    manager = load_reward_manager(config, processor.tokenizer)
+    loader = StatefulDataLoader(dataset, 2, collate_fn=collate_fn)
+    batches = iter(loader)
+
+    def counts(rows):
+        return [len(read_truth(one["ground_truth"])) for one in rows["reward_model"]]
+
+    first = next(batches)
+    assert [part["type"] for part in first["raw_prompt"][0][0]["content"]] == ["image"] * 2 + [
+        "text"
+    ]
+    assert first["raw_prompt"][0][0]["content"][0]["image"].size == (64, 48)
+    assert scored(first, manager, processor, lambda truth: "</think>[[0,0,9,9]]") == [0.1] * 4
+    second = next(batches)
+    assert counts(first) == counts(second) == [1, 1]
+    assert min(scored(second, manager, processor, "</think>{}".format)) > 0.9
+    third = next(batches)
+    assert counts(third) == [2, 2]
+    assert list(third["index"]) == [4, 5]
+
+    saved = loader.state_dict()
+    next(batches)
+    loader.load_state_dict(saved)
+    assert list(next(iter(loader))["index"]) == [6, 7]
+
+
+def test_stored_pairs_are_drawn_as_they_are_and_parquet_is_read_by_verl(live, dataset, processor):
+    stored = f"data.train_files={dataset.folder}"
+    config = live(stored, "data.dig.workers=1", "data.filter_overlong_prompts=false")
+    settings = OmegaConf.to_container(config.data.dig, resolve=True)
+    assert settings["render"] == {"width": 128, "height": 96}
+    pairs = PairActor(config.data.train_files, Curriculum(), LiveSettings(**settings))
+    for _ in range(3):
+        row = pairs.row()
+        found = {
+            seed
+            for seed in dataset.pair_seeds("single", "train")
+            if np.array_equal(dataset.pair(seed).image_a, row["images"][0])
+        }
+        ((seed,), truth) = found, row["reward_model"]["ground_truth"]
+        assert truth == format_boxes(dataset.pair(seed).boxes_unit, exact=True)
+    held_out = create_rl_dataset(config.data.val_files, config.data, processor.tokenizer, processor)
+    assert len(held_out) == 2 and held_out[1]["extra_info"] == {"split": "validation", "index": 1}
+
+
+def test_data_workers_that_could_not_ask_ray_are_refused(live, processor):
+    config = live("data.dataloader_num_workers=2")
+    with pytest.raises(ValueError, match="dataloader_num_workers=2: give 0"):
+        create_rl_dataset(config.data.train_files, config.data, processor.tokenizer, processor)
+
+
+class Server:
+    """What verl's rollout asks, in place of the GPU's engine; it keeps what it was asked."""
+
+    async def generate(self, **asked):
+        self.asked = asked
+        return TokenOutput(token_ids=[5, 6])
+
+
+def test_rollouts_forbid_the_tokens_that_stand_for_images(run, processor):
+    """By the agent loop that the export names, as verl's workers make and run it."""
+    ((_, _, path, _, *given), _, *_) = run("run.sh")
+    config = composed(Path(path.removeprefix("--config-path=")), given)
+    agent = config.actor_rollout_ref.rollout.agent
+    loops = {loop.name: loop for loop in OmegaConf.load(agent.agent_loop_config_path)}
+    server = Server()
+    loop = instantiate(
+        loops[agent.default_agent_loop],
+        trainer_config=DictConfigWrap(config),
+        server_manager=server,
+        tokenizer=processor.tokenizer,
+        processor=processor,
+        dataset_cls=RLHFDataset,
+        data_config=DictConfigWrap(config.data),
+        hf_model_type="qwen3_vl",
+    )
+    row = {"raw_prompt": [{"role": "user", "content": "No images: those need torchvision."}]}
+    output = loop.loop.run_until_complete(loop.run({"temperature": 0.5}, **row))
+    assert output.response_ids == [5, 6]
+    names = ("<|image_pad|>", "<|video_pad|>", "<|vision_start|>", "<|vision_end|>")
+    forbidden = processor.tokenizer.convert_tokens_to_ids(list(names))
+    assert server.asked["sampling_params"] == {
+        "temperature": 0.5,
+        "logit_bias": dict.fromkeys(sorted(forbidden), -100.0),
+    }
 
 
 def test_the_documented_overrides_for_gdpo_are_taken(exported):

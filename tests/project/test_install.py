@@ -188,9 +188,9 @@ import gymnasium as gym
 
 for module in pkgutil.walk_packages(dig_env.__path__, "dig_env."):
     # Blender's own, an exported folder's, and adapters that their frameworks import.
+    theirs = ("openenv", "verifiers", "verl_live", "verl_rollout")
     if not any(part in module.name for part in ("blender.", "templates", "__main__")) and (
-        module.name not in ("dig_env.agents.integrations.openenv",
-                            "dig_env.agents.integrations.verifiers")
+        module.name.removeprefix("dig_env.agents.integrations.") not in theirs
     ):
         try:
             importlib.import_module(module.name)

@@ -26,6 +26,7 @@ from dig_env.agents.data.export.parquet import (
     write_parquet,
 )
 from dig_env.agents.data.export.source import Source
+from dig_env.agents.integrations.verl import verl_row
 from dig_env.scenes import Pair
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -63,20 +64,11 @@ def write_easyr1(source: Source, folder: Path) -> None:
 
 
 def write_verl(source: Source, folder: Path) -> None:
-    """``data/SPLIT-STAGE.parquet``, ``reward.py``, ``config.yaml`` and ``run.sh``."""
+    """Rows, reward, config and run as for EasyR1; and ``live.sh``, a run on pairs that it draws."""
 
     def row(pair: Pair, split: str, index: int) -> dict[str, Any]:
-        return {
-            "data_source": "dig",
-            "prompt": [{"role": "user", "content": f"<image><image>{source.prompt(pair)}"}],
-            "images": image_cells(pair),
-            "ability": "differential grounding",
-            "reward_model": {
-                "style": "rule",
-                "ground_truth": format_boxes(pair.boxes_unit, exact=True),
-            },
-            "extra_info": {"split": split, "index": index},
-        }
+        extra_info = {"split": split, "index": index}
+        return verl_row(source.prompt(pair), image_cells(pair), pair.boxes_unit, extra_info)
 
     columns = {
         "data_source": STRING,
@@ -87,7 +79,8 @@ def write_verl(source: Source, folder: Path) -> None:
         "extra_info": pa.struct([("split", STRING), ("index", INT)]),
     }
     _write_rows(source, folder, columns, row)
-    _write_templates(source, folder, "verl", "reward.py", "config.yaml", "run.sh")
+    files = ("reward.py", "config.yaml", "agent.yaml", "run.sh", "live.sh")
+    _write_templates(source, folder, "verl", *files)
 
 
 def _write_rows(
@@ -126,6 +119,9 @@ def _write_templates(source: Source, folder: Path, name: str, *files: str) -> No
         "reward_kwargs": json.dumps(source.reward_options()),
         "batch_size": batch,
         "mini_batch_size": min(128, batch),
+        "coordinates": source.settings.coordinates,
+        "width": source.size[0],
+        "height": source.size[1],
         "validated": " ".join(counts.get("validation", {})),
         # Enlarging small images leaves relative coordinates as they are, and pixels not.
         "min_pixels": 262144 if source.settings.coordinates in ("norm1000", "unit") else "null",

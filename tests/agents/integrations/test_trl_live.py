@@ -10,7 +10,8 @@ from trl.chat_template_utils import qwen3_vl_chat_template
 from zooms import TINY
 
 from dig_env import Curriculum, instruction, score
-from dig_env.agents.integrations.trl_live import DiGEnvironment, DiGZoomEnvironment, LivePairs
+from dig_env.agents.integrations.live import LivePairs
+from dig_env.agents.integrations.trl_live import DiGEnvironment, DiGZoomEnvironment
 from dig_env.envs.pairs import StoredPairs
 from dig_env.scenes import render_dataset
 

@@ -26,6 +26,7 @@ for stage in $stages; do
         data.train_files="$$PWD/data/train-$$stage.parquet" \
         "$${validation[@]}" \
         reward.custom_reward_function.path="$$PWD/reward.py" \
+        actor_rollout_ref.rollout.agent.agent_loop_config_path="$$PWD/agent.yaml" \
         actor_rollout_ref.model.path="$$model" \
         trainer.experiment_name="$$stage" \
         trainer.default_local_dir="$$PWD/checkpoints/$$stage" \
