@@ -15,7 +15,12 @@ from pathlib import Path
 
 from dig_env.agents.data.export.annotations import write_coco, write_llava
 from dig_env.agents.data.export.source import ExportSettings, Source
-from dig_env.agents.data.export.trainers import write_easyr1, write_trl, write_verl
+from dig_env.agents.data.export.trainers import (
+    write_easyr1,
+    write_swift,
+    write_trl,
+    write_verl,
+)
 from dig_env.scenes import PairDataset
 from dig_env.scenes.files import write_folder_whole
 from dig_env.scenes.version import __version__
@@ -29,6 +34,7 @@ FORMATS: dict[str, Callable[[Source, Path], None]] = {
     "trl": write_trl,
     "easyr1": write_easyr1,
     "verl": write_verl,
+    "swift": write_swift,
     "coco": write_coco,
     "llava": write_llava,
 }

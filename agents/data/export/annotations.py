@@ -29,7 +29,7 @@ def write_coco(source: Source, folder: Path) -> None:
             images: list[dict[str, Any]] = []
             annotations: list[dict[str, Any]] = []
             for pair in source.pairs(split, stage):
-                names = _save_images(pair, split, stage, folder)
+                names = save_images(pair, split, stage, folder)
                 for side, name in zip("ab", names, strict=True):
                     image = {"id": len(images) + 1, "file_name": name, "side": side}
                     image |= {"width": source.size[0], "height": source.size[1]}
@@ -73,14 +73,14 @@ def write_llava(source: Source, folder: Path) -> None:
                     {"from": "human", "value": f"<image>\n<image>\n{source.prompt(pair)}"},
                     {"from": "gpt", "value": answer},
                 ]
-                names = _save_images(pair, split, stage, folder)
+                names = save_images(pair, split, stage, folder)
                 name = f"{split}-{stage}-{pair.plan.seed}"
                 conversations.append({"id": name, "image": names, "conversations": turns})
             text = json.dumps(conversations, indent=1)
             (folder / f"{split}-{stage}.json").write_text(text)
 
 
-def _save_images(pair: Pair, split: str, stage: str, folder: Path) -> list[str]:
+def save_images(pair: Pair, split: str, stage: str, folder: Path) -> list[str]:
     """Write both images; returns their paths relative to ``folder``."""
     names = [f"images/{split}-{stage}-{pair.plan.seed}-{side}.png" for side in "ab"]
     (folder / "images").mkdir(exist_ok=True)

@@ -1,4 +1,4 @@
-"""TRL, EasyR1 and verl: rows in Parquet, the reward, and training through the stages.
+"""TRL, EasyR1, verl and ms-swift: rows, the reward, and training through the stages.
 
 The training settings are EasyR1's defaults, where the paper gives none; what a user is likely
 to change stands in the written config.
@@ -16,6 +16,7 @@ from typing import Any
 import pyarrow as pa
 
 from dig_env import format_boxes
+from dig_env.agents.data.export.annotations import save_images
 from dig_env.agents.data.export.parquet import (
     BOXES,
     IMAGE_LIST,
@@ -36,7 +37,7 @@ PAIR_COLUMNS = {"stage": STRING, "pair_seed": INT}
 def write_trl(source: Source, folder: Path) -> None:
     """``data/SPLIT-STAGE.parquet``: conversational prompts; and ``train.py``, a GRPO run."""
 
-    def row(pair: Pair, split: str, index: int) -> dict[str, Any]:
+    def row(pair: Pair, split: str, stage: str, index: int) -> dict[str, Any]:
         return {
             "prompt": [{"role": "user", "content": source.prompt(pair)}],
             "images": image_cells(pair),
@@ -51,7 +52,7 @@ def write_trl(source: Source, folder: Path) -> None:
 def write_easyr1(source: Source, folder: Path) -> None:
     """``data/SPLIT-STAGE.parquet``, ``reward.py``, ``config.yaml`` and ``run.sh``."""
 
-    def row(pair: Pair, split: str, index: int) -> dict[str, Any]:
+    def row(pair: Pair, split: str, stage: str, index: int) -> dict[str, Any]:
         return {
             "problem": f"<image><image>{source.prompt(pair)}",
             "answer": format_boxes(pair.boxes_unit, exact=True),
@@ -66,7 +67,7 @@ def write_easyr1(source: Source, folder: Path) -> None:
 def write_verl(source: Source, folder: Path) -> None:
     """Rows, reward, config and run as for EasyR1; and ``live.sh``, a run on pairs that it draws."""
 
-    def row(pair: Pair, split: str, index: int) -> dict[str, Any]:
+    def row(pair: Pair, split: str, stage: str, index: int) -> dict[str, Any]:
         extra_info = {"split": split, "index": index}
         return verl_row(source.prompt(pair), image_cells(pair), pair.boxes_unit, extra_info)
 
@@ -83,13 +84,30 @@ def write_verl(source: Source, folder: Path) -> None:
     _write_templates(source, folder, "verl", *files)
 
 
+def write_swift(source: Source, folder: Path) -> None:
+    """``data/SPLIT-STAGE.jsonl``, ``images/``, ``dig_plugin.py`` and ``run.sh``."""
+
+    def row(pair: Pair, split: str, stage: str, index: int) -> dict[str, Any]:
+        return {
+            "messages": [{"role": "user", "content": f"<image><image>{source.prompt(pair)}"}],
+            "images": save_images(pair, split, stage, folder),
+            "solution": format_boxes(pair.boxes_unit, exact=True),
+        }
+
+    _write_rows(source, folder, None, row)
+    _write_templates(source, folder, "swift", "dig_plugin.py", "run.sh")
+
+
 def _write_rows(
     source: Source,
     folder: Path,
-    columns: dict[str, pa.DataType],
-    row: Callable[[Pair, str, int], dict[str, Any]],
+    columns: dict[str, pa.DataType] | None,
+    row: Callable[[Pair, str, str, int], dict[str, Any]],
 ) -> None:
-    """Write each split and stage to its own file; ``row`` gets pair, split and index."""
+    """Write each split and stage to its own file, Parquet or, without columns, lines of JSON.
+
+    ``row`` gets pair, split, stage and index.
+    """
     counts = source.counts()
     if "train" not in counts:
         raise ValueError(
@@ -102,11 +120,15 @@ def _write_rows(
             def rows(split: str = split, stage: str = stage) -> Iterator[dict[str, Any]]:
                 for index, pair in enumerate(source.pairs(split, stage)):
                     own = {"stage": stage, "pair_seed": pair.plan.seed}
-                    yield row(pair, split, index) | own
+                    yield row(pair, split, stage, index) | own
 
-            path = folder / "data" / f"{split}-{stage}.parquet"
+            path = folder / "data" / f"{split}-{stage}"
             path.parent.mkdir(exist_ok=True)
-            write_parquet(path, columns | PAIR_COLUMNS, rows())
+            if columns is None:
+                with open(path.with_suffix(".jsonl"), "w") as file:
+                    file.writelines(json.dumps(line) + "\n" for line in rows())
+            else:
+                write_parquet(path.with_suffix(".parquet"), columns | PAIR_COLUMNS, rows())
 
 
 def _write_templates(source: Source, folder: Path, name: str, *files: str) -> None:
@@ -119,6 +141,7 @@ def _write_templates(source: Source, folder: Path, name: str, *files: str) -> No
         "reward_kwargs": json.dumps(source.reward_options()),
         "batch_size": batch,
         "mini_batch_size": min(128, batch),
+        "thinking": json.dumps(source.settings.thinking),
         "coordinates": source.settings.coordinates,
         "width": source.size[0],
         "height": source.size[1],
