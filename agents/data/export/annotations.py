@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -62,8 +62,10 @@ def _annotations(pair: Pair, side: str) -> Iterator[dict[str, Any]]:
 def write_llava(source: Source, folder: Path) -> None:
     """LLaVA conversations: the game's question, and the boxes as a policy should write them.
 
-    ``SPLIT-STAGE.json`` and ``images/``. Boxes are rounded as ``dig_env.format_boxes`` does.
+    ``SPLIT-STAGE.json``, ``dataset_info.json`` with them as ``dig_SPLIT_STAGE``, and ``images/``.
+    Boxes are rounded as ``dig_env.format_boxes`` does.
     """
+    files = {}
     for split, stages in source.counts().items():
         for stage in stages:
             conversations = []
@@ -77,7 +79,19 @@ def write_llava(source: Source, folder: Path) -> None:
                 name = f"{split}-{stage}-{pair.plan.seed}"
                 conversations.append({"id": name, "image": names, "conversations": turns})
             text = json.dumps(conversations, indent=1)
+            files[f"dig_{split}_{stage}"] = f"{split}-{stage}.json"
             (folder / f"{split}-{stage}.json").write_text(text)
+    (folder / "dataset_info.json").write_text(dataset_info(files))
+
+
+def dataset_info(files: Mapping[str, str]) -> str:
+    """LLaMA-Factory's ``dataset_info.json`` for files of conversations, by data set's name."""
+    columns = {"messages": "conversations", "images": "image"}
+    entries = {
+        name: {"file_name": file, "formatting": "sharegpt", "columns": columns}
+        for name, file in files.items()
+    }
+    return json.dumps(entries, indent=2) + "\n"
 
 
 def save_images(pair: Pair, split: str, stage: str, folder: Path) -> list[str]:

@@ -67,7 +67,8 @@ args = SFTConfig("sft", assistant_only_loss=True, max_length=None)
     "llava": """\
 `{split}.json` holds `conversations` of `from` ("human" or "gpt") and `value`; each `<image>` stands
 for the next file of `image`, the image first, then the crops. `parts/` holds the same in pieces, by
-which an interrupted run resumes.""",
+which an interrupted run resumes. `dataset_info.json` is LLaMA-Factory's: `dataset_dir` is this
+folder, `dataset` is `dig_align_{split}`.""",
 }
 
 

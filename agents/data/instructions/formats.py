@@ -12,12 +12,14 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from dig_env.agents.data.export.annotations import dataset_info
 from dig_env.agents.data.export.parquet import IMAGE_LIST, INT, STRING, write_parquet
 from dig_env.agents.policies.align_chat import messages_of, question_images, right_answers
 from dig_env.align import AlignSettings, Question
 from dig_env.align.questions import IMAGE, OBJECT
 from dig_env.drawing import png
 from dig_env.scenes.files import write_whole
+from dig_env.scenes.plans.splits import SPLITS
 
 _CONTENT = pa.list_(pa.struct([("type", STRING), ("text", STRING), ("object", pa.bool_())]))
 _COLUMNS = {
@@ -91,13 +93,16 @@ def _write_llava(out: Path, split: str, index: int, examples: Sequence[Example])
 
 
 def finish_llava(out: Path, split: str, parts: Sequence[str]) -> None:
-    """Join the parts of a split to ``SPLIT.json``."""
+    """Join the parts of a split to ``SPLIT.json``; list all splits for LLaMA-Factory."""
     joined = io.StringIO()
     for index, part in enumerate(parts):
         joined.write("[" if index == 0 else ",")
         joined.write((out / part).read_text()[1:].rstrip().removesuffix("]"))
     joined.write("]\n")
     write_whole(out / f"{split}.json", joined.getvalue().encode())
+    files = {f"dig_align_{name}": f"{name}.json" for name in SPLITS}
+    there = {name: file for name, file in files.items() if (out / file).is_file()}
+    write_whole(out / "dataset_info.json", dataset_info(there).encode())
 
 
 WRITERS: dict[str, Callable[[Path, str, int, Sequence[Example]], str]] = {

@@ -208,6 +208,23 @@ def test_llava_conversations_name_a_file_for_every_slot(llava):
     )
 
 
+def test_llama_factory_finds_data_sets_columns_and_roles_as_it_documents_them(llava):
+    """Its own code does not install here; by hand it read these rows (docs/trainers.md)."""
+    info = json.loads((llava / "dataset_info.json").read_text())
+    assert info == {
+        "dig_align_train": {
+            "file_name": "train.json",
+            "formatting": "sharegpt",
+            "columns": {"messages": "conversations", "images": "image"},
+        }
+    }
+    for row in json.loads((llava / "train.json").read_text()):
+        roles = [turn["from"] for turn in row["conversations"]]
+        assert roles == ["human", "gpt"] * (len(roles) // 2)
+        said = "".join(turn["value"] for turn in row["conversations"])
+        assert said.count("<image>") == len(row["image"])
+
+
 def test_both_formats_hold_the_same(trl, llava):
     rows = load(trl, split="train")
     entries = json.loads((llava / "train.json").read_text())
