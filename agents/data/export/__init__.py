@@ -17,6 +17,7 @@ from dig_env.agents.data.export.annotations import write_coco, write_llava
 from dig_env.agents.data.export.source import ExportSettings, Source
 from dig_env.agents.data.export.trainers import (
     write_easyr1,
+    write_skyrl,
     write_swift,
     write_trl,
     write_verl,
@@ -35,6 +36,7 @@ FORMATS: dict[str, Callable[[Source, Path], None]] = {
     "easyr1": write_easyr1,
     "verl": write_verl,
     "swift": write_swift,
+    "skyrl": write_skyrl,
     "coco": write_coco,
     "llava": write_llava,
 }

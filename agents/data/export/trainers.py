@@ -1,4 +1,4 @@
-"""TRL, EasyR1, verl and ms-swift: rows, the reward, and training through the stages.
+"""TRL, EasyR1, verl, ms-swift and SkyRL: rows, the reward, and training through the stages.
 
 The training settings are EasyR1's defaults, where the paper gives none; what a user is likely
 to change stands in the written config.
@@ -28,6 +28,7 @@ from dig_env.agents.data.export.parquet import (
 )
 from dig_env.agents.data.export.source import Source
 from dig_env.agents.integrations.verl import verl_row
+from dig_env.agents.policies.messages import png_url
 from dig_env.scenes import Pair
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -96,6 +97,34 @@ def write_swift(source: Source, folder: Path) -> None:
 
     _write_rows(source, folder, None, row)
     _write_templates(source, folder, "swift", "dig_plugin.py", "run.sh")
+
+
+def write_skyrl(source: Source, folder: Path) -> None:
+    """``data/SPLIT-STAGE.parquet``, images in the prompts; ``train.py`` and ``run.sh``."""
+    options = json.dumps(source.reward_options())
+
+    def row(pair: Pair, split: str, stage: str, index: int) -> dict[str, Any]:
+        files = (cell["bytes"] for cell in image_cells(pair))
+        images = [{"type": "image_url", "image_url": {"url": png_url(file)}} for file in files]
+        content = [*images, {"type": "text", "text": source.prompt(pair)}]
+        truth = format_boxes(pair.boxes_unit, exact=True)
+        return {
+            "prompt": [{"role": "user", "content": content}],
+            "env_class": "dig",
+            "reward_spec": {"method": "rule", "ground_truth": truth},
+            "reward_options": options,
+        }
+
+    url = pa.struct([("url", STRING)])
+    content = pa.list_(pa.struct([("type", STRING), ("text", STRING), ("image_url", url)]))
+    columns = {
+        "prompt": pa.list_(pa.struct([("role", STRING), ("content", content)])),
+        "env_class": STRING,
+        "reward_spec": pa.struct([("method", STRING), ("ground_truth", STRING)]),
+        "reward_options": STRING,
+    }
+    _write_rows(source, folder, columns, row)
+    _write_templates(source, folder, "skyrl", "train.py", "run.sh")
 
 
 def _write_rows(
