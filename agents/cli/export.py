@@ -11,7 +11,7 @@ from dig_env.agents.cli.output import Output, Printed
 
 
 def export(
-    format: Literal["trl", "easyr1", "verl", "swift", "skyrl", "coco", "llava"],
+    format: Literal["trl", "easyr1", "verl", "swift", "skyrl", "nemo", "coco", "llava"],
     dataset: Path,
     out: Path | None = None,
     reward: str = "full",
@@ -23,8 +23,8 @@ def export(
     """Write a dataset, reward and config for another trainer or tool.
 
     Args:
-        format: for training with trl, easyr1, verl, swift or skyrl; coco for detection, llava for
-            fine-tuning.
+        format: for training with trl, easyr1, verl, swift, skyrl or nemo; coco for detection, llava
+            for fine-tuning.
         dataset: folder that dig-env render wrote.
         out: folder to write; an earlier export there is replaced. By default DATASET-FORMAT.
         reward: a name from dig_env.REWARDS, such as full, paper, dense or strict.

@@ -188,7 +188,7 @@ import gymnasium as gym
 
 for module in pkgutil.walk_packages(dig_env.__path__, "dig_env."):
     # Blender's own, an exported folder's, and adapters that their frameworks import.
-    theirs = ("openenv", "skyrl", "verifiers", "verl_live", "verl_rollout")
+    theirs = ("nemo", "openenv", "skyrl", "verifiers", "verl_live", "verl_rollout")
     if not any(part in module.name for part in ("blender.", "templates", "__main__")) and (
         module.name.removeprefix("dig_env.agents.integrations.") not in theirs
     ):

@@ -17,6 +17,7 @@ from dig_env.agents.data.export.annotations import write_coco, write_llava
 from dig_env.agents.data.export.source import ExportSettings, Source
 from dig_env.agents.data.export.trainers import (
     write_easyr1,
+    write_nemo,
     write_skyrl,
     write_swift,
     write_trl,
@@ -37,6 +38,7 @@ FORMATS: dict[str, Callable[[Source, Path], None]] = {
     "verl": write_verl,
     "swift": write_swift,
     "skyrl": write_skyrl,
+    "nemo": write_nemo,
     "coco": write_coco,
     "llava": write_llava,
 }

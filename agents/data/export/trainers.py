@@ -1,4 +1,4 @@
-"""TRL, EasyR1, verl, ms-swift and SkyRL: rows, the reward, and training through the stages.
+"""TRL, EasyR1, verl, ms-swift, SkyRL, NeMo Gym: rows, the reward, and training through the stages.
 
 The training settings are EasyR1's defaults, where the paper gives none; what a user is likely
 to change stands in the written config.
@@ -127,6 +127,24 @@ def write_skyrl(source: Source, folder: Path) -> None:
     _write_templates(source, folder, "skyrl", "train.py", "run.sh")
 
 
+def write_nemo(source: Source, folder: Path) -> None:
+    """``data/SPLIT-STAGE.jsonl``, images in the prompts; ``resources_servers/dig``."""
+
+    def row(pair: Pair, split: str, stage: str, index: int) -> dict[str, Any]:
+        urls = (png_url(cell["bytes"]) for cell in image_cells(pair))
+        content = [{"type": "input_image", "image_url": url, "detail": "auto"} for url in urls]
+        content.append({"type": "input_text", "text": source.prompt(pair)})
+        return {
+            "responses_create_params": {"input": [{"role": "user", "content": content}]},
+            "truth": format_boxes(pair.boxes_unit, exact=True),
+            "reward_options": source.reward_options(),
+        }
+
+    _write_rows(source, folder, None, row)
+    files = ("app.py", "requirements.txt", "configs/dig.yaml")
+    _write_templates(source, folder, "nemo", *(f"resources_servers/dig/{file}" for file in files))
+
+
 def _write_rows(
     source: Source,
     folder: Path,
@@ -175,12 +193,25 @@ def _write_templates(source: Source, folder: Path, name: str, *files: str) -> No
         "width": source.size[0],
         "height": source.size[1],
         "validated": " ".join(counts.get("validation", {})),
+        "datasets": json.dumps(
+            [
+                {
+                    "name": f"{split}-{stage}",
+                    "type": split,
+                    "jsonl_fpath": f"data/{split}-{stage}.jsonl",
+                    "license": "Apache 2.0",
+                }
+                for split in ("train", "validation")
+                for stage in counts.get(split, {})
+            ]
+        ),
         # Enlarging small images leaves relative coordinates as they are, and pixels not.
         "min_pixels": 262144 if source.settings.coordinates in ("norm1000", "unit") else "null",
     }
     for file in files:
         text = (TEMPLATES / name / file).read_text()
         path = folder / file
+        path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(
             Template(text).substitute(values) if file.endswith((".sh", ".yaml")) else text
         )

@@ -1,6 +1,8 @@
 """Exports hold the pairs to the last pixel and bit, apart by split and stage, ready to train on."""
 
+import base64
 import importlib.util
+import io
 import json
 import os
 import runpy
@@ -14,6 +16,7 @@ import torch
 import yaml
 from datasets import load_dataset
 from paths import ROOT
+from PIL import Image
 from pycocotools.coco import COCO
 from qwen3_vl import save_qwen3_vl
 from small import SMALL
@@ -98,6 +101,23 @@ def test_a_row_of_verl_is_a_chat_with_image_tokens_and_a_rule_based_truth(export
     assert row["reward_model"]["style"] == "rule"
     assert row["extra_info"] == {"split": "test", "index": 1}
     assert row["data_source"] == "dig"
+
+
+def test_a_row_of_nemo_gym_is_a_request_with_images_the_truth_and_the_rewards_options(
+    exported, dataset
+):
+    (line,) = (exported["nemo"] / "data/validation-single.jsonl").read_text().splitlines()[:1]
+    row = json.loads(line)
+    pair = dataset.pair(row["pair_seed"])
+    ((message,),) = row["responses_create_params"].values()
+    *images, text = message["content"]
+    for part, pixels in zip(images, (pair.image_a, pair.image_b), strict=True):
+        assert part["type"] == "input_image"
+        file = base64.b64decode(part["image_url"].removeprefix("data:image/png;base64,"))
+        assert np.array_equal(np.asarray(Image.open(io.BytesIO(file))), pixels)
+    assert text == {"type": "input_text", "text": instruction()}
+    assert read_truth(row["truth"]) == pair.boxes_unit.tolist()
+    assert row["reward_options"]["opening"] == "<think>"
 
 
 def loaded(path):
