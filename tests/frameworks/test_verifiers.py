@@ -11,6 +11,7 @@ import os
 import subprocess
 import sys
 import threading
+import tomllib
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -194,6 +195,15 @@ def test_wrong_settings_are_told_before_a_model_is_asked(dataset):
         make_env(dataset, task={"reward": "ful"})
     with pytest.raises(ValueError, match="no pairs of stage='dual'"):
         list(make_env(dataset, stage="dual").taskset)
+
+
+def test_prime_rls_file_names_a_taskset_that_verifiers_makes(dataset):
+    """The rest of the file was held against prime-rl's own schema by hand (docs/trainers.md)."""
+    file = tomllib.loads((ROOT / "examples/trainers/prime_rl.toml").read_text())
+    (source,) = file["orchestrator"]["train"]["source"]
+    source["env"]["taskset"]["dataset"] = dataset
+    env = vf.load_environment(vf.resolve_env_config(source["env"]))
+    assert len(list(env.taskset)) == len(stored(dataset))
 
 
 def test_its_command_line_evaluates_the_environment(dataset, model, tmp_path):
