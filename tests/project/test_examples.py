@@ -27,6 +27,7 @@ TESTED_ELSEWHERE = {  # with what they need: an endpoint, another environment, a
     "trainers/merge_lora",
     "trainers/openenv_client",
     "trainers/trl_live",
+    "trainers/unsloth_grpo",
     "trainers/verifiers_eval",
 }
 

@@ -148,6 +148,12 @@ def test_easyr1s_config_and_reward_file_score_as_the_game_does(settings, dataset
     ]
 
 
+def test_unsloths_run_file_has_settings_that_trl_takes(tmp_path):
+    settings = runpy.run_path(str(ROOT / "examples/trainers/unsloth_grpo.py"))["SETTINGS"]
+    config = GRPOConfig(output_dir=str(tmp_path), use_cpu=True, bf16=False, **settings)
+    assert config.num_generations == 8
+
+
 @pytest.fixture(scope="module")
 def models(tmp_path_factory):
     """A Thinking and an Instruct model, in folders whose names say nothing."""
