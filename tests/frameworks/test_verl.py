@@ -29,7 +29,7 @@ from verl.utils.config import omega_conf_to_dataclass, validate_config
 from verl.utils.dataset.rl_dataset import RLHFDataset, collate_fn
 from verl.workers.rollout.replica import TokenOutput
 
-from dig_env import PARTS, REWARDS, Curriculum, format_boxes, instruction, resolve_reward, score
+from dig_env import PARTS, REWARDS, format_boxes, instruction, resolve_reward, score
 from dig_env.agents.data.export import ExportSettings, export_dataset
 from dig_env.agents.integrations import read_truth
 from dig_env.agents.integrations.live import LiveSettings, PairActor
@@ -274,7 +274,7 @@ def test_fresh_pairs_change_their_stage_within_one_run(live, cluster, processor)
         "data.dig.ahead=0",
         "data.dig.workers=1",
         "data.dig.curriculum.stages=[single,dual]",
-        "data.dig.curriculum.window=2",
+        "+data.dig.curriculum.window=2",
         "+data.dig.render={width: 64, height: 48, quality: draft, device: cpu}",
     )
     dataset = create_rl_dataset(
@@ -307,17 +307,21 @@ def test_fresh_pairs_change_their_stage_within_one_run(live, cluster, processor)
 
 
 def test_stored_pairs_are_drawn_as_they_are_and_parquet_is_read_by_verl(live, dataset, processor):
-    stored = f"data.train_files={dataset.folder}"
-    config = live(stored, "data.dig.workers=1", "data.filter_overlong_prompts=false")
+    config = live(
+        f"data.train_files={dataset.folder}",
+        "data.dig.workers=1",
+        "data.dig.curriculum={_target_: dig_env.RandomCurriculum, stages: [single, mixed]}",
+        "data.filter_overlong_prompts=false",
+    )
     settings = OmegaConf.to_container(config.data.dig, resolve=True)
     assert settings["render"] == {"width": 128, "height": 96}
-    pairs = PairActor(config.data.train_files, Curriculum(), LiveSettings(**settings))
-    for _ in range(3):
+    curriculum = instantiate(settings["curriculum"])
+    pairs = PairActor(config.data.train_files, curriculum, LiveSettings(**settings))
+    seeds = {seed for stage in curriculum.stages for seed in dataset.pair_seeds(stage, "train")}
+    for _ in range(4):
         row = pairs.row()
         found = {
-            seed
-            for seed in dataset.pair_seeds("single", "train")
-            if np.array_equal(dataset.pair(seed).image_a, row["images"][0])
+            seed for seed in seeds if np.array_equal(dataset.pair(seed).image_a, row["images"][0])
         }
         ((seed,), truth) = found, row["reward_model"]["ground_truth"]
         assert truth == format_boxes(dataset.pair(seed).boxes_unit, exact=True)

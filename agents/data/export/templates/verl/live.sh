@@ -2,7 +2,7 @@
 # One run with verl through all stages: a curriculum chooses each pair's stage, and fresh pairs are
 # rendered as it trains.
 #
-#   bash live.sh [data.dig.workers=16 data.dig.curriculum.promote_at=0.6 trainer.total_training_steps=500 ...]
+#   bash live.sh [data.dig.workers=16 +data.dig.curriculum.promote_at=0.6 trainer.total_training_steps=500 ...]
 #   bash live.sh data.train_files=/path/of/pairs  # stored ones, of the export's size
 #
 # data.dig is dig_env.agents.integrations.live.LiveSettings. Of the export, validation pairs are
@@ -29,7 +29,7 @@ python3 -m verl.trainer.main_ppo --config-path="$$PWD" --config-name=config \
     data.custom_cls.path=pkg://dig_env.agents.integrations.verl_live \
     data.custom_cls.name=LiveDataset \
     data.dataloader_num_workers=0 \
-    +data.dig.curriculum="{_target_: dig_env.Curriculum, stages: [single, dual, mixed], promote_at: 0.7, demote_below: null, window: 64}" \
+    +data.dig.curriculum="{_target_: dig_env.Curriculum, stages: [single, dual, mixed]}" \
     '+data.dig.rollouts=$${actor_rollout_ref.rollout.n}' \
     '+data.dig.ahead=$${data.train_batch_size}' \
     +data.dig.coordinates=$coordinates \
