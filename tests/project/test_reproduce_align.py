@@ -33,12 +33,12 @@ def settings(scripts, tmp_path_factory):
     out = tmp_path_factory.mktemp("align")
     return scripts[0].AlignExperiment(
         seeds=(0,),
-        questions=(16, 16, 12, 12, 8),
+        questions=(8, 8, 8, 12, 8),
         grpo_steps=1,
-        episodes=4,
-        answer_tokens=12,
+        episodes=2,
+        answer_tokens=4,
         train_pairs=4,
-        test_pairs=4,
+        test_pairs=2,
         pairs=out / "pairs",
         runs=out / "runs",
         processes=1,
