@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -176,21 +177,26 @@ def test_a_finished_run_is_returned_and_not_trained_anew(result):
         train_grpo(result.run, curriculum=RandomCurriculum())
 
 
-def test_a_checkpoint_that_was_cut_off_is_passed_over(stored, tmp_path):
-    run = settings(tmp_path / "run", dataset=stored)
+@pytest.fixture(scope="module")
+def killed(stored, tmp_path_factory):
+    """The settings of a run that was killed in its third step."""
+    run = settings(tmp_path_factory.mktemp("killed") / "run", dataset=stored)
     with pytest.raises(Killed):
         train_grpo(run, killed_after(2))
-    (tmp_path / "run" / "trainer" / "checkpoint-2" / "progress.json").unlink()
-    assert latest_checkpoint(run.out, PROGRESS).name == "checkpoint-1"
+    return run
 
 
-def test_an_unfinished_run_with_other_settings_is_not_mixed_up(stored, tmp_path):
-    with pytest.raises(Killed):
-        train_grpo(settings(tmp_path, dataset=stored), killed_after(1))
+def test_a_checkpoint_that_was_cut_off_is_passed_over(killed, tmp_path):
+    copy = shutil.copytree(killed.out, tmp_path / "run")
+    (copy / "trainer" / "checkpoint-2" / "progress.json").unlink()
+    assert latest_checkpoint(copy, PROGRESS).name == "checkpoint-1"
+
+
+def test_an_unfinished_run_with_other_settings_is_not_mixed_up(killed):
     with pytest.raises(ValueError, match="holds a run with learning_rate=0.0001, not 1e-06"):
-        train_grpo(settings(tmp_path, dataset=stored, learning_rate=1e-6))
+        train_grpo(replace(killed, learning_rate=1e-6))
     with pytest.raises(ValueError, match="of a threshold curriculum, this is a random one"):
-        train_grpo(settings(tmp_path, dataset=stored), curriculum=RandomCurriculum())
+        train_grpo(killed, curriculum=RandomCurriculum())
 
 
 def test_a_curriculum_may_only_choose_stages_of_the_run(tmp_path):
@@ -235,10 +241,10 @@ def test_a_run_that_was_stopped_after_its_last_step_takes_no_other(
 
 def test_rollouts_may_be_learned_from_in_several_steps(stored, tmp_path):
     """Two steps from the two halves of a batch, twice over; resumed to the same rewards."""
-    trl = {"per_device_train_batch_size": 16, "num_iterations": 2, "steps_per_generation": 2}
-    settled = {"dataset": stored, "steps": 8, "save_every": 4, "trl": trl}
+    trl = {"per_device_train_batch_size": 8, "num_iterations": 2, "steps_per_generation": 2}
+    settled = {"dataset": stored, "pairs_per_step": 2, "steps": 8, "save_every": 4, "trl": trl}
     straight = train_grpo(settings(tmp_path / "straight", **settled))
-    assert [step.pairs for step in straight.steps] == [8] * 4 + [16] * 4
+    assert [step.pairs for step in straight.steps] == [4] * 4 + [8] * 4
     rewards = [step.reward for step in straight.steps]
     assert len(set(rewards[:4])) == len(set(rewards[4:])) == 1 and len(set(rewards)) == 2
     assert straight.promotions[0] == (4, "single", "dual")
