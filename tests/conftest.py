@@ -79,6 +79,7 @@ def pairs(renderer, shared_folder) -> dict[str, list[Pair]]:
 def stored(shared_folder) -> str:
     """A dataset with pairs of each paper stage: 6 to train on, 5 of each other split."""
     folder = shared_folder / "stored"
-    for split, count in (("train", 6), ("validation", 5), ("test", 5)):
-        render_dataset(folder, dict.fromkeys(PAPER_STAGES, count), split, SMALL, workers=1)
+    with FileLock(shared_folder / "stored.lock"):  # or two processes would render the same files
+        for split, count in (("train", 6), ("validation", 5), ("test", 5)):
+            render_dataset(folder, dict.fromkeys(PAPER_STAGES, count), split, SMALL, workers=1)
     return str(folder)

@@ -138,8 +138,8 @@ def test_rendering_draws_true_and_answered_boxes_after_the_answer(env):
 
 
 @pytest.mark.parametrize("coordinates", dig_env.COORDINATES)
-def test_every_coordinate_frame_has_its_prompt_and_is_scored(coordinates):
-    made = gym.make("DiG-v0", coordinates=coordinates, **SMALL_ENV)
+def test_every_coordinate_frame_has_its_prompt_and_is_scored(coordinates, stored):
+    made = gym.make("DiG-v0", coordinates=coordinates, dataset=stored)
     observation, _ = made.reset(seed=2)
     assert set(observation["prompt"]) <= set(string.printable)
     truth = made.unwrapped.pair.boxes_unit
@@ -157,16 +157,16 @@ def test_random_text_earns_nothing(env):
         assert info["error"]
 
 
-def test_reward_settings_reach_the_score():
-    made = gym.make("DiG-v0", reward={"format_weight": 0.4}, **SMALL_ENV)
+def test_reward_settings_reach_the_score(stored):
+    made = gym.make("DiG-v0", reward={"format_weight": 0.4}, dataset=stored)
     made.reset(seed=0)
     # A box in the far corner overlaps nothing: only the format is paid.
     assert made.step("[[990, 990, 1000, 1000]]")[1] == pytest.approx(0.4)
     made.close()
 
 
-def test_step_needs_a_reset_first_and_a_fresh_one_after_each_answer():
-    made = gym.make("DiG-v0", **SMALL_ENV)
+def test_step_needs_a_reset_first_and_a_fresh_one_after_each_answer(stored):
+    made = gym.make("DiG-v0", dataset=stored)
     for subject in (made, made.unwrapped):
         with pytest.raises(gym.error.ResetNeeded):
             subject.step("[]")
@@ -231,9 +231,9 @@ def test_gym_make_can_import_the_package_itself():
     assert result.stdout.strip() == b"single"
 
 
-def test_the_wrapper_plays_the_curriculums_stage_and_promotes_it():
+def test_the_wrapper_plays_the_curriculums_stage_and_promotes_it(stored):
     curriculum = dig_env.Curriculum(promote_at=0.9, window=2)
-    made = dig_env.CurriculumWrapper(gym.make("DiG-v0", **SMALL_ENV), curriculum)
+    made = dig_env.CurriculumWrapper(gym.make("DiG-v0", dataset=stored), curriculum)
     stages = []
     for episode in range(5):
         _, info = made.reset(seed=episode)
@@ -244,7 +244,7 @@ def test_the_wrapper_plays_the_curriculums_stage_and_promotes_it():
     made.close()
 
 
-def test_an_episode_of_several_turns_counts_with_all_that_it_earned():
+def test_an_episode_of_several_turns_counts_with_all_that_it_earned(stored):
     """Zooms cost, and a conversation's reward comes turn by turn."""
 
     class Told(dig_env.RandomCurriculum):
@@ -253,8 +253,8 @@ def test_an_episode_of_several_turns_counts_with_all_that_it_earned():
             return super().update(reward, stage)
 
     told, earned = [], []
-    zoom = gym.make("DiG-Zoom-v0", turn_cost=0.1, **SMALL_ENV)
-    talk = gym.make("DiG-Align-v0", task="conversation", **SMALL_ENV)
+    zoom = gym.make("DiG-Zoom-v0", turn_cost=0.1, dataset=stored)
+    talk = gym.make("DiG-Align-v0", task="conversation", dataset=stored)
     for env_, answers in ((zoom, ["zoom(A, [0, 0, 500, 500])", "[]"]), (talk, None)):
         made = dig_env.CurriculumWrapper(env_, Told(("mixed",)))
         for _ in range(2):
@@ -268,7 +268,7 @@ def test_an_episode_of_several_turns_counts_with_all_that_it_earned():
     assert told == pytest.approx(earned) and told[0] == pytest.approx(-0.1) and told[2] > 0.9
 
     told.clear()
-    vector = gym.make_vec("DiG-Zoom-v0", 2, turn_cost=0.1, **SMALL_ENV)
+    vector = gym.make_vec("DiG-Zoom-v0", 2, turn_cost=0.1, dataset=stored)
     vector = dig_env.VectorCurriculumWrapper(vector, Told(("single",)))
     vector.reset()
     vector.step(["[]", "zoom(A, [0, 0, 500, 500])"])
@@ -280,10 +280,10 @@ def test_an_episode_of_several_turns_counts_with_all_that_it_earned():
 @pytest.mark.parametrize(
     "remake", [lambda spec: spec, lambda spec: pickle.loads(pickle.dumps(spec))]
 )
-def test_a_wrapped_environment_is_made_again_from_its_specification(remake):
+def test_a_wrapped_environment_is_made_again_from_its_specification(remake, stored):
     """With a copy of the curriculum as it was given, so that neither disturbs the other."""
     curriculum = dig_env.Curriculum(("dual", "mixed"), promote_at=0.0, window=1)
-    made = dig_env.CurriculumWrapper(gym.make("DiG-v0", **SMALL_ENV), curriculum)
+    made = dig_env.CurriculumWrapper(gym.make("DiG-v0", dataset=stored), curriculum)
     made = dig_env.NumericView(made)
     made.reset(seed=0)
     made.step(made.action_space.sample())
@@ -299,9 +299,9 @@ def test_a_wrapped_environment_is_made_again_from_its_specification(remake):
         env_.close()
 
 
-def test_the_wrapper_asks_for_a_stage_each_episode():
+def test_the_wrapper_asks_for_a_stage_each_episode(stored):
     made = dig_env.CurriculumWrapper(
-        gym.make("DiG-v0", **SMALL_ENV), dig_env.RandomCurriculum(seed=1)
+        gym.make("DiG-v0", dataset=stored), dig_env.RandomCurriculum(seed=1)
     )
     stages = [made.reset(seed=0)[1]["stage"] for _ in range(6)]
     alike = dig_env.RandomCurriculum(seed=1)
@@ -310,9 +310,9 @@ def test_the_wrapper_asks_for_a_stage_each_episode():
     made.close()
 
 
-def test_an_episode_of_a_stage_of_ones_own_is_not_counted_by_a_threshold():
+def test_an_episode_of_a_stage_of_ones_own_is_not_counted_by_a_threshold(stored):
     curriculum = dig_env.Curriculum(stages=("single", "dual"))
-    made = dig_env.CurriculumWrapper(gym.make("DiG-v0", **SMALL_ENV), curriculum)
+    made = dig_env.CurriculumWrapper(gym.make("DiG-v0", dataset=stored), curriculum)
     made.reset(seed=0, options={"stage": "dual"})
     made.step("[]")
     assert curriculum.episodes == 0
@@ -331,9 +331,9 @@ def test_the_wrapper_does_not_touch_the_stream_of_pair_seeds():
     wrapped.close()
 
 
-def test_one_curriculum_serves_a_vector_of_environments():
+def test_one_curriculum_serves_a_vector_of_environments(stored):
     curriculum = dig_env.Curriculum(promote_at=0.05, window=2)
-    vector = gym.make_vec("DiG-v0", num_envs=2, vectorization_mode="sync", **SMALL_ENV)
+    vector = gym.make_vec("DiG-v0", num_envs=2, vectorization_mode="sync", dataset=stored)
     wrapped = dig_env.VectorCurriculumWrapper(vector, curriculum)
     _, infos = wrapped.reset(seed=0)
     assert list(infos["stage"]) == ["single", "single"]
@@ -347,10 +347,10 @@ def test_one_curriculum_serves_a_vector_of_environments():
 
 
 @pytest.mark.parametrize("mode", ["sync", "async"])
-def test_each_environment_of_a_vector_gets_a_stage_of_its_own(mode):
+def test_each_environment_of_a_vector_gets_a_stage_of_its_own(mode, stored):
     """Also in Gymnasium's autoreset, with environments that are not in step."""
     curriculum, alike = (dig_env.RandomCurriculum(seed=2) for _ in range(2))
-    vector = gym.make_vec("DiG-v0", num_envs=2, vectorization_mode=mode, **SMALL_ENV)
+    vector = gym.make_vec("DiG-v0", num_envs=2, vectorization_mode=mode, dataset=stored)
     wrapped = dig_env.VectorCurriculumWrapper(vector, curriculum)
     wait = ("[]", "[]")
     _, infos = wrapped.reset(seed=0)
@@ -373,14 +373,14 @@ def test_each_environment_of_a_vector_gets_a_stage_of_its_own(mode):
     wrapped.close()
 
 
-def test_a_vector_that_is_reset_by_hand_is_asked_for_at_its_resets_alone():
+def test_a_vector_that_is_reset_by_hand_is_asked_for_at_its_resets_alone(stored):
     curriculum, alike = (dig_env.RandomCurriculum(seed=2) for _ in range(2))
     vector = gym.make_vec(
         "DiG-v0",
         num_envs=2,
         vectorization_mode="sync",
         vector_kwargs={"autoreset_mode": gym.vector.AutoresetMode.DISABLED},
-        **SMALL_ENV,
+        dataset=stored,
     )
     wrapped = dig_env.VectorCurriculumWrapper(vector, curriculum)
     for _ in range(3):
