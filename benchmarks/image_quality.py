@@ -16,6 +16,7 @@ import io
 import math
 import platform
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ from dig_env.agents.reporting.report import write_results
 from dig_env.scenes import QUALITIES, STAGES, PairPlan, RenderSettings, available_cores, plan_pair
 from dig_env.scenes.color import to_srgb8
 from dig_env.scenes.files import write_whole
+from dig_env.scenes.measure.pair import PairImages
 from dig_env.scenes.render.imaging import render_pair
 from dig_env.scenes.render.passes import Denoiser
 from dig_env.scenes.render.process import RenderRequest, WorkerProcess
@@ -37,21 +39,19 @@ REFERENCE = {"samples": 1024}
 
 @dataclass(frozen=True)
 class Contender:
-    """A way to render: properties of Cycles, whether it denoises, and on how many plans."""
+    """A way to render: properties of Cycles (None: our preset of that name), whether it denoises,
+    and on how many plans."""
 
     name: str
-    cycles: dict[str, Any]
+    cycles: dict[str, Any] | None
     denoise: bool
     plans: int
 
 
 def contenders(plans: int, slow_plans: int) -> list[Contender]:
     """Our presets, and the settings that other generators document."""
-    ours = [
-        Contender(name, {"samples": samples}, True, plans) for name, samples in QUALITIES.items()
-    ]
     return [
-        *ours,
+        *(Contender(name, None, True, plans) for name in QUALITIES),
         # CLEVR, render_images.py: 512 samples, no denoiser.
         Contender("CLEVR's settings", {"samples": 512}, False, slow_plans),
         # Kubric, kubric/renderer/blender.py: 64 samples, denoiser.
@@ -101,41 +101,62 @@ def main(
 
 
 def _row(contender: Contender, scenes: list[PairPlan], truth: list[np.ndarray]) -> dict[str, Any]:
-    denoiser = Denoiser(available_cores())
-    decibels, seconds = [], []
-    worker = WorkerProcess(SETTINGS, available_cores(), contender.cycles)
+    threads = available_cores()
+    denoiser = Denoiser(threads)
+    quality = contender.name if contender.cycles is None else "standard"
+    worker = WorkerProcess(
+        dataclasses.replace(SETTINGS, quality=quality), threads, contender.cycles
+    )
+    decibels: list[float] = []
+    seconds: dict[str, list[float]] = {"image": [], "pair": []}
     try:
         _render_passes(worker, scenes[0])
         for plan, reference in list(zip(scenes, truth, strict=True))[: contender.plans]:
-            begun = time.monotonic()
-            passes = _render_passes(worker, plan)
-            image = denoiser.denoise(passes) if contender.denoise else to_srgb8(passes.color)
-            seconds.append(time.monotonic() - begun)
+            if contender.cycles is None:
+                without_b = dataclasses.replace(plan, changes=())
+                _timed(seconds["image"], lambda: _pair(without_b, worker, denoiser))  # noqa: B023
+                image, *_ = _timed(
+                    seconds["pair"],
+                    lambda: _pair(plan, worker, denoiser),  # noqa: B023
+                )
+            else:
+                image = _timed(
+                    seconds["image"],
+                    lambda: _image(contender, plan, worker, denoiser),  # noqa: B023
+                )
             decibels.append(psnr(image, reference))
-        a_pair = 2 * float(np.median(seconds))
-        if contender.name in QUALITIES:
-            a_pair = _seconds_a_pair(worker, denoiser, scenes)
     finally:
         worker.kill()
+    an_image = float(np.median(seconds["image"]))
+    a_pair = float(np.median(seconds["pair"])) if seconds["pair"] else 2 * an_image
     return {
         "name": contender.name,
-        "cycles": contender.cycles,
+        "cycles": contender.cycles or QUALITIES[contender.name]._asdict(),
         "denoiser": contender.denoise,
         "images": contender.plans,
-        "seconds_an_image": round(float(np.median(seconds)), 4),
+        "seconds_an_image": round(an_image, 4),
         "seconds_a_pair": round(a_pair, 4),
         "psnr_mean_db": round(float(np.mean(decibels)), 2),
         "psnr_least_db": round(float(np.min(decibels)), 2),
     }
 
 
-def _seconds_a_pair(worker: WorkerProcess, denoiser: Denoiser, scenes: list[PairPlan]) -> float:
-    seconds = []
-    for plan in scenes:
-        begun = time.monotonic()
-        render_pair(plan, worker, denoiser, timeout_s=3600)
-        seconds.append(time.monotonic() - begun)
-    return float(np.median(seconds))
+def _pair(plan: PairPlan, worker: WorkerProcess, denoiser: Denoiser) -> PairImages:
+    return render_pair(plan, worker, denoiser, timeout_s=3600)
+
+
+def _image(
+    contender: Contender, plan: PairPlan, worker: WorkerProcess, denoiser: Denoiser
+) -> np.ndarray:
+    passes = _render_passes(worker, plan)
+    return denoiser.denoise(passes) if contender.denoise else to_srgb8(passes.color)
+
+
+def _timed(seconds: list[float], work: Callable[[], Any]) -> Any:
+    begun = time.monotonic()
+    result = work()
+    seconds.append(time.monotonic() - begun)
+    return result
 
 
 def _line(row: dict[str, Any]) -> str:

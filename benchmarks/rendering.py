@@ -1,7 +1,8 @@
 """Where a pair's time goes, how workers share the cores, and how long a reset takes.
 
 1. Wall time of a pair over the bare Cycles time of its two images: path tracing (what a further
-   pass of the same samples costs) and OpenImageDenoise's own execution, both at full size.
+   pass of the preset's samples for textured ground costs) and OpenImageDenoise's own execution,
+   both at full size.
 2. Pairs per second of 1 to W single-thread workers on W cores.
 3. Time of ``env.reset()`` when the consumer is slower than the renderer, and from a dataset.
 
@@ -81,7 +82,7 @@ def _overhead(settings: RenderSettings, pairs: int) -> dict[str, Any]:
     threads = available_cores()
     plans = [plan_pair(seed, STAGES["mixed"]) for seed in range(pairs)]
     workers = [
-        WorkerProcess(settings, threads, {"samples": times * settings.samples})
+        WorkerProcess(settings, threads, {"samples": times * settings.samples.textured})
         for times in (1, MORE)
     ]
     denoiser, timed_denoiser = Denoiser(threads), _TimedDenoiser(threads)

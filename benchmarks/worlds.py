@@ -90,11 +90,11 @@ def _measure(pairs: int, worker: WorkerProcess, denoiser: Denoiser) -> list[dict
     found = {name: collections.defaultdict(list) for name in FAMILIES}
     for seed in range(pairs):
         for name, difficulty in FAMILIES.items():
-            begun, spent = time.perf_counter(), _cpu_s(worker)
+            begun, spent = time.perf_counter(), cpu_s(worker)
             pair = _certified(seed, difficulty, worker, denoiser)
             values = found[name]
             values["wall"].append(time.perf_counter() - begun)
-            values["cpu"].append(_cpu_s(worker) - spent)
+            values["cpu"].append(cpu_s(worker) - spent)
             plan = pair.plan
             values["plans"].append(plan.attempt + 1)
             full = imaging.render_pair_whole(plan, worker, denoiser, TIMEOUT_S)
@@ -141,7 +141,7 @@ def _certified(
     raise AssertionError("unreachable")
 
 
-def _cpu_s(worker: WorkerProcess) -> float:
+def cpu_s(worker: WorkerProcess) -> float:
     """Processor time of this process and the worker so far, which other programs do not lengthen
     as much as wall time."""
     times = [process.cpu_times() for process in (psutil.Process(), psutil.Process(worker.pid))]

@@ -75,7 +75,7 @@ by being added or deleted. Camera, lights and image quality stay, unless the dif
 (`manifest.json`) has nuisances. After the corpus of DiG (arXiv 2512.12633).
 
 - Renderer: Blender {made_with[blender]} (Cycles on {made_with[device]}, then denoised)
-- Quality: {quality} (samples a pixel: {samples})""",
+- Quality: {quality}""",
     "licence": "Apache-2.0.",
 }
 PHOTOGRAPHED = {
@@ -114,7 +114,6 @@ def dataset_card(manifest: Manifest) -> str:
         "width": manifest.settings.width,
         "height": manifest.settings.height,
         "quality": manifest.settings.quality,
-        "samples": manifest.settings.samples,
         "table": "\n".join(table),
         "split": ordered[0][0],
         "stage": ordered[0][1],

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import scipy
 
+from dig_env.scenes.families.scenery import Camera, Light
 from dig_env.scenes.measure.pair import PairImages
-from dig_env.scenes.plans.plan import PairPlan
-from dig_env.scenes.render.influence import influence_mask
-from dig_env.scenes.render.passes import Denoiser, Window
+from dig_env.scenes.plans.plan import PairPlan, SceneObject
+from dig_env.scenes.render.influence import detail_mask, influence_mask
+from dig_env.scenes.render.passes import Denoiser, RenderPasses, Window
 from dig_env.scenes.render.process import RenderRequest, WorkerProcess
 
 TILE_PX = 4
@@ -30,29 +33,26 @@ def render_pair(
     If the rim of the rendered part differs from image A, the part was too small, and all of B is
     rendered. So the bytes depend on the plan alone.
     """
-    height, width = worker.height, worker.width
-    view = (plan.camera, plan.lights, plan.scenery)
+    camera = _Camera(plan, worker, plan.camera, plan.lights, timeout_s)
     # Blender never waits: A is rendered while B's part is found, B while A is denoised.
-    asked_a = worker.submit(*view, RenderRequest(plan.scene_a))
+    asked_a = camera.ask(plan.scene_a)
     if not plan.changes:
-        passes_a = worker.receive(asked_a, timeout_s)
+        passes_a = camera.receive(asked_a)
         image_a = denoiser.denoise(passes_a)
         return image_a, passes_a.ids, image_a.copy(), passes_a.ids
-    mask = _whole_tiles(influence_mask(plan, width, height))
+    mask = _whole_tiles(influence_mask(plan, worker.width, worker.height))
     if not mask.any():
         mask[:] = True  # a change out of sight: label_pair will say so
-    window = Window.around(mask)
-    asked_b = worker.submit(*view, RenderRequest(plan.scene_b, window, covers(mask)))
-    passes_a = worker.receive(asked_a, timeout_s)
+    asked_b = camera.ask(plan.scene_b, mask)
+    passes_a = camera.receive(asked_a)
     image_a = denoiser.denoise(passes_a)
-    part = worker.receive(asked_b, timeout_s)
-    passes_b = passes_a.replaced(part, window, mask)
-    context = window.widened(CONTEXT_PX, DENOISER_STEP_PX, width, height)
+    passes_b = camera.receive(asked_b, passes_a)
+    context = Window.around(mask).widened(CONTEXT_PX, DENOISER_STEP_PX, worker.width, worker.height)
     image_b = image_a.copy()
     within = mask[context.slices]
     image_b[context.slices][within] = denoiser.denoise(passes_b.crop(context))[within]
     if seam(image_a, image_b, mask) > SEAM_LEVELS:
-        (passes_b,) = worker.render(*view, [RenderRequest(plan.scene_b)], timeout_s)
+        passes_b = camera.receive(camera.ask(plan.scene_b))
         image_b = denoiser.denoise(passes_b)
     return image_a, passes_a.ids, image_b, passes_b.ids
 
@@ -61,8 +61,8 @@ def render_pair_whole(
     plan: PairPlan, worker: WorkerProcess, denoiser: Denoiser, timeout_s: float
 ) -> PairImages:
     """Both pictures of a plan, each rendered as a whole."""
-    requests = (RenderRequest(plan.scene_a), RenderRequest(plan.scene_b))
-    a, b = worker.render(plan.camera, plan.lights, plan.scenery, requests, timeout_s)
+    camera = _Camera(plan, worker, plan.camera, plan.lights, timeout_s)
+    a, b = (camera.receive(asked) for asked in [camera.ask(plan.scene_a), camera.ask(plan.scene_b)])
     return denoiser.denoise(a), a.ids, denoiser.denoise(b), b.ids
 
 
@@ -73,11 +73,73 @@ def render_b(
 
     None when they are those of image A.
     """
-    view = (plan.camera_b, plan.lights_b)
-    if view == (plan.camera, plan.lights):
+    if (plan.camera_b, plan.lights_b) == (plan.camera, plan.lights):
         return None
-    (passes,) = worker.render(*view, plan.scenery, [RenderRequest(plan.scene_b)], timeout_s)
+    camera = _Camera(plan, worker, plan.camera_b, plan.lights_b, timeout_s)
+    passes = camera.receive(camera.ask(plan.scene_b))
     return denoiser.denoise(passes), passes.ids
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """A range of samples that a worker was asked for, in part of a picture."""
+
+    number: int
+    samples: tuple[int, int]
+    window: Window
+    mask: np.ndarray
+
+
+class _Camera:
+    """A camera and its lights: takes few samples of all that it is to show, and further ones of
+    objects and around them."""
+
+    def __init__(
+        self,
+        plan: PairPlan,
+        worker: WorkerProcess,
+        camera: Camera,
+        lights: tuple[Light, ...],
+        timeout_s: float,
+    ) -> None:
+        self._worker, self._view, self._timeout_s = (
+            worker,
+            (camera, lights, plan.scenery),
+            timeout_s,
+        )
+        self._few, self._many = worker.samples.on(plan.scenery)
+        self._detail = np.zeros((worker.height, worker.width), bool)
+        if self._many > self._few:
+            self._detail = _whole_tiles(detail_mask(plan, camera, worker.width, worker.height))
+
+    def ask(self, scene: tuple[SceneObject, ...], mask: np.ndarray | None = None) -> list[_Asked]:
+        """Ask for a picture, or for what the (H, W) mask shows of it, without waiting."""
+        mask = np.ones_like(self._detail) if mask is None else mask
+        parts = [(mask, (0, self._few)), (mask & self._detail, (self._few, self._many))]
+        return [self._submit(scene, part, samples) for part, samples in parts if part.any()]
+
+    def receive(self, asked: list[_Asked], around: RenderPasses | None = None) -> RenderPasses:
+        """Wait for a picture; what was not asked for of it is as in ``around``."""
+        passes = None
+        for part in asked:
+            first, end = part.samples
+            found = self._worker.receive(part.number, self._timeout_s)
+            if first:
+                assert passes is not None
+                passes.mix(found, part.window, part.mask, weight=(end - first) / end)
+            else:
+                passes = around.replaced(found, part.window, part.mask) if around else found
+        assert passes is not None
+        return passes
+
+    def _submit(
+        self, scene: tuple[SceneObject, ...], mask: np.ndarray, samples: tuple[int, int]
+    ) -> _Asked:
+        window = Window.around(mask)
+        request = RenderRequest(scene, samples=samples)
+        if not mask.all():
+            request = RenderRequest(scene, window, covers(mask), samples)
+        return _Asked(self._worker.submit(*self._view, request), samples, window, mask)
 
 
 def covers(mask: np.ndarray) -> tuple[tuple[float, float, float, float], ...]:

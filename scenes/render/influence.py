@@ -21,7 +21,7 @@ import numpy as np
 import scipy
 from PIL import Image, ImageDraw
 
-from dig_env.scenes.families.scenery import Light, Scenery, upward
+from dig_env.scenes.families.scenery import Camera, Light, Scenery, upward
 from dig_env.scenes.geometry import CIRCLE, PinholeCamera, hull_points, surface_hit
 from dig_env.scenes.plans.plan import Change, PairPlan, SceneObject
 
@@ -34,6 +34,8 @@ MIRROR_SPREAD = 0.25
 """Half width of a blurred mirror image, a unit of distance from the mirror."""
 MARGIN_PX = 4
 """The mask reaches this much farther, so that its rim can show that nothing was missed."""
+RING = 1 / 24
+"""Width of the ring around objects in which their contact shadows lie, in picture heights."""
 
 
 def influence_mask(plan: PairPlan, width: int, height: int) -> np.ndarray:
@@ -70,6 +72,27 @@ def influence_mask(plan: PairPlan, width: int, height: int) -> np.ndarray:
         if _is_mirror(obj) and _can_trace(obj):
             _add_mirror_images(mask, view, obj, [other for other, _ in changed])
     return scipy.ndimage.binary_dilation(mask, np.ones((3, 3)), iterations=MARGIN_PX)
+
+
+def detail_mask(plan: PairPlan, camera: Camera, width: int, height: int) -> np.ndarray:
+    """The pixels of objects of either image and a ring around them.
+
+    Both images take it, so that how noisy they are tells nothing about the differences.
+
+    Args:
+        plan: the pair's plan.
+        camera: of the picture.
+        width, height: image size in pixels.
+
+    Returns:
+        (height, width) bool.
+    """
+    view = PinholeCamera(camera, width, height)
+    picture = Image.new("1", (width, height))
+    for obj in {*plan.scene_a, *plan.scene_b}:
+        _fill(picture, view, hull_points(obj))
+    distance = scipy.ndimage.distance_transform_edt(~np.array(picture))
+    return distance <= RING * height
 
 
 def _alters_shadow(change: Change) -> bool:

@@ -23,9 +23,13 @@ from dig_env.scenes.color import to_srgb8
 from dig_env.scenes.forks import NO_FORK
 from dig_env.scenes.measure.labels import mask_bounds
 
-_PASSES = {"color": ("Combined", "RGB"), "albedo": ("Denoising Albedo", "RGB")} | {
-    "normal": ("Denoising Normal", "XYZ")
+_PASSES = {
+    "color": (("Combined",), "RGB"),
+    "albedo": (("DiffCol", "GlossCol", "TransCol"), "RGB"),
+    "normal": (("Normal",), "XYZ"),
 }
+"""Cycles' passes whose sum each field is. Its own guides for denoisers follow rays from metal and
+glass on: they show what is mirrored there, with its noise."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,9 +54,13 @@ class RenderPasses:
             channels = {name: channel.pixels for name, channel in exr.channels().items()}
         layer = next(iter(channels)).split(".")[0]
         passes = {
-            field: np.stack([channels[f"{layer}.{name}.{axis}"] for axis in axes], axis=-1)
-            for field, (name, axes) in _PASSES.items()
+            field: sum(
+                np.stack([channels[f"{layer}.{name}.{axis}"] for axis in axes], axis=-1)
+                for name in names
+            )
+            for field, (names, axes) in _PASSES.items()
         }
+        np.minimum(passes["albedo"], 1.0, out=passes["albedo"])
         return cls(**passes, ids=np.rint(channels[f"{layer}.IndexOB.X"]).astype(np.uint8))
 
     def crop(self, window: Window) -> RenderPasses:
@@ -69,6 +77,18 @@ class RenderPasses:
         for field in ("color", "albedo", "normal", "ids"):
             getattr(result, field)[window.slices][within] = getattr(part, field)[within]
         return result
+
+    def mix(self, part: RenderPasses, window: Window, mask: np.ndarray, weight: float) -> None:
+        """Take in further samples, in the window and where the (H, W) mask is true.
+
+        Args:
+            part: their means, which fill the window. The ids stay those of the first sample.
+            weight: of these samples in all, 0 to 1.
+        """
+        within = mask[window.slices]
+        for field in ("color", "albedo", "normal"):
+            mean = getattr(self, field)[window.slices]
+            mean[within] += np.float32(weight) * (getattr(part, field)[within] - mean[within])
 
 
 @dataclass(frozen=True)

@@ -64,11 +64,14 @@ class RenderRequest:
         objects: what stands there.
         window: render this part of the picture only; None for all of it.
         covered: (x0, y0, x1, y1) rectangles in pixels that need not be rendered.
+        samples: the first of each pixel's samples to take, and the one to stop before; None for
+            all that the worker was made for.
     """
 
     objects: tuple[SceneObject, ...]
     window: Window | None = None
     covered: tuple[tuple[float, float, float, float], ...] = ()
+    samples: tuple[int, int] | None = None
 
 
 class WorkerProcess:
@@ -79,8 +82,7 @@ class WorkerProcess:
     Args:
         settings: device, and image size, which ``width`` and ``height`` may change later.
         threads: CPU threads for Cycles.
-        cycles: properties of ``bpy.types.CyclesRenderSettings`` to set; by default the samples
-            of the settings' quality.
+        cycles: properties of ``bpy.types.CyclesRenderSettings`` to set.
 
     Raises:
         BlenderNotFoundError: the program cannot be run; the message says what to do.
@@ -91,6 +93,7 @@ class WorkerProcess:
         self, settings: RenderSettings, threads: int, cycles: dict[str, Any] | None = None
     ) -> None:
         self.width, self.height = settings.width, settings.height
+        self.samples = settings.samples
         self.renders = 0
         """Pictures taken so far."""
         self._asked = 0
@@ -99,7 +102,7 @@ class WorkerProcess:
         self._versions: dict[str, str] | None = None
         self._command = blender_command(WORKER_SCRIPT, threads)
         argument = {
-            "cycles": {"samples": settings.samples} if cycles is None else cycles,
+            "cycles": {"samples": max(settings.samples)} | (cycles or {}),
             "device": settings.device,
             "threads": threads,
         }
@@ -222,6 +225,7 @@ class WorkerProcess:
             "path": str(self._path(self._asked)),
             "window": request.window and dataclasses.astuple(request.window),
             "covered": request.covered,
+            "samples": request.samples,
         }
         try:
             assert self._process.stdin is not None
@@ -360,7 +364,7 @@ def _raise_error(reply: dict[str, Any], program: str) -> None:
 def render_timeout_s(settings: RenderSettings) -> float:
     """Seconds after which a pair counts as hung: a quarter of a minute and ten times what one
     thread was measured to need (1.6 microseconds a sample)."""
-    return 15.0 + 2 * settings.width * settings.height * settings.samples * 1.6e-5
+    return 15.0 + 2 * settings.width * settings.height * max(settings.samples) * 1.6e-5
 
 
 def _largest_file() -> float:

@@ -3,11 +3,37 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from dig_env.scenes.arguments import one_of, whole
+from dig_env.scenes.families.scenery import Scenery
 
-QUALITIES: dict[str, int] = {"draft": 1, "standard": 4, "high": 16}
-"""Cycles samples a pixel before denoising."""
+
+class Samples(NamedTuple):
+    """Cycles samples a pixel before denoising.
+
+    Attributes:
+        few: of plain ground and sky.
+        many: of objects on plain ground and a ring around them, where most of the noise is.
+        textured: of every pixel where the ground has a texture, whose noise is as strong.
+    """
+
+    few: int
+    many: int
+    textured: int
+
+    def on(self, scenery: Scenery) -> tuple[int, int]:
+        """Samples of a pixel of the ground, and of one of an object or next to it."""
+        is_plain = all(slab.material == "concrete" for slab in scenery.slabs)
+        return (self.few, self.many) if is_plain else (self.textured, self.textured)
+
+
+QUALITIES: dict[str, Samples] = {
+    "draft": Samples(1, 1, 1),
+    "standard": Samples(2, 4, 4),
+    "high": Samples(4, 24, 16),
+}
+"""Chosen by ``benchmarks/sample_allocation.py``."""
 
 DEVICES: tuple[str, ...] = ("auto", "cpu", "gpu")
 MIN_SIDE_PX, MAX_SIDE_PX = 32, 4096
@@ -40,6 +66,6 @@ class RenderSettings:
             one_of(name, getattr(self, name), allowed)
 
     @property
-    def samples(self) -> int:
+    def samples(self) -> Samples:
         """Cycles samples a pixel."""
         return QUALITIES[self.quality]

@@ -132,13 +132,16 @@ class Studio:
     def render(
         self,
         path: str,
+        samples: tuple[int, int] | None = None,
         window: Sequence[int] | None = None,
         covered: Sequence[Sequence[int]] = (),
     ) -> None:
-        """Write a multilayer EXR with Combined, Denoising Albedo and Normal, and IndexOB.
+        """Write a multilayer EXR with Combined, the denoiser's guides, and IndexOB.
 
         Args:
             path: the file.
+            samples: the first of each pixel's samples to take, and the one to stop before. The
+                means of two such ranges, weighted, are the mean of both. None for all.
             window: (x0, y0, x1, y1) in pixels from the top left corner: render this part only.
             covered: rectangles in such pixels whose paths end at once, to save their time; what
                 the file holds there means nothing. The other pixels keep every bit.
@@ -156,7 +159,17 @@ class Studio:
             render.border_min_y = (height - y1 + 0.25) / height
             render.border_max_y = (height - y0 + 0.25) / height
         self._close_shutter(covered)
+        self._take_samples(samples)
         bpy.ops.render.render(write_still=True)
+
+    def _take_samples(self, samples: tuple[int, int] | None) -> None:
+        cycles = self._scene.cycles
+        first, end = samples or (0, self._samples)
+        cycles.sample_offset = first
+        if hasattr(cycles, "use_sample_subset"):
+            cycles.use_sample_subset, cycles.sample_subset_length = True, end - first
+        else:  # before Blender 4.5, where each range has random numbers of its own
+            cycles.samples = end - first
 
     def _add_shutter(self) -> Any:
         """A mesh right before the camera that stops the camera's own rays and no others."""
@@ -246,6 +259,7 @@ class Studio:
         cycles.pixel_filter_type = "BOX"
         for name, value in overrides.items():
             setattr(cycles, name, value)
+        self._samples = cycles.samples
 
     def _configure_output(self) -> None:
         render = self._scene.render
@@ -257,7 +271,10 @@ class Studio:
         render.image_settings.exr_codec = "NONE"
         layer = self._scene.view_layers[0]
         layer.use_pass_object_index = True
-        layer.cycles.denoising_store_passes = True
+        layer.use_pass_normal = True
+        layer.use_pass_diffuse_color = True
+        layer.use_pass_glossy_color = True
+        layer.use_pass_transmission_color = True
 
 
 def _enable_gpu(device: str) -> str:

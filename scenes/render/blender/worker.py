@@ -103,7 +103,7 @@ def _serve(studio: Any, request: dict[str, Any]) -> dict[str, Any]:
         studio.set_scenery(request["scenery"])
         studio.add_models(request["models"])
         studio.set_objects(request["objects"])
-        studio.render(request["path"], request["window"], request["covered"])
+        studio.render(request["path"], request["samples"], request["window"], request["covered"])
     except Exception as error:
         return reply | {"error": type(error).__name__, "message": str(error)}
     return reply
