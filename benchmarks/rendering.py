@@ -1,10 +1,9 @@
-"""Where a pair's time goes, how workers share the cores, and how long a reset takes.
+"""Where a pair's time goes, and how long a reset takes.
 
 1. Wall time of a pair over the bare Cycles time of its two images: path tracing (what a further
    pass of the preset's samples for textured ground costs) and OpenImageDenoise's own execution,
    both at full size.
-2. Pairs per second of 1 to W single-thread workers on W cores.
-3. Time of ``env.reset()`` when the consumer is slower than the renderer, and from a dataset.
+2. Time of ``env.reset()`` when the consumer is slower than the renderer, and from a dataset.
 
     python benchmarks/rendering.py --out docs/results/rendering.json
 """
@@ -12,11 +11,7 @@
 from __future__ import annotations
 
 import dataclasses
-import json
-import os
 import platform
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -54,7 +49,7 @@ TIMEOUT_S = 600.0
 def main(
     pairs: int = 24, resets: int = 40, out: Path = Path("docs/results/rendering.json")
 ) -> None:
-    """Measure and print three tables.
+    """Measure and print two tables.
 
     Args:
         pairs: mixed plans of each measurement (small images: four times as many).
@@ -67,15 +62,13 @@ def main(
         "command": "python benchmarks/rendering.py",
         "machine": f"{cores} cores, {platform.machine()}",
         "overhead": [_overhead(LARGE, pairs), _overhead(SMALL, 4 * pairs)],
-        "scaling": [_scaling(LARGE, pairs), _scaling(SMALL, 4 * pairs)],
         "resets": _resets(resets),
     }
-    by_workers = {
-        f"{size}, {workers} workers": pairs_per_s
-        for size, row in zip(("320x240", "128x96"), table["scaling"], strict=True)
-        for workers, pairs_per_s in row["pairs_per_s_by_workers"].items()
+    over_bare = {
+        f"{row['settings']['width']}x{row['settings']['height']}": row["pair_over_bare"]
+        for row in table["overhead"]
     }
-    write_results(out, table, "pairs a second, by workers", by_workers)
+    write_results(out, table, "time of a pair over the bare time of two images", over_bare)
 
 
 def _overhead(settings: RenderSettings, pairs: int) -> dict[str, Any]:
@@ -162,54 +155,6 @@ def _seconds(work: Callable[[], Any]) -> float:
     seconds: list[float] = []
     _timed(seconds, work)
     return seconds[0]
-
-
-ONE_WORKER = """
-import os, sys, json
-os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:int(sys.argv[2])])
-sys.path.insert(0, sys.argv[3])
-from rendering import pairs_per_second
-from dig_env.scenes import RenderSettings
-settings = RenderSettings(**json.loads(sys.argv[1]))
-print(pairs_per_second(settings, int(sys.argv[2]), int(sys.argv[4])))
-"""
-
-
-def pairs_per_second(settings: RenderSettings, workers: int, pairs: int) -> float:
-    """Of a pool with one thread a worker on as many cores, after a first pair each."""
-    plans = [plan_pair(seed, STAGES["mixed"]) for seed in range(pairs + 2 * workers)]
-    with Renderer(settings, workers) as renderer:
-        assert renderer.threads == 1
-        list(renderer.imap(plans[: 2 * workers]))
-        begun = time.perf_counter()
-        list(renderer.imap(plans[2 * workers :]))
-        return pairs / (time.perf_counter() - begun)
-
-
-def _scaling(settings: RenderSettings, pairs: int) -> dict[str, Any]:
-    here = str(Path(__file__).parent)
-    rates = {}
-    for workers in range(1, available_cores() + 1):
-        # In separate processes, whose cores can be limited. Three turns against noise.
-        arguments = [json.dumps(dataclasses.asdict(settings)), str(workers), here, str(pairs)]
-        runs = [
-            subprocess.run(
-                [sys.executable, "-c", ONE_WORKER, *arguments],
-                capture_output=True,
-                text=True,
-                check=True,
-                env=os.environ,
-            ).stdout
-            for _ in range(3)
-        ]
-        rates[workers] = max(float(run) for run in runs)
-    row = {
-        "settings": dataclasses.asdict(settings),
-        "pairs_per_s_by_workers": {workers: round(rate, 2) for workers, rate in rates.items()},
-        "efficiency": round(rates[available_cores()] / rates[1] / available_cores(), 3),
-    }
-    print(row)
-    return row
 
 
 def _resets(resets: int) -> list[dict[str, Any]]:

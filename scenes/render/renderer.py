@@ -183,8 +183,9 @@ class Renderer:
     def _submit(self, work: Callable[..., T], *arguments: Any) -> Future[T]:
         if not self._finalizer.alive:
             raise RuntimeError("this Renderer is closed; make a new one")
-        load_denoiser()
-        return self._executor.submit(work, *arguments)
+        future = self._executor.submit(work, *arguments)
+        load_denoiser()  # takes 0.3 s the first time, while Blender starts
+        return future
 
     def _certified_pair(self, plan: PairPlan, settings: RenderSettings) -> Pair:
         while True:
