@@ -127,8 +127,9 @@ class PairDataset:
                 "renders it again"
             ) from error
         except Exception as error:  # damaged bytes can break any of the decoders in many ways
+            reason = " ".join(str(error).split())
             raise ValueError(
-                f"{what}{path} is damaged ({error}): 'dig-env audit {self.folder}' lists all damage"
+                f"{what}{path} is damaged ({reason}): 'dig-env audit {self.folder}' lists the rest"
             ) from error
 
     def _place_of(self, pair_seed: int) -> tuple[DataFile, int]:

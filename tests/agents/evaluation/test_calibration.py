@@ -135,8 +135,9 @@ def test_subtracting_pixels_stops_working_under_nuisance(pairs, renderer):
         name: f1(PIXELS, list(held_out_pairs(renderer, axes[name], few)))
         for name in ("noise 16", "JPEG 20", "camera shift 0.2")
     }
-    assert f1(PIXELS, pairs["single"][:few]) > 0.8
-    assert max(found.values()) < 0.5, found
+    clean = f1(PIXELS, pairs["single"][:few])
+    assert clean > 0.8
+    assert max(found.values()) < 2 / 3 * clean, found
 
 
 def test_true_boxes_that_moved_by_two_pixels_still_count_as_found(pairs):

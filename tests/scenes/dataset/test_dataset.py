@@ -7,6 +7,7 @@ import json
 
 import datasets
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 from tiny_datasets import TINY
@@ -115,6 +116,23 @@ def test_reading_a_damaged_pair_is_an_error_that_names_the_audit(copy):
     path.write_bytes(path.read_bytes()[:-1000])
     with pytest.raises(ValueError, match=r"pair seed 1 .*damaged.*dig-env audit"):
         PairDataset(copy).pair(1)
+
+
+def test_bytes_that_were_damaged_anywhere_are_noticed(copy):
+    """Damaged WebP is decoded to other pixels without a word."""
+    path = copy / "data" / "train-mixed-00000.parquet"
+    whole = path.read_bytes()
+    group = pq.read_metadata(path).row_group(0)
+    last = group.column(group.num_columns - 1)
+    end = last.data_page_offset + last.total_compressed_size
+    seeds = PairDataset(copy).pair_seeds("mixed")
+    for place in np.linspace(4, end - 1, 100).astype(int):
+        damaged = bytearray(whole)
+        damaged[place] ^= 0xFF
+        path.write_bytes(damaged)
+        with pytest.raises(ValueError, match="is damaged.*dig-env audit"):
+            for seed in seeds:
+                PairDataset(copy).pair(seed)
 
 
 @pytest.mark.parametrize("path", ["../{name}", "{folder}/{name}", "data/../../{name}"])
