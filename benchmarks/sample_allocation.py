@@ -29,7 +29,7 @@ from dig_env.scenes.render.process import RenderRequest, WorkerProcess
 from dig_env.scenes.render.settings import Samples
 
 SETTINGS = RenderSettings(device="cpu")
-ALLOCATIONS = [(1, 1), (1, 2), (1, 4), (2, 4), (2, 8), (4, 4), (4, 16), (4, 24), (8, 32), (16, 16)]
+ALLOCATIONS = [(1, 1), (2, 4), (2, 6), (2, 8), (4, 4), (6, 6), (4, 24), (16, 16)]
 BASE = (4, 4)
 TIMEOUT_S = 600.0
 

@@ -30,7 +30,7 @@ class Samples(NamedTuple):
 
 QUALITIES: dict[str, Samples] = {
     "draft": Samples(1, 1, 1),
-    "standard": Samples(2, 4, 4),
+    "standard": Samples(2, 6, 4),
     "high": Samples(4, 24, 16),
 }
 """Chosen by ``benchmarks/sample_allocation.py``."""
