@@ -8,8 +8,9 @@ differs from LLaVA (arXiv 2304.08485):
 2. An encoder may put two images on one grid (`PairEncoder`). Each image's placeholders then hold
    half of the visual tokens. An image that is seen by itself is compared with itself, and has all
    of them. `pixel_values` has one row per image either way: the tokens say which is which.
-3. Within a batch, images that occur more than once (the rollouts of one GRPO group) are encoded
-   once. No encoder looks across samples, so the result does not depend on it.
+3. Within a batch, images that occur more than once are encoded once, and rows that begin with the
+   same images and text (the rollouts of one GRPO group) go through the decoder once as far as they
+   agree. No part looks across samples, so the result does not depend on it.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 from transformers import AutoModel, GenerationConfig, GenerationMixin, PreTrainedModel
-from transformers.cache_utils import Cache
+from transformers.cache_utils import Cache, DynamicCache
 from transformers.modeling_outputs import BaseModelOutputWithPast, CausalLMOutputWithPast
 
 from dig_env.agents.models.configuration import CompactConfig
@@ -110,6 +111,11 @@ class CompactModel(CompactPreTrainedModel):
             ValueError: images and placeholders do not fit together, or the images do not have the
                 configured size.
         """
+        start = self._shared_start(input_ids, attention_mask, pixel_values, past_key_values)
+        if start is not None:
+            return self._forward_shared(
+                start, input_ids, pixel_values, attention_mask, position_ids, past_key_values
+            )
         if inputs_embeds is None:
             assert input_ids is not None, "give input_ids or inputs_embeds"
             objects = input_ids == self.config.object_token_id
@@ -125,6 +131,73 @@ class CompactModel(CompactPreTrainedModel):
             use_cache=use_cache,
             **{k: v for k, v in kwargs.items() if k != "return_dict"},
         )
+
+    def _shared_start(
+        self,
+        input_ids: Tensor | None,
+        attention_mask: Tensor | None,
+        pixel_values: Tensor | None,
+        past_key_values: Cache | None,
+    ) -> tuple[Tensor, Tensor, int] | None:
+        """Rows that begin alike: the first of each kind, each row's place among these, and how many
+        tokens they share. None where none do, or the decoder would keep no cache of them."""
+        if input_ids is None or pixel_values is None or len(pixel_values) % len(input_ids):
+            return None
+        checkpointed = self.training and getattr(
+            self.language_model, "gradient_checkpointing", False
+        )
+        cache_is_new = past_key_values is None or (
+            type(past_key_values) is DynamicCache and not past_key_values.get_seq_length()
+        )
+        if checkpointed or not cache_is_new:
+            return None
+        slots = [input_ids == self.config.image_token_id, input_ids == self.config.object_token_id]
+        if any((slot.sum(dim=1) != slot[0].sum()).any() for slot in slots):
+            return None
+        first, index = first_occurrences(pixel_values.unflatten(0, (len(input_ids), -1)))
+        agree = input_ids == input_ids[first][index]
+        if attention_mask is not None:
+            agree = agree & (attention_mask == attention_mask[first][index])
+        length = int(agree.all(dim=0).long().cumprod(dim=0).sum())
+        if len(first) == len(input_ids) or any(slot[:, length:].any() for slot in slots):
+            return None
+        return first, index, length
+
+    def _forward_shared(
+        self,
+        start: tuple[Tensor, Tensor, int],
+        input_ids: Tensor,
+        pixel_values: Tensor,
+        attention_mask: Tensor | None,
+        position_ids: Tensor | None,
+        past_key_values: Cache | None,
+    ) -> BaseModelOutputWithPast:
+        """As ``forward``, but what rows share is decoded once."""
+        first, index, length = start
+        images = pixel_values.unflatten(0, (len(input_ids), -1))
+        cache = past_key_values
+        if cache is None:
+            cache = DynamicCache(config=self.config.text_config)
+        before = self.forward(
+            input_ids[first, :length],
+            images[first].flatten(0, 1),
+            None if attention_mask is None else attention_mask[first, :length],
+            None if position_ids is None else position_ids[first, :length],
+            past_key_values=cache,
+            use_cache=True,
+        )
+        cache.batch_select_indices(index)
+        hidden = before.last_hidden_state[index]
+        if length < input_ids.shape[1]:
+            after = self.forward(
+                input_ids[:, length:],
+                attention_mask=attention_mask,
+                position_ids=None if position_ids is None else position_ids[:, length:],
+                past_key_values=cache,
+                use_cache=True,
+            )
+            hidden = torch.cat([hidden, after.last_hidden_state], dim=1)
+        return BaseModelOutputWithPast(last_hidden_state=hidden, past_key_values=cache)
 
     def _place(self, input_ids: Tensor, inputs_embeds: Tensor, pixel_values: Tensor) -> Tensor:
         """Put the visual tokens where the placeholders are."""

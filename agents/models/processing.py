@@ -17,7 +17,9 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from transformers import ProcessorMixin
+import numpy as np
+from PIL import Image
+from transformers import BatchFeature, ProcessorMixin
 from transformers.image_processing_backends import PilBackend
 from transformers.image_utils import PILImageResampling, make_flat_list_of_images
 
@@ -82,6 +84,26 @@ class CompactImageProcessor(PilBackend):
     size = {"height": 96, "width": 128}
     image_mean = [0.5, 0.5, 0.5]
     image_std = [0.5, 0.5, 0.5]
+
+    def preprocess(self, images: Any, *args: Any, **kwargs: Any) -> BatchFeature:
+        """As in transformers; what repeats (in a GRPO group) is processed once."""
+        images = make_flat_list_of_images(images)
+        distinct = {_content(image): image for image in images}
+        places = {content: place for place, content in enumerate(distinct)}
+        batch = super().preprocess(list(distinct.values()), *args, **kwargs)
+        index = [places[_content(image)] for image in images]
+        pixels = batch["pixel_values"]
+        is_list = isinstance(pixels, list)
+        batch["pixel_values"] = [pixels[place] for place in index] if is_list else pixels[index]
+        return batch
+
+
+def _content(image: Any) -> Any:
+    """What equal images share."""
+    if isinstance(image, np.ndarray) or (isinstance(image, Image.Image) and image.mode == "RGB"):
+        array = np.asarray(image)
+        return array.shape, array.dtype.str, array.tobytes()
+    return id(image)
 
 
 class CompactProcessor(ProcessorMixin):

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from batches import to_float
+from PIL import Image
 from transformers import (
     AutoModelForCausalLM,
     AutoModelForImageTextToText,
@@ -244,6 +245,69 @@ def test_images_that_repeat_in_a_batch_are_seen_as_when_they_are_apart(compact, 
     for i, group in enumerate(repeated):
         apart = model.model.get_image_features(group[None])[0]
         torch.testing.assert_close(features[i], apart, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["pair", "two crops and a pair"])
+def test_rows_that_begin_alike_are_decoded_once_to_the_same_losses(
+    compact, images, name, monkeypatch
+):
+    """Two groups of four rollouts, whose answers differ."""
+    model, processor = compact
+    per_row = slots(name)
+    groups = [images[:per_row], images[per_row : 2 * per_row]]
+    inputs = inputs_of(
+        processor, [name] * 8, [one for of in groups for _ in range(4) for one in of]
+    )
+    answers = torch.randint(0, 1000, (8, 6), generator=torch.Generator().manual_seed(0))
+    ids = torch.cat([inputs["input_ids"], answers], dim=1)
+    mask = torch.cat([inputs["attention_mask"], torch.ones_like(answers)], dim=1)
+    decoded, found = [], []
+
+    def count(module, arguments, output):
+        decoded.append(output.last_hidden_state.shape[:2].numel())
+
+    hook = model.model.language_model.register_forward_hook(count)
+    for shares in (True, False):
+        if not shares:
+            monkeypatch.setattr(type(model.model), "_shared_start", lambda *_: None)
+        model.zero_grad()
+        output = model(ids, inputs["pixel_values"], mask, labels=ids)
+        output.loss.backward()
+        gradients = torch.cat(
+            [one.grad.flatten() for one in model.parameters() if one.grad is not None]
+        )
+        greedy = model.generate(**inputs, max_new_tokens=6, do_sample=False)
+        found.append((output.logits, output.loss, gradients, greedy))
+    hook.remove()
+    model.zero_grad()
+    for shared, apart in zip(*found, strict=True):
+        torch.testing.assert_close(shared, apart, rtol=1e-4, atol=1e-5)
+    prompt = ids.shape[1] - 6
+    assert decoded[:3] == [2 * prompt, 8 * 6, 2 * prompt], (
+        "training, then the prompts of generation"
+    )
+
+
+def test_rows_of_one_picture_and_other_questions_are_not_taken_for_alike(compact, images):
+    model, processor = compact
+    names = ["lone", "lone", "crop", "crop"]
+    one, other = images[0], images[1]
+    inputs = inputs_of(processor, names, [one, one, one, other, one, one])
+    together = model(**inputs).logits[:, -1]
+    for row, (name, pictures) in enumerate(
+        [("lone", [one]), ("lone", [one]), ("crop", [one, other]), ("crop", [one, one])]
+    ):
+        alone = model(**inputs_of(processor, [name], pictures)).logits[:, -1]
+        torch.testing.assert_close(together[row : row + 1], alone, rtol=1e-3, atol=1e-4)
+
+
+def test_pictures_that_repeat_are_processed_once_and_stand_in_their_places(compact, images):
+    _, processor = compact
+    pictures = [Image.fromarray(image) for image in images[[0, 1, 0, 2, 1]]]
+    pixels = processor.image_processor(pictures, return_tensors="pt")["pixel_values"]
+    for picture, row in zip(pictures, pixels, strict=True):
+        alone = processor.image_processor(picture, return_tensors="pt")["pixel_values"][0]
+        torch.testing.assert_close(row, alone, rtol=0, atol=0)
 
 
 def test_first_occurrences_groups_equal_rows_only(images):
