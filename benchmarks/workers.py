@@ -38,7 +38,7 @@ MB = 2**20
 
 
 def main(
-    seconds: float = 8.0,
+    seconds: float = 4.0,
     starts: int = 5,
     out: Path = Path("docs/results/workers.json"),
     picture: Path = Path("docs/workers.png"),
@@ -109,7 +109,7 @@ def _rates(settings: RenderSettings, seconds: float) -> dict[str, Any]:
     return row
 
 
-def _memory(width: int, height: int, pairs: int = 10) -> dict[str, Any]:
+def _memory(width: int, height: int, pairs: int = 4) -> dict[str, Any]:
     """Megabytes that a worker shares with no other process (USS), the median of the pairs."""
     worker = WorkerProcess(RenderSettings(width, height, device="cpu"), threads=1)
     try:
