@@ -107,3 +107,7 @@ def _rows(
     for row in rows:
         print(row, flush=True)
     return rows
+
+
+if __name__ == "__main__":
+    tyro.cli(main)
