@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import tyro
 from image_quality import psnr
 from worlds import FAMILIES, cpu_s
 
