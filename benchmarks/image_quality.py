@@ -15,14 +15,13 @@ import dataclasses
 import io
 import math
 import platform
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tyro
+from rendering import timed
 
 from dig_env.agents.reporting.report import write_results
 from dig_env.scenes import QUALITIES, STAGES, PairPlan, RenderSettings, available_cores, plan_pair
@@ -114,13 +113,13 @@ def _row(contender: Contender, scenes: list[PairPlan], truth: list[np.ndarray]) 
         for plan, reference in list(zip(scenes, truth, strict=True))[: contender.plans]:
             if contender.cycles is None:
                 without_b = dataclasses.replace(plan, changes=())
-                _timed(seconds["image"], lambda: _pair(without_b, worker, denoiser))  # noqa: B023
-                image, *_ = _timed(
+                timed(seconds["image"], lambda: _pair(without_b, worker, denoiser))  # noqa: B023
+                image, *_ = timed(
                     seconds["pair"],
                     lambda: _pair(plan, worker, denoiser),  # noqa: B023
                 )
             else:
-                image = _timed(
+                image = timed(
                     seconds["image"],
                     lambda: _image(contender, plan, worker, denoiser),  # noqa: B023
                 )
@@ -150,13 +149,6 @@ def _image(
 ) -> np.ndarray:
     passes = _render_passes(worker, plan)
     return denoiser.denoise(passes) if contender.denoise else to_srgb8(passes.color)
-
-
-def _timed(seconds: list[float], work: Callable[[], Any]) -> Any:
-    begun = time.monotonic()
-    result = work()
-    seconds.append(time.monotonic() - begun)
-    return result
 
 
 def _line(row: dict[str, Any]) -> str:

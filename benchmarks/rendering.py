@@ -85,10 +85,10 @@ def _overhead(settings: RenderSettings, pairs: int) -> dict[str, Any]:
             _expose(worker, plans[0])
         for plan in plans:
             # All in turns, so that a noisy machine is equally noisy for each.
-            all_passes = _timed(seconds["once"], lambda: _expose(workers[0], plan))  # noqa: B023
-            _timed(seconds["more"], lambda: _expose(workers[1], plan))  # noqa: B023
+            all_passes = timed(seconds["once"], lambda: _expose(workers[0], plan))  # noqa: B023
+            timed(seconds["more"], lambda: _expose(workers[1], plan))  # noqa: B023
             seconds["denoise"].append(sum(timed_denoiser.time(one) for one in all_passes))
-            _timed(
+            timed(
                 seconds["full"],
                 lambda: label_pair(
                     plan,  # noqa: B023
@@ -144,7 +144,8 @@ def _expose(worker: WorkerProcess, plan: PairPlan) -> list[RenderPasses]:
     return worker.render(plan.camera, plan.lights, plan.scenery, requests, TIMEOUT_S)
 
 
-def _timed(seconds: list[float], work: Callable[[], Any]) -> Any:
+def timed(seconds: list[float], work: Callable[[], Any]) -> Any:
+    """What the work gives; its wall time is appended to the seconds."""
     begun = time.perf_counter()
     result = work()
     seconds.append(time.perf_counter() - begun)
@@ -153,7 +154,7 @@ def _timed(seconds: list[float], work: Callable[[], Any]) -> Any:
 
 def _seconds(work: Callable[[], Any]) -> float:
     seconds: list[float] = []
-    _timed(seconds, work)
+    timed(seconds, work)
     return seconds[0]
 
 

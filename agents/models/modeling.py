@@ -155,11 +155,13 @@ class CompactModel(CompactPreTrainedModel):
         if any((slot.sum(dim=1) != slot[0].sum()).any() for slot in slots):
             return None
         first, index = first_occurrences(pixel_values.unflatten(0, (len(input_ids), -1)))
+        if len(first) == len(input_ids):
+            return None
         agree = input_ids == input_ids[first][index]
         if attention_mask is not None:
             agree = agree & (attention_mask == attention_mask[first][index])
         length = int(agree.all(dim=0).long().cumprod(dim=0).sum())
-        if len(first) == len(input_ids) or any(slot[:, length:].any() for slot in slots):
+        if any(slot[:, length:].any() for slot in slots):
             return None
         return first, index, length
 

@@ -88,10 +88,11 @@ class CompactImageProcessor(PilBackend):
     def preprocess(self, images: Any, *args: Any, **kwargs: Any) -> BatchFeature:
         """As in transformers; what repeats (in a GRPO group) is processed once."""
         images = make_flat_list_of_images(images)
-        distinct = {_content(image): image for image in images}
+        contents = [_content(image) for image in images]
+        distinct = dict(zip(contents, images, strict=True))
         places = {content: place for place, content in enumerate(distinct)}
         batch = super().preprocess(list(distinct.values()), *args, **kwargs)
-        index = [places[_content(image)] for image in images]
+        index = [places[content] for content in contents]
         pixels = batch["pixel_values"]
         is_list = isinstance(pixels, list)
         batch["pixel_values"] = [pixels[place] for place in index] if is_list else pixels[index]
