@@ -1,7 +1,8 @@
-"""What it saves that a GRPO group's rollouts share their pair: processor time of a training step.
+"""What makes a GRPO step cheap: each pair is seen once, and completions alone are scored.
 
 The same steps are trained twice in turn: as they are, and with the compact model and its image
-processor told not to look for rows and images that repeat. Rewards must be the same.
+processor told not to look for rows and images that repeat, and the head applied to the prompts'
+tokens too, as TRL does on a CPU. Rewards must be the same.
 
     python benchmarks/grpo_step.py --out docs/results/grpo_step.json
 """
@@ -25,6 +26,7 @@ from transformers.image_processing_backends import PilBackend
 from dig_env.agents.models.modeling import CompactModel
 from dig_env.agents.models.processing import CompactImageProcessor
 from dig_env.agents.reporting.report import write_results
+from dig_env.agents.training import grpo_trainer
 from dig_env.agents.training.grpo import train_grpo
 from dig_env.agents.training.settings import GRPORun
 from dig_env.scenes import PAPER_STAGES, RenderSettings, render_dataset
@@ -78,8 +80,9 @@ def main(steps: int = 12, turns: int = 3, out: Path = Path("docs/results/grpo_st
 
 @contextlib.contextmanager
 def _apart() -> Iterator[None]:
-    """Every row of a batch goes through the decoder, every image through its processor."""
+    """Every row goes through the decoder and the head, every image through its processor."""
     with (
+        mock.patch.object(grpo_trainer, "_cut", lambda *_: contextlib.nullcontext()),
         mock.patch.object(CompactModel, "_shared_start", lambda *_: None),
         mock.patch.object(CompactImageProcessor, "preprocess", PilBackend.preprocess),
     ):

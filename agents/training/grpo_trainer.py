@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,8 @@ from dig_env.scenes.extras import extra
 
 with extra("train"):
     import torch
+    from accelerate.utils import is_peft_model
+    from torch import nn
     from trl import GRPOConfig, GRPOTrainer
 
 OWNED = {
@@ -85,6 +89,34 @@ class FilteringGRPOTrainer(GRPOTrainer):
         kept_sum, whole_sum = self.accelerator.gather(sums).view(-1, 2).sum(dim=0)
         batch["advantages"] = batch["advantages"] * kept * (whole_sum / kept_sum.clamp(min=1))
         return batch
+
+    def _get_per_token_logps_and_entropies(
+        self, model: nn.Module, input_ids: torch.Tensor, mask: torch.Tensor, keep: int, **rest: Any
+    ) -> Any:
+        """As TRL's, which on a CPU applies the head to the prompts' tokens too, for nothing."""
+        on_cpu = input_ids.device.type == "cpu"
+        causal = self.accelerator.unwrap_model(model)
+        causal = causal.get_base_model() if is_peft_model(causal) else causal
+        with _cut(model, causal.base_model, keep) if on_cpu else contextlib.nullcontext():
+            return super()._get_per_token_logps_and_entropies(model, input_ids, mask, keep, **rest)
+
+
+@contextlib.contextmanager
+def _cut(model: nn.Module, decoder: nn.Module, keep: int) -> Iterator[None]:
+    """Of labels and of what the decoder says, the head sees the last ``keep`` and one before."""
+
+    def cut_labels(_: nn.Module, args: Any, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+        return args, kwargs | {"labels": kwargs["labels"][:, -keep - 1 :]}
+
+    def cut_hidden(_: nn.Module, __: Any, output: Any) -> Any:
+        output.last_hidden_state = output.last_hidden_state[:, -keep - 1 :]
+        return output
+
+    with (
+        model.register_forward_pre_hook(cut_labels, with_kwargs=True),
+        decoder.register_forward_hook(cut_hidden),
+    ):
+        yield
 
 
 def trl_config(run: GRPORun, processes: int) -> GRPOConfig:

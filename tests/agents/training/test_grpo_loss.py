@@ -44,14 +44,14 @@ def stored(tmp_path_factory):
 def by_hand(trainer, min_group_std, batch, rewards):
     """The mean over what is not in a zero-variance group, and the KL over all rollouts."""
     args, mask = trainer.args, batch["completion_mask"].float()
-    given = {k: batch.get(k) for k in ("pixel_values", "image_grid_thw", "num_images")}
+    given = {"pixel_values": batch["pixel_values"]}
     ids, seen = (
         torch.cat([batch[f"prompt_{name}"], batch[f"completion_{name}"]], dim=1)
         for name in ("ids", "mask")
     )
-    logps, _, _ = trainer._get_per_token_logps_and_entropies(
-        trainer.model, ids, seen, mask.shape[1], **given
-    )
+    logits = trainer.model(ids, attention_mask=seen, **given).logits / args.temperature
+    written = ids[:, -mask.shape[1] :, None]
+    logps = logits[:, -mask.shape[1] - 1 : -1].log_softmax(dim=-1).gather(2, written)[..., 0]
     groups = torch.tensor(rewards, dtype=torch.float64).view(-1, ROLLOUTS)
     spread = groups.amax(dim=1) > groups.amin(dim=1)
     spread &= groups.std(dim=1) >= min_group_std
