@@ -7,7 +7,7 @@ import gymnasium as gym
 
 from dig_env.answers import ParsedAnswer, format_boxes, parse_boxes
 from dig_env.curricula.adaptive import AdaptiveDifficulty, LearningProgress, PrioritizedStageReplay
-from dig_env.curricula.schedules import RandomCurriculum, ScheduledCurriculum
+from dig_env.curricula.schedules import EasyToHard, RandomCurriculum, ScheduledCurriculum
 from dig_env.curricula.threshold import BaseCurriculum, Curriculum, StageCurriculum
 from dig_env.drawing import draw_pair
 from dig_env.envs.dig import DiGEnv
@@ -29,6 +29,7 @@ __all__ = [
     "Curriculum",
     "CurriculumWrapper",
     "DiGEnv",
+    "EasyToHard",
     "LearningProgress",
     "NumericVectorView",
     "NumericView",

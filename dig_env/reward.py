@@ -56,7 +56,8 @@ class Score:
         total: The reward.
         format: 1.0 for a valid, non-empty list of boxes, and for an empty one where nothing
             differs; else 0.0, and then all else is 0.
-        f1: Harmonic mean of precision and recall.
+        f1: Harmonic mean of precision and recall; with ``RewardConfig.exact`` only where it is 1,
+            else 0.
         iou: Mean IoU of the matched pairs; ``RewardConfig.iou_mean`` says over what.
         precision: Share of the answer's boxes that found a difference.
         recall: Share of the differences that were found.
@@ -117,12 +118,13 @@ def score(
 
     matches, found = _match(parsed.boxes, truth, config)
     answered, true = len(parsed.boxes), len(truth)
+    f1 = 2.0 * found / (answered + true)
     overlap = math.fsum(match[2] for match in matches)
     return _scored(
         config,
         parsed,
         format=1.0,
-        f1=2.0 * found / (answered + true),
+        f1=float(f1 == 1.0) if config.exact else f1,
         iou=overlap / _iou_divisor(answered, true, config),
         precision=found / answered,
         recall=found / true,

@@ -26,6 +26,8 @@ class RewardConfig:
             None is the paper's literal reading: every matched pair counts.
         soft: Whether a pair below ``match_iou`` counts in part, as IoU / ``match_iou``, instead
             of not at all.
+        exact: Whether F1 counts only where it is 1: every difference is found, and no box finds
+            none.
         matching: "reward" matches for the most reward, and at the least cost where that is equal;
             "cost" matches at the least cost, and for the most reward where that is equal.
         iou_mean: "all" divides the summed IoU by max(N, M); "matched", as the paper, by the
@@ -50,6 +52,7 @@ class RewardConfig:
     iou_weight: float = 0.5
     match_iou: float | None = 0.5
     soft: bool = False
+    exact: bool = False
     matching: Matching = "reward"
     iou_mean: IoUMean = "all"
     l1_cost: float = 5.0
@@ -70,8 +73,9 @@ class RewardConfig:
             real("max_repetition", self.max_repetition, 1)
         one_of("matching", self.matching, get_args(Matching))
         one_of("iou_mean", self.iou_mean, get_args(IoUMean))
-        if not isinstance(self.soft, bool):
-            raise ValueError(f"soft={self.soft!r}: give True or False")
+        for name in ("soft", "exact"):
+            if not isinstance(getattr(self, name), bool):
+                raise ValueError(f"{name}={getattr(self, name)!r}: give True or False")
         if self.soft and self.match_iou is None:
             raise ValueError("soft=True and match_iou=None: a part needs a whole; set match_iou")
         if not math.isclose(self.f1_weight + self.iou_weight, 1.0, abs_tol=1e-9):
@@ -106,6 +110,7 @@ REWARDS: dict[str, RewardConfig] = {
     "format": RewardConfig(format_weight=1.0),
     "iou": RewardConfig(f1_weight=0.0, iou_weight=1.0),
     "f1": RewardConfig(f1_weight=1.0, iou_weight=0.0),
+    "exact": RewardConfig(format_weight=0.0, f1_weight=1.0, iou_weight=0.0, exact=True),
 }
 """Settings by name.
 
@@ -114,6 +119,7 @@ REWARDS: dict[str, RewardConfig] = {
 - "dense": without the step at ``match_iou``, for policies that rarely get so far.
 - "strict": nothing for the format, F1 at IoU 0.75, short answers; for late training.
 - "format", "iou", "f1": the ablations of the paper's reward, beside "full".
+- "exact": all or nothing: 1 if every difference is found and nothing else is boxed.
 """
 
 

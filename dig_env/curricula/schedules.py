@@ -1,5 +1,6 @@
-"""Curricula that do not look at the reward: a fixed schedule, and stages at random."""
+"""Curricula that do not look at the reward: fixed schedules, and stages at random."""
 
+import math
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from itertools import accumulate
@@ -8,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from dig_env.curricula.threshold import BaseCurriculum
-from dig_env.scenes.arguments import whole
+from dig_env.scenes.arguments import real, whole
 
 
 class ScheduledCurriculum(BaseCurriculum):
@@ -146,3 +147,64 @@ class RandomCurriculum(DrawnStages):
     def probabilities(self) -> tuple[float, ...]:
         """Of each of ``stages``, that ``choose`` draws it: equal shares."""
         return (1.0 / len(self.stages),) * len(self.stages)
+
+
+class EasyToHard(DrawnStages):
+    """Draw from a bell around a place that moves from the first stage to the last (E2H-G).
+
+    After t of T episodes stage k of K, from 0, has a share in proportion to
+
+        exp(-(x - k)^2 / (2 spread^2)) with x = (K - 1) (t / T)^exponent
+
+    so easy stages fade out and the last one stays (arXiv 2506.06632, its Gaussian schedule). Every
+    episode counts, whatever stage it was planned at. ``history`` stays empty.
+
+    >>> curriculum = EasyToHard(("single", "dual", "mixed"), episodes=4)
+    >>> [round(share, 2) for share in curriculum.probabilities]
+    [0.88, 0.12, 0.0]
+    >>> _ = [curriculum.update(0.0) for _ in range(4)]
+    >>> [round(share, 2) for share in curriculum.probabilities]
+    [0.0, 0.12, 0.88]
+
+    Args:
+        stages: Names of the stages, from easiest to hardest; opaque here.
+        episodes: T, after which the shares stay; at least 1.
+        exponent: Below 1 the place moves fast at first, above 1 slowly; more than 0. The paper's
+            code has 0.5.
+        spread: Standard deviation of the bell in stages, more than 0; the paper's code has 0.5.
+        seed: Of its generator, at least 0. Equal seeds draw equal stages.
+        window: How many of the latest rewards ``mean`` is of, at least 1.
+
+    Raises:
+        ValueError: a setting outside what is allowed above.
+    """
+
+    kind = "easy to hard"
+
+    def __init__(
+        self,
+        stages: Sequence[str] = ("single", "dual", "mixed"),
+        episodes: int = 4800,
+        exponent: float = 0.5,
+        spread: float = 0.5,
+        seed: int = 0,
+        window: int = 64,
+    ) -> None:
+        super().__init__(stages, seed, window)
+        self._whole_run = whole("episodes", episodes, 1)
+        self._exponent = real("exponent", exponent, 0, above=True)
+        self._spread = real("spread", spread, 0, above=True)
+
+    @property
+    def probabilities(self) -> tuple[float, ...]:
+        """Of each of ``stages``, that ``choose`` draws it."""
+        done = min(self.episodes / self._whole_run, 1.0)
+        place = (len(self.stages) - 1) * done**self._exponent
+        # Less the least, so that a narrow bell between two stages does not round to nothing.
+        far = [(place - k) ** 2 / (2 * self._spread**2) for k in range(len(self.stages))]
+        bell = [math.exp(min(far) - distance) for distance in far]
+        return tuple(height / math.fsum(bell) for height in bell)
+
+    def update(self, reward: float, stage: str | None = None) -> None:
+        """Count one finished episode, of any stage; see ``StageCurriculum.update``."""
+        self.count(reward)

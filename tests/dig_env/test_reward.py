@@ -84,6 +84,8 @@ def plain_total_of(iou, pairs, config):
         found = sum(overlap >= config.match_iou for overlap in overlaps)
     p, r = found / answered, found / true
     f1 = 2 * p * r / (p + r) if found else 0.0
+    if config.exact:
+        f1 = 1.0 if found == answered == true else 0.0
     over = len(pairs) if config.iou_mean == "matched" else max(answered, true)
     accuracy = config.f1_weight * f1 + config.iou_weight * sum(overlaps) / over
     return (1 - config.format_weight) * accuracy + config.format_weight

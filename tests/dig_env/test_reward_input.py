@@ -152,6 +152,7 @@ def test_a_weight_that_is_no_number_raises(setting):
         RewardConfig(**setting)
 
 
-def test_soft_is_yes_or_no():
-    with pytest.raises(ValueError, match="soft=1: give True or False"):
-        RewardConfig(soft=1)
+@pytest.mark.parametrize("name", ["soft", "exact"])
+def test_switches_are_yes_or_no(name):
+    with pytest.raises(ValueError, match=f"{name}=1: give True or False"):
+        RewardConfig(**{name: 1})

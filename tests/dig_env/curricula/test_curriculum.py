@@ -6,11 +6,13 @@ import json
 import math
 import operator
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import stats
 
-from dig_env.curricula.schedules import RandomCurriculum, ScheduledCurriculum
+from dig_env.curricula.schedules import EasyToHard, RandomCurriculum, ScheduledCurriculum
 from dig_env.curricula.threshold import Curriculum, StageCurriculum
 
 
@@ -165,10 +167,24 @@ def test_random_stages_have_a_mean_and_no_history():
     assert curriculum.history == []
 
 
+@given(st.integers(1, 5), st.floats(0.05, 5), st.floats(0.1, 3), st.integers(0, 60))
+def test_easy_stages_fade_out_along_a_bell_that_moves(count, spread, exponent, told):
+    names = [str(stage) for stage in range(count)]
+    curriculum = EasyToHard(names, 50, exponent, spread)
+    for _ in range(told):
+        curriculum.update(0.0)
+    place = (count - 1) * min(told / 50, 1) ** exponent
+    bell = stats.norm(place, spread).pdf(range(count))
+    if bell.sum() > 1e-200:
+        np.testing.assert_allclose(curriculum.probabilities, bell / bell.sum(), atol=1e-9)
+    assert math.isclose(sum(curriculum.probabilities), 1.0)
+
+
 SETTINGS = {
     Curriculum: {"promote_at": 0.6, "demote_below": 0.3},
     ScheduledCurriculum: {"episodes": (7, 11)},
     RandomCurriculum: {"seed": 3},
+    EasyToHard: {"episodes": 30, "seed": 3},
 }
 KINDS = pytest.mark.parametrize("kind", SETTINGS)
 REWARDS = st.lists(st.sampled_from([0.0, 0.25, 0.5, 0.75, 1.0]), max_size=40)
@@ -291,6 +307,9 @@ def test_stages_and_windows_that_are_none_raise(kind, setting, message):
         (ScheduledCurriculum, {"episodes": (5,)}, r"episodes=\(5,\): for 3 stages give 2"),
         (ScheduledCurriculum, {"episodes": (5, 0)}, r"episodes\[1\]=0"),
         (ScheduledCurriculum, {"episodes": (5, 2.5)}, "whole number"),
+        (EasyToHard, {"episodes": 0}, "episodes=0"),
+        (EasyToHard, {"exponent": 0}, "exponent=0: give a finite number above 0"),
+        (EasyToHard, {"spread": math.nan}, "spread=nan"),
         (RandomCurriculum, {"seed": -1}, "seed=-1"),
         (RandomCurriculum, {"seed": None}, "seed=None"),
     ],

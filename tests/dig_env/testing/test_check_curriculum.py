@@ -8,7 +8,7 @@ import warnings
 import numpy as np
 import pytest
 
-from dig_env import Curriculum, RandomCurriculum, ScheduledCurriculum
+from dig_env import Curriculum, EasyToHard, RandomCurriculum, ScheduledCurriculum
 from dig_env.curricula.adaptive import AdaptiveDifficulty, LearningProgress, PrioritizedStageReplay
 from dig_env.testing import check_curriculum
 
@@ -31,6 +31,7 @@ def advice_is_an_error():
         lambda: Curriculum(("mixed",)),
         lambda: ScheduledCurriculum(episodes=(100, 100)),
         RandomCurriculum,
+        lambda: EasyToHard(episodes=500),
         AdaptiveDifficulty,
         LearningProgress,
         PrioritizedStageReplay,
