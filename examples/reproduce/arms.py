@@ -1,18 +1,19 @@
-"""What the GRPO experiments share: a start, pairs it has not seen, arms, runs, and a table.
+"""What the GRPO experiments share: starts, pairs they have not seen, arms, runs, and a table.
 
-An arm differs from the others of its experiment in one thing; all begin at the same early-stopped
-warm-up (`tiny-start`) and take the same number of pairs and rollouts. Each run is a process of its
-own and leaves a file in `runs`; a script that was stopped resumes with what is missing, and the
-experiments share the runs of arms that are the same.
+An arm differs from the others of its experiment in one thing, and all take the same number of pairs
+and rollouts. Each run is a process of its own and leaves a file in `runs`; a script that was
+stopped resumes with what is missing, and the experiments share the runs of arms that are the same.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import multiprocessing
 import shlex
 import shutil
 import sys
+import time
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
@@ -27,9 +28,16 @@ from dig_env.agents import GRPORun, train_grpo
 from dig_env.agents.evaluation.episodes import Episode
 from dig_env.agents.evaluation.intervals import runs_interval
 from dig_env.agents.reporting.report import machine
-from dig_env.curricula.schedules import RandomCurriculum, ScheduledCurriculum
+from dig_env.curricula.adaptive import AdaptiveDifficulty
+from dig_env.curricula.schedules import EasyToHard, RandomCurriculum, ScheduledCurriculum
 from dig_env.scenes import PAPER_STAGES, RenderSettings, available_cores, render_dataset
 from dig_env.scenes.files import write_whole
+
+FIRST_PAIR = 9600
+"""Of those that no warm-up saw, by its place among a stage's pairs."""
+
+FIRST_STEPS = 10
+"""Of a run, by which it is told whether its start earns anything to learn from."""
 
 METRICS = ("f1", "reward", "iou", "format")
 
@@ -42,23 +50,28 @@ class Settings:
         seeds: of the pair stream, the rollouts and the optimiser; one run of each arm a seed.
         steps: optimiser steps of a run, of 16 pairs and 8 rollouts each.
         learning_rate: at first; it falls linearly to 0.
-        promote_at: mean reward of 128 pairs at which the automatic curriculum moves on.
+        temperature: of the rollouts.
+        promote_at: mean reward of 128 pairs at which the automatic curriculum moves on, and which
+            the adaptive one keeps.
         train_pairs: of each stage to draw from, with replacement; even.
         test_pairs: held-out pairs of each stage.
         pairs: dataset of 128x96 pairs; missing ones are rendered.
         runs: folder for the runs.
         processes: runs side by side, which share the cores.
+        minutes: no run begins later than this; None: all are run.
     """
 
     seeds: tuple[int, ...] = (0, 1, 2)
     steps: int = 120
     learning_rate: float = 1e-4
+    temperature: float = 0.3
     promote_at: float = 0.55
     train_pairs: int = 3200
     test_pairs: int = 200
     pairs: Path = Path("runs/reproduce/pairs")
     runs: Path = Path("runs/reproduce")
     processes: int = 2
+    minutes: float | None = None
 
 
 @dataclass(frozen=True)
@@ -66,86 +79,110 @@ class Arm:
     """One way to train.
 
     Attributes:
-        curriculum: "automatic", "single only", "mixed only", "schedule" or "random".
+        curriculum: "automatic", "single only", "mixed only", "schedule", "random", "adaptive" or
+            "easy to hard".
         reward: a name of `dig_env.REWARDS`.
+        start: the model to train, as ``GRPORun.model``.
+        scale: what advantages are divided by, as TRL's ``scale_rewards``.
     """
 
     curriculum: str = "automatic"
     reward: str = "full"
+    start: str = "tiny-start"
+    scale: str = "group"
 
     @property
     def name(self) -> str:
         """Of its folder: arms of the same name are the same."""
-        return f"{self.curriculum}-{self.reward}".replace(" ", "_")
+        words = [self.curriculum, self.reward]
+        words += [Path(self.start).name] if self.start != "tiny-start" else []
+        words += [self.scale] if self.scale != "group" else []
+        return "-".join(words).replace(" ", "_")
 
     def make_curriculum(self, settings: Settings, seed: int) -> Any:
         """The curriculum of one run."""
         stages = tuple(PAPER_STAGES)
-        third = 16 * settings.steps // 3
+        pairs = 16 * settings.steps
+        third = pairs // 3
         return {
             "automatic": lambda: Curriculum(stages, settings.promote_at, window=128),
             "single only": lambda: Curriculum(("single",), window=128),
             "mixed only": lambda: Curriculum(("mixed",), window=128),
             "schedule": lambda: ScheduledCurriculum(stages, (third, third)),
             "random": lambda: RandomCurriculum(stages, seed),
+            "adaptive": lambda: AdaptiveDifficulty(
+                stages, target_reward=settings.promote_at, seed=seed, window=128
+            ),
+            "easy to hard": lambda: EasyToHard(stages, pairs, seed=seed),
         }[self.curriculum]()
 
 
 def unseen_pairs(settings: Settings) -> None:
     """Render the experiments' pairs, unless they are there.
 
-    Those to train on are the last quarter of a range of which the warm-up saw two thirds or less:
-    with 3,200 pairs, they are from the 9,601st on, and the warm-up took 8,000 of a stage at most.
+    Those to train on begin at the 9,601st of a stage; the warm-up took the first 8,000 at most.
     """
     size = RenderSettings(width=128, height=96, quality="draft")
     in_file = settings.train_pairs // 2
+    shards = FIRST_PAIR // in_file + 2
     train, test = (
-        dict.fromkeys(PAPER_STAGES, count) for count in (8 * in_file, settings.test_pairs)
+        dict.fromkeys(PAPER_STAGES, count) for count in (shards * in_file, settings.test_pairs)
     )
-    for shard in (7, 8):
+    for shard in (shards - 1, shards):
         render_dataset(
-            settings.pairs, train, "train", size, shard=(shard, 8), pairs_per_file=in_file
+            settings.pairs, train, "train", size, shard=(shard, shards), pairs_per_file=in_file
         )
     render_dataset(settings.pairs, test, "test", size, pairs_per_file=in_file)
 
 
 def run_arms(settings: Settings, arms: Sequence[Arm]) -> dict[str, list[dict[str, Any]]]:
-    """Train what is not trained yet; the outcomes of each arm, one a seed, by its name."""
+    """Train what is not trained yet; the outcomes of each arm, one a seed, by its name.
+
+    What ``settings.minutes`` left out is missing there.
+    """
     unseen_pairs(settings)
     jobs = [(settings, arm, seed) for seed in settings.seeds for arm in arms]
-    missing = [job for job in jobs if not _outcome_path(*job).exists()]
+    missing = [job for job in jobs if not outcome_path(*job).exists()]
+    end = math.inf if settings.minutes is None else time.time() + 60 * settings.minutes
     # A process a run: what a run leaves in memory must not reach the next.
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["dig_env.agents.training.grpo"])
     with ProcessPoolExecutor(settings.processes, context, max_tasks_per_child=1) as pool:
-        for future in as_completed([pool.submit(_train, *job) for job in missing]):
+        for future in as_completed([pool.submit(_train, *job, end) for job in missing]):
             print(future.result(), flush=True)
     outcomes = {arm.name: [] for arm in arms}
     for job in jobs:
-        outcomes[job[1].name].append(json.loads(_outcome_path(*job).read_text()))
+        if outcome_path(*job).exists():
+            outcomes[job[1].name].append(json.loads(outcome_path(*job).read_text()))
     return outcomes
 
 
-def _outcome_path(settings: Settings, arm: Arm, seed: int) -> Path:
+def outcome_path(settings: Settings, arm: Arm, seed: int) -> Path:
+    """Where a run leaves what it gave."""
     return settings.runs / arm.name / f"seed{seed}" / "outcome.json"
 
 
-def _train(settings: Settings, arm: Arm, seed: int) -> str:
-    """One run; its outcome goes into a file, and what it was called is returned."""
+def _train(settings: Settings, arm: Arm, seed: int, end: float) -> str:
+    """One run, unless it is later than ``end``; its outcome goes into a file."""
+    if time.time() > end:
+        return f"{arm.name}, seed {seed}: left for the next time"
     torch.set_num_threads(max(1, available_cores() // settings.processes))
-    path = _outcome_path(settings, arm, seed)
+    path = outcome_path(settings, arm, seed)
     if path.with_name("result.json").exists():  # stopped between its end and its outcome
         shutil.rmtree(path.parent)
     run = GRPORun(
         out=str(path.parent),
+        model=arm.start,
         dataset=str(settings.pairs),
         steps=settings.steps,
         learning_rate=settings.learning_rate,
+        temperature=settings.temperature,
         minutes=None,
         eval_pairs=settings.test_pairs,
         save_every=60,
         seed=seed,
         reward=REWARDS[arm.reward],
+        trl={"scale_rewards": arm.scale},
     )
     print_every = 20
     result = train_grpo(
@@ -161,6 +198,9 @@ def _train(settings: Settings, arm: Arm, seed: int) -> str:
         "waiting_s": round(sum(step.pair_wait_s for step in steps), 3),
         "zero_variance_groups": round(
             float(np.mean([step.zero_variance_groups for step in steps])), 4
+        ),
+        "zero_variance_at_first": round(
+            float(np.mean([step.zero_variance_groups for step in steps[:FIRST_STEPS]])), 4
         ),
         "promotions": result.promotions,
         "held_out": {

@@ -1,6 +1,8 @@
 """The experiments of examples/reproduce, in miniature."""
 
+import dataclasses
 import importlib
+import json
 import sys
 
 import numpy as np
@@ -65,9 +67,34 @@ def test_the_pairs_to_train_on_are_none_that_the_warm_up_saw(arms, settings, out
     dataset = PairDataset(settings.pairs)
     most = max(Warmup.single, Warmup.dual, Warmup.mixed)
     for stage in PAPER_STAGES:
-        assert dataset.pair_seeds(stage, "train") == list(stage_seeds("train", stage)[12:16])
+        assert dataset.pair_seeds(stage, "train") == list(stage_seeds("train", stage)[9600:9604])
         assert len(dataset.pair_seeds(stage, "test")) == 3
-    assert most <= 3 * arms.Settings.train_pairs
+    assert most <= arms.FIRST_PAIR
+
+
+def test_regimes_are_made_in_parts_and_from_the_runs_that_are_committed(arms, settings, tmp_path):
+    """The parts here: one that begins no run, one of seed 0, and one on a machine without runs."""
+    regimes = importlib.import_module("regimes")
+    few = {"steps": 1, "train_pairs": 4, "test_pairs": 3, "pairs": settings.pairs, "processes": 1}
+    few |= {"starts": ("tiny-start",), "rewards": ("exact",), "out": tmp_path / "regimes.json"}
+    few |= {"plot": tmp_path / "regimes.png", "curricula": ("mixed only", "easy to hard")}
+    here = regimes.Regimes(**few, seeds=(0,), runs=tmp_path / "here", minutes=0)
+    with pytest.raises(SystemExit, match="no run has ended"):
+        regimes.main(here)
+    regimes.main(dataclasses.replace(here, minutes=None))
+    results = json.loads(few["out"].read_text())
+    assert [run["curriculum"] for run in results["runs"]] == ["mixed only", "easy to hard"]
+    both, gain = results["table"]
+    assert "gain_on_mixed" not in both and len(gain["gain_on_mixed"]) == 3
+    for run in results["runs"]:
+        assert {len(run["after"][stage]) for stage in PAPER_STAGES} == {3}
+    assert (tmp_path / "regimes.png").exists()
+
+    there = dataclasses.replace(here, runs=tmp_path / "there", seeds=(0, 1))
+    regimes.main(there)
+    assert json.loads(few["out"].read_text()) == results, "seed 1 is left for the next time"
+    with pytest.raises(SystemExit, match="give another --out"):
+        regimes.main(dataclasses.replace(there, steps=2))
 
 
 def test_intervals_hold_for_other_runs_and_other_pairs():
