@@ -122,7 +122,16 @@ def make_starts(settings: Regimes) -> dict[str, str]:
         run = settings.warm_up / "run"
         command = [sys.executable, str(WARM_UP), f"--target-f1={start}", f"--out={run}"]
         command += [f"--pairs={settings.warm_up / 'pairs'}", "--evaluate-every=500"]
-        command += ["--single=1000", "--dual=700", "--mixed=1300", "--validation=100"]
+        command += [
+            "--validation=100",
+            "--stages",
+            "single",
+            "1000",
+            "dual",
+            "700",
+            "mixed",
+            "1300",
+        ]
         subprocess.run(command, check=True)
         shutil.copytree(run / "model", folder)
     return folders

@@ -6,13 +6,61 @@ import itertools
 
 import numpy as np
 import torch
+from stored_pairs import PairArrays
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
+
+from dig_env.scenes.render.nuisance import compressed, exposed, noisy
+
+NUISANCE, CAMERA, MAY_BE_EQUAL = 1, 2, 3
+"""Prompts: ``instructions()`` are one of 0, `NUISANCE` and `CAMERA`, and three further on the same
+for pairs in which nothing may differ."""
 
 CHANNEL_ORDERS = torch.tensor(list(itertools.permutations(range(3))))
 
 
-def augment(images: Tensor, boxes: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+def spoil(
+    pairs: PairArrays, index: np.ndarray, equal: float, nuisance: float, seed: int
+) -> PairArrays:
+    """Some of the pairs, where the camera stays: image B equal to A, or with spoiled pixels.
+
+    A pair in which something differs is asked as if nothing might as often as not, so that the
+    prompt does not tell; a pair whose camera moves stays as it is.
+
+    Args:
+        pairs: to take from.
+        index: (N,) which.
+        equal: share of pairs in which nothing differs, then.
+        nuisance: share whose image B has another exposure, noise or JPEG compression.
+        seed: of what is drawn.
+    """
+    draw = np.random.default_rng(seed)
+    images, boxes = pairs.images[index].copy(), pairs.boxes[index].copy()
+    kinds = pairs.kinds[index].copy()
+    still = kinds % MAY_BE_EQUAL != CAMERA
+    alike = still & (draw.random(len(index)) < equal)
+    images[alike, 1], boxes[alike] = images[alike, 0], np.nan
+    open_question = alike | (draw.random(len(index)) < (0.5 if equal else 0.0))
+    kinds[open_question & (kinds < MAY_BE_EQUAL)] += MAY_BE_EQUAL
+    for row in np.flatnonzero(still & (draw.random(len(index)) < nuisance)):
+        images[row, 1] = _spoiled(images[row, 1], draw)
+        kinds[row] += NUISANCE if kinds[row] % MAY_BE_EQUAL == 0 else 0
+    return PairArrays(images, boxes, pairs.stages[index], kinds)
+
+
+def _spoiled(image: np.ndarray, draw: np.random.Generator) -> np.ndarray:
+    """As far as the strongest rows of docs/difficulty.md, one at a time or together."""
+    light, noise, compression = draw.random(3) < 0.5
+    if light:
+        image = exposed(image, draw.uniform(-1, 1))
+    if noise or not (light or compression):
+        image = noisy(image, draw.uniform(0, 16), int(draw.integers(2**31)))
+    return compressed(image, int(draw.integers(20, 96))) if compression else image
+
+
+def augment(
+    images: Tensor, boxes: Tensor, moved: Tensor, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
     """Flip, swap, permute colour channels and change the brightness of each pair at random.
 
     All of these leave the task as it is: the same boxes, mirrored where the images are.
@@ -20,6 +68,9 @@ def augment(images: Tensor, boxes: Tensor, generator: torch.Generator) -> tuple[
     Args:
         images: (N, 2, 3, H, W) float in [-1, 1].
         boxes: (N, M, 4) unit xyxy, NaN-padded.
+        moved: (N,) bool, of which pairs the camera moves: these are not swapped, since boxes are
+            as image A shows them.
+        generator: of what is drawn.
     """
     n = len(images)
 
@@ -35,7 +86,7 @@ def augment(images: Tensor, boxes: Tensor, generator: torch.Generator) -> tuple[
         mirrored[..., low], mirrored[..., high] = 1 - boxes[..., high], 1 - boxes[..., low]
         boxes = where(flip, mirrored, boxes)
         images = where(flip, images.flip(axis), images)
-    images = where(coin(), images.flip(1), images)
+    images = where(coin() & ~moved, images.flip(1), images)
     order = CHANNEL_ORDERS[torch.randint(len(CHANNEL_ORDERS), (n,), generator=generator)]
     images = images[torch.arange(n)[:, None], :, order].transpose(1, 2)
     gain = 0.9 + 0.2 * torch.rand(n, 1, 1, 1, 1, generator=generator)
@@ -57,10 +108,14 @@ class AnswerTokens:
         ids = tokenizer.convert_tokens_to_ids
         self.first_number = ids("0")
         self.open, self.between, self.close = ids("[["), ids("], ["), ids("]]")
+        self.nothing = ids("[]")
         self.end, self.pad = tokenizer.eos_token_id, tokenizer.pad_token_id
 
     def __call__(self, boxes: Tensor) -> Tensor:
-        """(N, M, 4) unit xyxy, NaN-padded, to (N, 5 * M + 2) token ids, padded on the right."""
+        """(N, M, 4) unit xyxy, NaN-padded, to (N, 5 * M + 2) token ids, padded on the right.
+
+        Without a box the answer is `[]`.
+        """
         n, most, _ = boxes.shape
         order = (boxes[..., 0] + boxes[..., 2]).nan_to_num(torch.inf).argsort(dim=1)
         boxes = boxes.gather(1, order[..., None].expand_as(boxes))
@@ -73,6 +128,6 @@ class AnswerTokens:
         answer = torch.cat([ids.flatten(1), torch.full((n, 2), self.pad)], dim=1)
         count = present.sum(1)
         rows = torch.arange(n)
-        answer[rows, 5 * count] = self.close
+        answer[rows, 5 * count] = torch.where(count > 0, self.close, self.nothing)
         answer[rows, 5 * count + 1] = self.end
         return answer

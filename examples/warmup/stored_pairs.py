@@ -7,6 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
+from dig_env import instruction
+from dig_env.observation import instructions
 from dig_env.scenes import PairDataset
 
 
@@ -18,11 +20,13 @@ class PairArrays:
         images: (N, 2, H, W, 3) uint8, images a and b.
         boxes: (N, M, 4) float32, xyxy in the unit frame, NaN where a pair has fewer than M.
         stages: (N,) name of each pair's stage.
+        kinds: (N,) place of each pair's prompt among ``instructions()``.
     """
 
     images: np.ndarray
     boxes: np.ndarray
     stages: np.ndarray
+    kinds: np.ndarray
 
     def __len__(self) -> int:
         return len(self.images)
@@ -50,4 +54,10 @@ def load_pairs(folder: str | Path, split: str) -> PairArrays:
         pair = dataset.pair(seed)
         images[index] = pair.image_a, pair.image_b
         boxes[index, : len(pair.differences)] = pair.boxes_unit
-    return PairArrays(images, boxes, np.array([dataset.stage_of(seed) for seed in seeds]))
+    stages = [dataset.stage_of(seed) for seed in seeds]
+    prompts = {
+        name: instructions().index(instruction(difficulty=difficulty))
+        for name, difficulty in dataset.stages.items()
+    }
+    kinds = np.array([prompts[stage] for stage in stages])
+    return PairArrays(images, boxes, np.array(stages), kinds)

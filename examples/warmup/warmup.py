@@ -23,14 +23,15 @@ from typing import Any
 import numpy as np
 import torch
 import tyro
-from batches import AnswerTokens, augment, to_float
+from batches import CAMERA, MAY_BE_EQUAL, AnswerTokens, augment, spoil, to_float
 from report import mean_scores, write_warmup_report
 from stored_pairs import PairArrays, load_pairs
 from torch import Tensor, nn
 
-from dig_env import Score, instruction, score
+from dig_env import Score, score
 from dig_env.agents.models import CompactForConditionalGeneration, CompactProcessor, build_model
 from dig_env.agents.policies.mllm import pair_messages
+from dig_env.observation import instructions
 from dig_env.scenes import RenderSettings, render_dataset
 from dig_env.scenes.files import write_folder_whole, write_whole
 
@@ -42,9 +43,9 @@ class Warmup:
     Attributes:
         out: folder for the model, the log and the checkpoint.
         pairs: dataset of 128x96 pairs; all of it is used.
-        single: training pairs of one difference to render, if they are missing.
-        dual: training pairs of two.
-        mixed: training pairs of one to four.
+        stages: training pairs of each stage to render, if they are missing.
+        equal: share of the pairs that are shown with image A twice, so that nothing differs.
+        nuisance: share whose image B gets another exposure, noise or JPEG compression.
         validation: held-out pairs of each stage to render.
         quality: render quality of the pairs.
         workers: Blender processes.
@@ -61,9 +62,9 @@ class Warmup:
 
     out: str = "runs/warmup/tiny"
     pairs: str = "runs/warmup/pairs"
-    single: int = 6000
-    dual: int = 4000
-    mixed: int = 8000
+    stages: tuple[tuple[str, int], ...] = (("single", 6000), ("dual", 4000), ("mixed", 8000))
+    equal: float = 0.0
+    nuisance: float = 0.0
     validation: int = 200
     quality: str = "draft"
     workers: int = 2
@@ -87,10 +88,10 @@ class Trainer:
         if run.device == "auto":
             self.device = "cuda" if torch.cuda.is_available() else "cpu"
         torch.manual_seed(run.seed)
-        self.model, self.processor = build_model([instruction()])
+        self.model, self.processor = build_model(instructions())
         self.model.to(self.device, memory_format=torch.channels_last)
         self.tokens = AnswerTokens(self.processor.tokenizer)
-        self.prompt = prompt_ids(self.processor).to(self.device)
+        self.prompts = Prompts(self.processor)
         self.optimizer = torch.optim.AdamW(
             parameter_groups(self.model, run.weight_decay), betas=(0.9, 0.98)
         )
@@ -107,6 +108,7 @@ class Trainer:
     def _schedule(self) -> dict[str, Any]:
         """The settings that a resumed run must share."""
         names = ("samples", "batch_size", "learning_rate", "weight_decay", "seed")
+        names += ("equal", "nuisance")
         return {name: getattr(self.run, name) for name in names}
 
     def fit(self, train: PairArrays, held_out: PairArrays) -> dict[str, float]:
@@ -128,11 +130,14 @@ class Trainer:
         # The batch follows from the seed and the position alone, so a resumed run sees the same.
         generator = torch.Generator().manual_seed(self.run.seed * 2**32 + self.samples)
         index = torch.randint(len(train), (self.run.batch_size,), generator=generator).numpy()
-        images, boxes = to_float(train.images[index]), torch.from_numpy(train.boxes[index])
-        images, boxes = (t.to(self.device) for t in augment(images, boxes, generator))
+        seed = int(torch.randint(2**31, (), generator=generator))
+        batch = spoil(train, index, self.run.equal, self.run.nuisance, seed)
+        moved = torch.from_numpy(batch.kinds % MAY_BE_EQUAL == CAMERA)
+        images, boxes = to_float(batch.images), torch.from_numpy(batch.boxes)
+        images, boxes = (t.to(self.device) for t in augment(images, boxes, moved, generator))
         for group in self.optimizer.param_groups:
             group["lr"] = self.run.learning_rate * one_cycle(self.progress)
-        loss = self.loss(images, boxes)
+        loss = self.loss(images, boxes, batch.kinds)
         self.optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
@@ -140,12 +145,13 @@ class Trainer:
         self.samples += len(index)
         return loss.item()
 
-    def loss(self, images: Tensor, boxes: Tensor) -> Tensor:
+    def loss(self, images: Tensor, boxes: Tensor, kinds: np.ndarray) -> Tensor:
         """Cross-entropy of the answers to (N, 2, 3, H, W) images with (N, M, 4) boxes."""
         answer = self.tokens(boxes.cpu()).to(self.device)
-        prompt = self.prompt.expand(len(answer), -1)
+        prompt, mask = (part.to(self.device) for part in self.prompts(kinds))
         output = self.model.model(
             input_ids=torch.cat([prompt, answer[:, :-1]], dim=1),
+            attention_mask=torch.cat([mask, torch.ones_like(answer[:, :-1])], dim=1),
             pixel_values=images.flatten(0, 1),
             use_cache=False,
         )
@@ -222,13 +228,26 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, An
     ]
 
 
-def prompt_ids(processor: CompactProcessor) -> Tensor:
-    """(1, L) tokens of the instruction with two images, as `MLLMPolicy` gives them."""
-    text = processor.apply_chat_template(
-        pair_messages(instruction()), add_generation_prompt=True, tokenize=False
-    )
-    blank = np.zeros((96, 128, 3), np.uint8)
-    return processor(text=[text], images=[[blank, blank]], return_tensors="pt")["input_ids"]
+class Prompts:
+    """The tokens of every instruction with two images, as `MLLMPolicy` gives them."""
+
+    def __init__(self, processor: CompactProcessor):
+        texts = [
+            processor.apply_chat_template(
+                pair_messages(text), add_generation_prompt=True, tokenize=False
+            )
+            for text in instructions()
+        ]
+        blank = np.zeros((96, 128, 3), np.uint8)
+        images = [[blank, blank]] * len(texts)
+        tokens = processor(text=texts, images=images, padding=True, return_tensors="pt")
+        self.ids, self.mask = tokens["input_ids"], tokens["attention_mask"]
+
+    def __call__(self, kinds: np.ndarray) -> tuple[Tensor, Tensor]:
+        """(N, L) tokens and attention mask, without the padding that all of them have."""
+        ids, mask = self.ids[kinds], self.mask[kinds]
+        first = int(mask.argmax(dim=1).min())
+        return ids[:, first:], mask[:, first:]
 
 
 @torch.inference_mode()
@@ -240,12 +259,14 @@ def evaluate(
 ) -> list[Score]:
     """What greedy answers to the pairs earn."""
     model.eval()
-    prompt = prompt_ids(processor).to(model.device)
+    prompts = Prompts(processor)
     scores: list[Score] = []
     for start in range(0, len(pairs), batch_size):
         images = to_float(pairs.images[start : start + batch_size]).flatten(0, 1)
+        prompt, mask = prompts(pairs.kinds[start : start + batch_size])
         output = model.generate(
-            input_ids=prompt.expand(len(images) // 2, -1),
+            input_ids=prompt.to(model.device),
+            attention_mask=mask.to(model.device),
             pixel_values=images.to(model.device),
             max_new_tokens=5 * pairs.boxes.shape[1] + 2,
             do_sample=False,
@@ -268,11 +289,9 @@ def main(arguments: list[str] | None = None) -> None:
         torch.set_num_threads(run.threads)
     print("warm-up:", json.dumps(asdict(run)), flush=True)
     settings = RenderSettings(width=128, height=96, quality=run.quality)
-    asked = {"single": run.single, "dual": run.dual, "mixed": run.mixed}
-    counts = {stage: count for stage, count in asked.items() if count}
     for split, wanted in (
-        ("train", counts),
-        ("validation", dict.fromkeys(counts, run.validation)),
+        ("train", dict(run.stages)),
+        ("validation", dict.fromkeys(dict(run.stages), run.validation)),
     ):
         render_dataset(
             run.pairs, wanted, split, settings, workers=run.workers, on_pair=_print_progress

@@ -65,7 +65,7 @@ def test_a_script_that_is_run_again_trains_only_what_is_missing(arms, settings, 
 def test_the_pairs_to_train_on_are_none_that_the_warm_up_saw(arms, settings, outcomes):
     """The warm-up takes the first pairs of each stage."""
     dataset = PairDataset(settings.pairs)
-    most = max(Warmup.single, Warmup.dual, Warmup.mixed)
+    most = max(count for _, count in Warmup().stages)
     for stage in PAPER_STAGES:
         assert dataset.pair_seeds(stage, "train") == list(stage_seeds("train", stage)[9600:9604])
         assert len(dataset.pair_seeds(stage, "test")) == 3
