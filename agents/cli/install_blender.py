@@ -1,4 +1,4 @@
-"""``dig-env install-blender``: a Python 3.11 with Blender, whatever Python runs the rest."""
+"""``dig-env install-blender``: a Python with Blender, whatever Python runs the rest."""
 
 from __future__ import annotations
 
@@ -9,31 +9,40 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Literal
 
 from dig_env.agents.cli.doctor import check_rendering
 from dig_env.agents.cli.output import Output, Printed
 from dig_env.scenes import BlenderNotFoundError
 from dig_env.scenes.files import locked, write_folder_whole
-from dig_env.scenes.render.interpreter import VARIABLE, blender_program, installed_python
+from dig_env.scenes.render.interpreter import (
+    DEFAULT_BLENDER,
+    VARIABLE,
+    blender_program,
+    installed_python,
+)
 
-PYTHON = "3.11"
-"""The one version that Blender 4.5 as a module is built for."""
-PACKAGES = ("bpy==4.5.*", "numpy<2")
+PYTHONS = {"4.5": "3.11", "5.0": "3.11", "5.1": "3.13", "5.2": "3.13", "5.3": "3.13"}
+"""The one Python that each Blender is built for as a module."""
 
 
-def install_blender(output: Printed = Output()) -> None:
+def install_blender(
+    blender: Literal["4.5", "5.0", "5.1", "5.2", "5.3"] = DEFAULT_BLENDER,
+    output: Printed = Output(),
+) -> None:
     """Make a Python with Blender for the render workers, in the user's cache folder.
 
     Args:
+        blender: its version. The workers use 4.5; for another one, set DIG_ENV_BLENDER.
         output: what is printed.
     """
-    python = installed_python()
+    python = installed_python(blender)
     folder = python.parent.parent
     if python.exists():
         output.note(f"there already; delete it to make it again: {folder}")
     else:
         output.note("downloading about 0.4 GB, which takes some minutes ...")
-        make_interpreter(python)
+        make_interpreter(python, blender)
     first = blender_program()
     os.environ[VARIABLE] = str(python)
     finding = check_rendering()
@@ -46,8 +55,12 @@ def install_blender(output: Printed = Output()) -> None:
     output.result({"gigabytes": round(size_gb, 1), "used": first == str(python)}, blender=folder)
 
 
-def make_interpreter(python: Path) -> None:
+def make_interpreter(python: Path, blender: str) -> None:
     """Make a virtual environment whose Python is ``python`` and has bpy, whole or not at all.
+
+    Args:
+        python: to make.
+        blender: version of bpy, a key of ``PYTHONS``.
 
     Raises:
         BlenderNotFoundError: it could not be made; the message says what to do.
@@ -56,7 +69,7 @@ def make_interpreter(python: Path) -> None:
 
     def fill(beside: Path) -> None:
         with tempfile.TemporaryDirectory() as tools:
-            for command in _commands(beside, tools):
+            for command in _commands(beside, tools, blender):
                 if subprocess.run(command, stdout=2).returncode != 0:
                     raise BlenderNotFoundError(
                         f"'{shlex.join(command)}' failed; see above why, then run "
@@ -69,25 +82,27 @@ def make_interpreter(python: Path) -> None:
             write_folder_whole(folder, fill)
 
 
-def _commands(folder: Path, tools: str) -> list[list[str]]:
-    """The commands that fill the folder: with a Python 3.11 that is there, or with uv, which can
+def _commands(folder: Path, tools: str, blender: str) -> list[list[str]]:
+    """The commands that fill the folder: with a Python that is there, or with uv, which can
     fetch one. Where uv is missing too, pip puts it into the folder ``tools``."""
+    version = PYTHONS[blender]
+    package = f"bpy=={blender}.*"
     python = str(folder / "bin" / "python")
     # 'pip install uv' puts it beside this Python, which need not be on the PATH.
     beside = os.path.dirname(sys.executable)
     uv = shutil.which("uv", path=os.pathsep.join([beside, os.environ.get("PATH", os.defpath)]))
-    is_ours = sys.version_info[:2] == (3, 11)
-    base = sys.executable if is_ours else shutil.which(f"python{PYTHON}")
+    is_ours = "{}.{}".format(*sys.version_info) == version
+    base = sys.executable if is_ours else shutil.which(f"python{version}")
     if uv is None and base is not None:
         # -E: PYTHONPATH and the like were set for the Python that runs this.
         return [
             [base, "-E", "-m", "venv", str(folder)],
-            [python, "-E", "-m", "pip", "install", *PACKAGES],
+            [python, "-E", "-m", "pip", "install", package],
         ]
     get_uv = [] if uv else [[sys.executable, "-m", "pip", "install", "--target", tools, "uv"]]
     uv = uv or os.path.join(tools, "bin", "uv")
     return [
         *get_uv,
-        [uv, "venv", "--python", PYTHON, str(folder)],
-        [uv, "pip", "install", "--python", python, *PACKAGES],
+        [uv, "venv", "--python", version, str(folder)],
+        [uv, "pip", "install", "--python", python, package],
     ]

@@ -14,6 +14,9 @@ from pathlib import Path
 VARIABLE = "DIG_ENV_BLENDER"
 """Environment variable: path of a Python that has bpy, or of a ``blender`` executable."""
 
+DEFAULT_BLENDER = "4.5"
+"""What ``dig-env install-blender`` installs where no version is asked for."""
+
 
 def remedy() -> str:
     """What to do when there is no Blender, for the end of an error message."""
@@ -65,7 +68,7 @@ def python_command(program: str) -> list[str]:
     return [program] if program == sys.executable else [program, "-E"]
 
 
-def installed_python() -> Path:
+def installed_python(blender: str = DEFAULT_BLENDER) -> Path:
     """Where ``dig-env install-blender`` puts its Python: in the user's cache folder."""
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return cache / "dig-env" / "blender-4.5" / "bin" / "python"
+    return cache / "dig-env" / f"blender-{blender}" / "bin" / "python"

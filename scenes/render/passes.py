@@ -25,11 +25,18 @@ from dig_env.scenes.measure.labels import mask_bounds
 
 _PASSES = {
     "color": (("Combined",), "RGB"),
-    "albedo": (("DiffCol", "GlossCol", "TransCol"), "RGB"),
+    "albedo": (("Diffuse Color", "Glossy Color", "Transmission Color"), "RGB"),
     "normal": (("Normal",), "XYZ"),
 }
 """Cycles' passes whose sum each field is. Its own guides for denoisers follow rays from metal and
 glass on: they show what is mirrored there, with its noise."""
+_NAMES_BEFORE_5 = {
+    "DiffCol": "Diffuse Color",
+    "GlossCol": "Glossy Color",
+    "TransCol": "Transmission Color",
+    "IndexOB": "Object Index",
+}
+"""What Blender 4 calls passes, and what Blender 5 does."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,17 +58,15 @@ class RenderPasses:
     def read(cls, path: Path) -> RenderPasses:
         """Read Cycles' multilayer EXR."""
         with NO_FORK, OpenEXR.File(str(path), separate_channels=True) as exr:
-            channels = {name: channel.pixels for name, channel in exr.channels().items()}
-        layer = next(iter(channels)).split(".")[0]
+            channels = {
+                _pass_and_axis(name): channel.pixels for name, channel in exr.channels().items()
+            }
         passes = {
-            field: sum(
-                np.stack([channels[f"{layer}.{name}.{axis}"] for axis in axes], axis=-1)
-                for name in names
-            )
+            field: sum(np.stack([channels[name, axis] for axis in axes], axis=-1) for name in names)
             for field, (names, axes) in _PASSES.items()
         }
         np.minimum(passes["albedo"], 1.0, out=passes["albedo"])
-        return cls(**passes, ids=np.rint(channels[f"{layer}.IndexOB.X"]).astype(np.uint8))
+        return cls(**passes, ids=np.rint(channels["Object Index", "X"]).astype(np.uint8))
 
     def crop(self, window: Window) -> RenderPasses:
         """The part of it that lies in the window."""
@@ -89,6 +94,12 @@ class RenderPasses:
         for field in ("color", "albedo", "normal"):
             mean = getattr(self, field)[window.slices]
             mean[within] += np.float32(weight) * (getattr(part, field)[within] - mean[within])
+
+
+def _pass_and_axis(channel: str) -> tuple[str, str]:
+    """What a channel of Cycles' files, LAYER.PASS.AXIS, holds."""
+    _, name, axis = channel.split(".")
+    return _NAMES_BEFORE_5.get(name, name), axis
 
 
 @dataclass(frozen=True)

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import bpy
+
+
+def _socket(sockets: Iterable[Any], identifier: str) -> Any:
+    """A node's input or output. Its name differs: Blender 5.0 made "Factor" of "Fac"."""
+    return next(socket for socket in sockets if socket.identifier == identifier)
 
 
 class _Graph:
@@ -28,10 +33,11 @@ class _Graph:
         for name, value in properties.items():
             setattr(node, name, value)
         for name, value in (inputs or {}).items():
+            socket = _socket(node.inputs, name)
             if isinstance(value, bpy.types.NodeSocket):
-                self._tree.links.new(value, node.inputs[name])
+                self._tree.links.new(value, socket)
             else:
-                node.inputs[name].default_value = value
+                socket.default_value = value
         return node
 
     def math(self, operation: str, one: Any, other: Any) -> Any:
@@ -116,7 +122,8 @@ def _wood() -> Any:
     turned = {"Vector": g.point, "Rotation": (0.5, 1.25, 0.3), "Scale": (1.0, 1.0, 0.25)}
     inputs = {"Vector": g.add("Mapping", turned).outputs[0], "Scale": 2.2, "Distortion": 3.0}
     inputs |= {"Detail": 2.0, "Detail Scale": 1.2}
-    rings = g.add("TexWave", inputs, wave_type="RINGS", rings_direction="Z").outputs["Fac"]
+    wave = g.add("TexWave", inputs, wave_type="RINGS", rings_direction="Z")
+    rings = _socket(wave.outputs, "Fac")
     return g.principled(g.shaded(g.range(rings, 0.0, 1.0, 0.3, 1.0)), 0.5, 0.35)
 
 
@@ -169,9 +176,9 @@ def _tiles() -> Any:
 def _cloth() -> Any:
     """Linen with a stripe here and there."""
     g = _Graph("cloth")
-    wave = {"Vector": g.point, "Scale": 0.16, "Distortion": 0.0}
-    stripes = g.add("TexWave", wave, wave_type="BANDS", bands_direction="X").outputs["Fac"]
-    stripe = g.range(stripes, 0.982, 0.986, 1.0, 0.72)
+    inputs = {"Vector": g.point, "Scale": 0.16, "Distortion": 0.0}
+    wave = g.add("TexWave", inputs, wave_type="BANDS", bands_direction="X")
+    stripe = g.range(_socket(wave.outputs, "Fac"), 0.982, 0.986, 1.0, 0.72)
     weave = g.range(g.noise(g.stretched((1.0, 1.0, 1.0)), 14.0, 3.0), 0.3, 0.7, 0.88, 1.0)
     return g.principled(g.shaded(g.math("MULTIPLY", stripe, weave)), 0.95, 0.05)
 

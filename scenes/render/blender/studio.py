@@ -136,7 +136,7 @@ class Studio:
         window: Sequence[int] | None = None,
         covered: Sequence[Sequence[int]] = (),
     ) -> None:
-        """Write a multilayer EXR with Combined, the denoiser's guides, and IndexOB.
+        """Write a multilayer EXR with the light, the denoiser's guides, and object ids.
 
         Args:
             path: the file.
@@ -257,6 +257,8 @@ class Studio:
         # A one-pixel box filter: the ID pass then samples inside its own pixel, and the noise of
         # neighbours is independent, which the denoiser expects.
         cycles.pixel_filter_type = "BOX"
+        if bpy.app.version >= (5, 0):  # 5.0 and 5.1 start with another; 4.3 and 4.5 with this one
+            cycles.sampling_pattern = "AUTOMATIC"
         for name, value in overrides.items():
             setattr(cycles, name, value)
         self._samples = cycles.samples
@@ -266,9 +268,14 @@ class Studio:
         render.resolution_percentage = 100
         render.use_compositing = False
         render.use_sequencer = False
-        render.image_settings.file_format = "OPEN_EXR_MULTILAYER"
-        render.image_settings.color_depth = "32"
-        render.image_settings.exr_codec = "NONE"
+        image = render.image_settings
+        if bpy.app.version >= (5, 0):
+            image.media_type = "MULTI_LAYER_IMAGE"
+        image.file_format = "OPEN_EXR_MULTILAYER"
+        image.color_depth = "32"
+        image.exr_codec = "NONE"
+        if bpy.app.version >= (5, 0):  # as before: all passes in one part of the file
+            image.use_exr_interleave = True
         layer = self._scene.view_layers[0]
         layer.use_pass_object_index = True
         layer.use_pass_normal = True

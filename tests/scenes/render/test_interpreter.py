@@ -134,14 +134,14 @@ def test_a_python_without_bpy_is_named_with_the_remedy(trainer_python, monkeypat
         rendered()
 
 
-@pytest.mark.parametrize("version", [(3, 4, 1), (5, 0, 0)])
+@pytest.mark.parametrize("version", [(3, 4, 1), (5, 4, 0)])
 def test_a_blender_of_another_age_is_refused(version, blender_python, monkeypatch, tmp_path):
     number = ".".join(map(str, version))
     (tmp_path / "bpy.py").write_text(
         f"class app:\n    version = {version}\n    version_string = '{number}'\n"
     )
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))  # this Python heeds it
-    with pytest.raises(BlenderNotFoundError, match=f"(?s)Blender {number}, and 4.2 to 4.5"):
+    with pytest.raises(BlenderNotFoundError, match=f"(?s)Blender {number}, and 4.2 to 5.3"):
         rendered()
 
 
@@ -232,16 +232,27 @@ def test_a_killed_install_is_followed_by_a_whole_one(trainer_python, tmp_path):
 def test_without_uv_and_python_3_11_pip_fetches_uv_first(monkeypatch, tmp_path):
     monkeypatch.setattr(install_blender.shutil, "which", lambda *_, **__: None)
     monkeypatch.setattr(install_blender.sys, "version_info", (3, 13, 0))
-    fetch, make, fill = install_blender._commands(tmp_path / "blender", str(tmp_path / "tools"))
+    fetch, make, fill = install_blender._commands(
+        tmp_path / "blender", str(tmp_path / "tools"), "4.5"
+    )
     assert fetch[:4] == [sys.executable, "-m", "pip", "install"] and fetch[-1] == "uv"
     assert make[0] == fill[0] == str(tmp_path / "tools" / "bin" / "uv")
     assert make[1:] == ["venv", "--python", "3.11", str(tmp_path / "blender")]
+    assert fill[-1] == "bpy==4.5.*"
+
+
+def test_each_blender_is_installed_for_the_python_that_it_was_built_for(monkeypatch, tmp_path):
+    monkeypatch.setattr(install_blender.shutil, "which", lambda *_, **__: None)
+    monkeypatch.setattr(install_blender.sys, "version_info", (3, 13, 0))
+    make, fill = install_blender._commands(tmp_path / "blender", str(tmp_path / "tools"), "5.2")
+    assert make == [sys.executable, "-E", "-m", "venv", str(tmp_path / "blender")]
+    assert fill[-2:] == ["install", "bpy==5.2.*"]
 
 
 def test_a_failed_install_is_quoted_and_leaves_nothing(monkeypatch, tmp_path):
     monkeypatch.setattr(install_blender, "_commands", lambda *_: [["false"]])
     with pytest.raises(BlenderNotFoundError, match="'false' failed.*dig-env install-blender"):
-        install_blender.make_interpreter(tmp_path / "blender" / "bin" / "python")
+        install_blender.make_interpreter(tmp_path / "blender" / "bin" / "python", "4.5")
     assert not (tmp_path / "blender").exists()
 
 

@@ -4,6 +4,7 @@ import subprocess
 import sys
 
 import numpy as np
+import OpenEXR
 import psutil
 import pytest
 
@@ -58,3 +59,36 @@ def test_a_denoiser_leaves_nothing_in_memory():
         Denoiser(threads=1).denoise(passes)
         resident.append(psutil.Process().memory_info().rss)
     assert resident[-1] - resident[9] < 100e6  # 16 MB each, if they did
+
+
+def test_passes_are_read_by_the_names_of_blender_4_and_of_blender_5(tmp_path):
+    rng = np.random.default_rng(0)
+    color, diffuse, glossy, transmission, normal = rng.random((5, 6, 8, 3), np.float32) / 4
+    ids = rng.integers(0, 9, (6, 8)).astype(np.uint8)
+    names = {
+        "4": ("DiffCol", "GlossCol", "TransCol", "IndexOB"),
+        "5": ("Diffuse Color", "Glossy Color", "Transmission Color", "Object Index"),
+    }
+    for version, (diffuse_name, glossy_name, transmission_name, ids_name) in names.items():
+        passes = {
+            "Combined": color,
+            diffuse_name: diffuse,
+            glossy_name: glossy,
+            transmission_name: transmission,
+        }
+        channels = {
+            f"ViewLayer.{name}.{axis}": np.ascontiguousarray(array[..., index])
+            for name, array in passes.items()
+            for index, axis in enumerate("RGB")
+        }
+        channels |= {
+            f"ViewLayer.Normal.{axis}": np.ascontiguousarray(normal[..., index])
+            for index, axis in enumerate("XYZ")
+        }
+        channels[f"ViewLayer.{ids_name}.X"] = ids.astype(np.float32)
+        path = tmp_path / f"{version}.exr"
+        OpenEXR.File({"type": OpenEXR.scanlineimage}, channels).write(str(path))
+        read = RenderPasses.read(path)
+        assert np.array_equal(read.color, color) and np.array_equal(read.normal, normal)
+        assert np.allclose(read.albedo, diffuse + glossy + transmission)
+        assert np.array_equal(read.ids, ids)
