@@ -99,6 +99,9 @@ class LiveSettings:
         split: "train", "validation" or "test".
         seed: of the draw of pairs.
         workers: Blender processes, and CPUs of the cluster that they take.
+        resources: what else of the cluster they take, such as {"render": 1}, which only nodes have
+            that were started by ``ray start --resources='{"render": 1}'``: so the others are left
+            to the trainer.
         render: "width", "height", "quality" and "device" of fresh pairs.
     """
 
@@ -110,6 +113,7 @@ class LiveSettings:
     split: str = "train"
     seed: int = 0
     workers: int = 1
+    resources: dict[str, float] = field(default_factory=dict)
     render: dict[str, Any] = field(default_factory=dict)
 
 

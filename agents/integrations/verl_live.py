@@ -55,7 +55,7 @@ class LiveDataset(RLHFDataset):
         (folder,) = self.data_files
         settings = LiveSettings(**OmegaConf.to_container(self.config.dig, resolve=True))
         actor = (
-            ray.remote(num_cpus=settings.workers)(PairActor)
+            ray.remote(num_cpus=settings.workers, resources=settings.resources)(PairActor)
             .options(name=LIVE_PAIRS)
             .remote(
                 None if folder == FRESH else folder,

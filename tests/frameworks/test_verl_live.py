@@ -12,6 +12,7 @@ import ray
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from qwen3_vl import build_processor
+from ray.cluster_utils import Cluster
 from torchdata.stateful_dataloader import StatefulDataLoader
 from verl.trainer.ppo.reward import load_reward_manager
 from verl.trainer.ppo.utils import create_rl_dataset
@@ -41,18 +42,20 @@ def live(verl_run):
 
 
 @pytest.fixture
-def cluster():
+def renderers():
+    """The second node of a cluster of two; the test is on the first, as verl's trainer would be.
+
+    Both have CPUs, and only the second has what pairs ask for.
+    """
     for name, value in (RAY_VARIABLES | {"RAY_worker_niceness": "0"}).items():
         os.environ.setdefault(name, value)
-    ray.init(
-        "local",
-        num_cpus=1,
-        object_store_memory=STORE_BYTES,
-        include_dashboard=False,
-        log_to_driver=False,
-    )
-    yield
+    node = {"num_cpus": 1, "object_store_memory": STORE_BYTES}
+    cluster = Cluster(initialize_head=True, head_node_args=node | {"include_dashboard": False})
+    second = cluster.add_node(**node, resources={"render": 1})
+    ray.init(cluster.address, log_to_driver=False)
+    yield second
     ray.shutdown()
+    cluster.shutdown()
 
 
 def scored(rows, manager, processor, answer):
@@ -70,13 +73,14 @@ def scored(rows, manager, processor, answer):
     return given
 
 
-def test_fresh_pairs_change_their_stage_within_one_run(live, cluster, processor):
+def test_fresh_pairs_change_their_stage_within_one_run(live, renderers, processor):
     """The data set draws through verl's factory and data loader; rewards come by its manager."""
     config = live(
         "actor_rollout_ref.rollout.n=2",
         "data.train_batch_size=2",
         "data.dig.ahead=0",
         "data.dig.workers=1",
+        "+data.dig.resources={render: 1}",
         "data.dig.curriculum.stages=[single,dual]",
         "+data.dig.curriculum.window=2",
         "+data.dig.render={width: 64, height: 48, quality: draft, device: cpu}",
@@ -84,6 +88,9 @@ def test_fresh_pairs_change_their_stage_within_one_run(live, cluster, processor)
     dataset = create_rl_dataset(
         config.data.train_files, config.data, processor.tokenizer, processor
     )
+    actor = dataset.dataframe.actor
+    node = ray.get(actor.__ray_call__.remote(lambda _: ray.get_runtime_context().get_node_id()))
+    assert node == renderers.node_id != ray.get_runtime_context().get_node_id()
     manager = load_reward_manager(config, processor.tokenizer)
     loader = StatefulDataLoader(dataset, 2, collate_fn=collate_fn)
     batches = iter(loader)
