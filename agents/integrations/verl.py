@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from dig_env import PARTS, format_boxes
+from dig_env import PARTS, Score, format_boxes
 from dig_env.agents.integrations import score_responses
 
 LIVE_PAIRS = "dig_env_pairs"
@@ -61,8 +61,41 @@ def compute_score(
     0.0
     """
     (result,) = score_responses([solution_str], [ground_truth], **options)
+    return _earned(result.total, result, extra_info)
+
+
+def compute_zoom_score(
+    answer: str,
+    requests: int,
+    ground_truth: str,
+    extra_info: dict[str, Any] | None = None,
+    turn_cost: float = 0.0,
+    **options: Any,
+) -> dict[str, float]:
+    """Score a rollout of ``DiG-Zoom-v0``, as ``compute_score`` does one response.
+
+    Args:
+        answer: its last turn; "" where that was a request.
+        requests: how often it asked for a zoom.
+        ground_truth, extra_info, options: see ``compute_score``.
+        turn_cost: what a request costs.
+
+    Returns:
+        The same keys, and "zooms": the requests.
+
+    >>> answer = "[[120, 300, 210, 400]]"
+    >>> compute_zoom_score(answer, 2, answer, turn_cost=0.25)["score"]
+    0.5
+    """
+    (result,) = score_responses([answer], [ground_truth], **options)
+    total = result.total - turn_cost * requests
+    return _earned(total, result, extra_info) | {"zooms": requests}
+
+
+def _earned(reward: float, result: Score, extra_info: dict[str, Any] | None) -> dict[str, float]:
+    """The reward and its parts; of a live pair, tell the curriculum."""
     if extra_info and extra_info.get(LIVE_PAIRS):
         import ray  # here, since the reward alone does not need it
 
-        ray.get_actor(LIVE_PAIRS).earned.remote(extra_info["index"], result.total)
-    return {"score": result.total} | {name: getattr(result, name) for name in PARTS}
+        ray.get_actor(LIVE_PAIRS).earned.remote(extra_info["index"], reward)
+    return {"score": reward} | {name: getattr(result, name) for name in PARTS}

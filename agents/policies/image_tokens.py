@@ -1,8 +1,8 @@
 """Tokens that stand for images in a prompt, which an answer must not hold.
 
 A model that samples one asks for an image that is not there, and the next pass through it fails
-(verl-project/verl, issues 1640 and 3469). TRL forbids one of them, and with vLLM none; verl forbids
-none; EasyR1 forbids the image's, by a logit bias.
+(verl-project/verl, issues 1640 and 3469). TRL forbids one of them, and with vLLM none; verl the
+image's and the video's, with vLLM alone; EasyR1 the image's.
 """
 
 from __future__ import annotations

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -135,6 +136,38 @@ def zoom_request(image: Any, bbox_2d: Any, coordinates: str, size: tuple[int, in
     return ZoomRequest(name, ZoomRegion.around(parsed.boxes[0], size))
 
 
+def zoom_offer(turns: int) -> str:
+    """What the prompt says of zooms, behind the instruction of ``DiG-v0``.
+
+    Args:
+        turns: most turns, the answer's included.
+    """
+    if turns == 1:
+        return ""
+    return (
+        f" Before that you may look closer, up to {turns - 1} time{'s'[: turns > 2]}: end a turn "
+        "with zoom(A, [x_min, y_min, x_max, y_max]), or B, to see that region of the first (A) or "
+        "the second image (B) enlarged. Boxes are always those of the whole image."
+    )
+
+
+def zoom_shown(asked: ZoomRequest, images: Sequence[np.ndarray]) -> dict[str, Any]:
+    """What an observation has of a request: ``zoom``, ``shown`` and ``region``.
+
+    Args:
+        asked: the request; nothing is shown of one without a region.
+        images: A and B, (H, W, 3) uint8.
+    """
+    if asked.region is None:
+        return {"zoom": np.zeros_like(images[0]), "shown": np.int64(0), "region": np.zeros(4)}
+    which = "AB".index(asked.image)
+    return {
+        "zoom": asked.region.resampled(images[which]),
+        "shown": np.int64(which + 1),
+        "region": asked.region.box,
+    }
+
+
 def zoom_message(observation: dict[str, Any], coordinates: str = "norm1000") -> str:
     """What the user's turn after a request says: what the zoom shows, and how many turns are left.
 
@@ -256,7 +289,7 @@ class DiGZoomEnv(gym.Env[dict[str, Any], str], EzPickle):
         self.observation_space = spaces.Dict(
             seen.spaces
             | {
-                "prompt": FixedTexts([prompt + _offer(turns) for prompt in prompts]),
+                "prompt": FixedTexts([prompt + zoom_offer(turns) for prompt in prompts]),
                 "zoom": seen["image_a"],
                 "shown": spaces.Discrete(3),
                 "region": spaces.Box(0.0, 1.0, (4,), np.float64),
@@ -318,26 +351,6 @@ class DiGZoomEnv(gym.Env[dict[str, Any], str], EzPickle):
 
     def _observation(self, asked: ZoomRequest = ZoomRequest()) -> dict[str, Any]:
         seen = observe(self.pair, self.coordinates)
-        zoom, shown, box = np.zeros_like(seen["image_a"]), 0, np.zeros(4)
-        if asked.region is not None:
-            image = self.pair.image_a if asked.image == "A" else self.pair.image_b
-            zoom, box = asked.region.resampled(image), asked.region.box
-            shown = "AB".index(asked.image) + 1
-        return seen | {
-            "prompt": seen["prompt"] + _offer(self._turns),
-            "zoom": zoom,
-            "shown": np.int64(shown),
-            "region": box,
-            "turns_left": np.int64(self._turns_left),
-        }
-
-
-def _offer(turns: int) -> str:
-    """What the prompt says of zooms."""
-    if turns == 1:
-        return ""
-    return (
-        f" Before that you may look closer, up to {turns - 1} time{'s'[: turns > 2]}: end a turn "
-        "with zoom(A, [x_min, y_min, x_max, y_max]), or B, to see that region of the first (A) or "
-        "the second image (B) enlarged. Boxes are always those of the whole image."
-    )
+        left = {"turns_left": np.int64(self._turns_left)}
+        zoomed = zoom_shown(asked, (self.pair.image_a, self.pair.image_b))
+        return seen | {"prompt": seen["prompt"] + zoom_offer(self._turns)} | zoomed | left
