@@ -2,7 +2,7 @@
 
 Each attack is an answer that a policy could write, beside the honest answer that it must not
 outscore. Some know the truth, as a policy does that has learned half of the task; the others are
-blind. ``red_team`` plays them all against a reward; ``dig-env bench redteam`` prints the table.
+blind. ``red_team`` plays them all against a reward; ``dig-env redteam`` prints the table.
 Attacks are written as "strict" reads; ``translated`` writes them as another dialect does.
 """
 

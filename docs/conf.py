@@ -66,7 +66,7 @@ def command_help(name: str) -> str:
     said = io.StringIO()
     with (
         mock.patch.dict(os.environ, COLUMNS="88"),
-        mock.patch.object(sys, "argv", ["dig-env", name, "--help"]),
+        mock.patch.object(sys, "argv", ["dig-env", *name.split(), "--help"]),
         contextlib.redirect_stdout(said),
         contextlib.suppress(SystemExit),
     ):

@@ -1,102 +1,183 @@
-"""``dig-env bench``: checks of the reward, as tables."""
+"""``dig-env bench make`` and ``bench run``: DiG-Bench."""
 
 from __future__ import annotations
 
-import dataclasses
+import datetime
+import functools
 import json
 import sys
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from dig_env import REWARDS
-from dig_env.agents.cli.common import result_file
-from dig_env.agents.cli.output import Output, Printed
+from dig_env import __version__
+from dig_env.agents.cli.common import PairAnswers, PairAnswersArgs, result_file
+from dig_env.agents.cli.eval import how_played, pair_policy, say_asked
+from dig_env.agents.cli.evaluation import Endpoint, EndpointArgs, EvaluationRun
+from dig_env.agents.cli.output import Output, Printed, fail
+from dig_env.scenes import STAGES
 from dig_env.scenes.files import write_whole
 
+if TYPE_CHECKING:
+    from dig_env.agents.evaluation.bench.definition import Comparison, Definition
 
-def bench(
-    card: Annotated[Literal["redteam", "calibration"], tyro.conf.Positional],
+BEST_THRESHOLD = "pixeldiff-best"
+CHEAP = ("random", "oracle", "pixeldiff", BEST_THRESHOLD)
+"""Policies that answer faster than an answer is kept; that of "random" depends on those before."""
+
+
+def bench_make(
+    out: Annotated[Path, tyro.conf.Positional] = Path("dig-bench"),
+    size: str | None = None,
     pairs: int = 200,
-    seed: int = 0,
-    out: Path | None = None,
-    page: Path | None = None,
-    human: Path | None = None,
+    workers: int | None = None,
     output: Printed = Output(),
 ) -> None:
-    """Measure the reward with tricks (redteam) or known policies (calibration).
+    """Render the pairs of DiG-Bench. Stop at any time: the same command resumes.
 
     Args:
-        card: which table.
-        pairs: true answers to play each trick against, or pairs of each difficulty.
-        seed: of truths, tricks and pairs.
-        out: JSON file for the results; their report, .html, and plot, .png, are beside it. By
-            default runs/bench-CARD.json.
-        page: also bring the tables and the plot of this Markdown page up to date (calibration).
-        human: also score the answers of this file, which dig-env play kept (calibration).
+        out: folder to fill, ready for a hub of data sets; dig-bench.json in it has the hashes.
+        size: width and height of the images, such as 320x240; by default 320x240 and 640x480.
+        pairs: of each stage; with another number than 200 it is a trial, not the benchmark.
+        workers: Blender processes; by default one a CPU core, if they fit in memory.
         output: what is printed.
     """
-    out = result_file(out, "bench", card)
-    if card == "redteam":
-        _redteam(pairs, seed, out, output)
-    else:
-        _calibration(pairs, seed, human, out, page, output)
+    from dig_env.agents.evaluation.bench.definition import FILE, SIZES, compare
+    from dig_env.agents.evaluation.bench.make import make_benchmark
 
-
-def _calibration(
-    pairs: int, seed: int, human: Path | None, out: Path, page: Path | None, output: Output
-) -> None:
-    """Render, let every policy answer, and print the tables."""
-    from dig_env.agents.evaluation.calibration.card import (
-        CalibrationSettings,
-        calibrate,
-        write_card,
-    )
-    from dig_env.agents.reporting.calibration import TABLES, write_card_report, write_page
-
-    with output.progress("difficulties", every=1) as update:
-        card = calibrate(
-            CalibrationSettings(
-                pairs=pairs, seed=seed, human=None if human is None else str(human)
-            ),
-            lambda name, done, total: update(done, total, name),
-        )
-    report = out.with_suffix(".html")
-    write_card(card, out)
-    write_card_report(card, report)
-    for table in TABLES.values():
-        output.table(table(card))
-    files = {"results": out, "report": report}
-    if page is not None:
-        files |= {"plot": write_page(card, page), "page": page}
-    output.result(card, **files)
-
-
-def _redteam(pairs: int, seed: int, out: Path, output: Output) -> None:
-    """Print what each attack earns beside its honest answer; exit with 1 if one earns more."""
-    from dig_env.agents.reporting.redteam import redteam_table, write_redteam_report
-    from dig_env.redteam import random_truths, red_team
-
-    truths = list(random_truths(pairs, seed))
-    outcomes = {}
-    with output.counting("rewards", len(REWARDS)) as count:
-        for name, config in REWARDS.items():
-            outcomes[name] = red_team(config, truths, seed)
-            count()
-    wins = {name: sum(row.wins for row in rows) for name, rows in outcomes.items()}
-    won = ", ".join(f"{count} under {name}" for name, count in wins.items() if count)
-    results: dict[str, Any] = {
-        "command": f"dig-env bench redteam --pairs {pairs} --seed {seed}",
-        "outcomes": {
-            name: [dataclasses.asdict(row) for row in rows] for name, rows in outcomes.items()
-        },
+    sizes = SIZES if size is None else (size,)
+    with output.progress("pairs", every=50) as on_pair:
+        made = make_benchmark(out, sizes, pairs, workers=workers, on_pair=on_pair)
+    compared = {name: compare(made, name) for name in sizes}
+    for name, comparison in compared.items():
+        output.say(f"{name}: {_verdict(comparison)}")
+    result = {
+        name: {
+            "pairs": made.pairs * len(made.sizes[name].stages),
+            "same": comparison.same,
+            "reasons": comparison.reasons,
+            **_hashes(made, name),
+        }
+        for name, comparison in compared.items()
     }
-    verdict = f"attacks that outscored their honest answer: {won or 'none'}"
-    report = out.with_suffix(".html")
-    write_whole(out, json.dumps(results, indent=2).encode() + b"\n")
-    write_redteam_report(report, outcomes, verdict, {"command": results["command"], "seed": seed})
-    output.table(redteam_table(outcomes))
-    output.say(verdict)
-    output.result(results, results=out, report=report)
-    sys.exit(1 if won else 0)
+    output.result(result, benchmark=out, definition=out / FILE)
+    if wrong := [name for name, comparison in compared.items() if comparison.is_other]:
+        fail(f"the pairs of {' and '.join(wrong)} are another benchmark's: report it, please")
+        sys.exit(1)
+
+
+def bench_run(
+    policy: str = "tiny",
+    data: Path = Path("dig-bench"),
+    size: str = "320x240",
+    limit: int | None = None,
+    leaderboard: Path | None = None,
+    date: str | None = None,
+    out: Path | None = None,
+    answers: PairAnswersArgs = PairAnswers(),
+    endpoint: EndpointArgs = Endpoint(),
+    output: Printed = Output(),
+) -> None:
+    """Evaluate a policy on DiG-Bench. Stop at any time: the same command resumes.
+
+    Args:
+        policy: tiny, tiny-start, random, oracle, pixeldiff, pixeldiff-best (at the threshold that
+            is best on each stage), or a model's folder or hub name; with --base-url the model's
+            name at that endpoint.
+        data: folder that dig-env bench make filled.
+        size: width and height of the images.
+        limit: play only the first so many pairs of each stage.
+        leaderboard: file of JSON lines that gets a line for this run; by default leaderboard.jsonl
+            in the folder of --data.
+        date: of the run, such as 2026-11-27; by default today's.
+        out: JSON file for the result with every answer. By default runs/bench-POLICY-SIZE.json.
+        answers: how the policy answers.
+        endpoint: where a model is served.
+        output: what is printed.
+    """
+    from dig_env.agents.evaluation.bench.definition import FILE, NAME, Definition, compare
+    from dig_env.agents.evaluation.bench.leaderboard import append_record, read_records
+    from dig_env.agents.reporting.bench import run_table
+
+    out = result_file(out, "bench", policy, size)
+    leaderboard = data / "leaderboard.jsonl" if leaderboard is None else leaderboard
+    read_records(leaderboard)  # before anything is played
+    date = str(datetime.date.fromisoformat(date) if date else datetime.date.today())
+    made = Definition.load(data / FILE)
+    if size not in made.sizes:
+        raise ValueError(
+            f"--size {size}: {data} has {', '.join(made.sizes)}; 'dig-env bench make {data} --size "
+            f"{size}' makes the pairs"
+        )
+    comparison = compare(made, size)
+    output.note(_verdict(comparison))
+    dialect, frame = answers.chosen(policy)
+    run = EvaluationRun(policy, out, frame, endpoint, output, dialect)
+    result = _played(run, data, size, made, limit)
+    record = {
+        "benchmark": NAME,
+        "version": made.version,
+        "size": size,
+        "same": comparison.same,
+        "limit": limit,
+        **_hashes(made, size),
+        "policy": policy,
+        "dialect": dialect,
+        "coordinates": frame.coordinates,
+        "date": date,
+        "dig_env": __version__,
+        **result["figures"],
+    }
+    write_whole(out, json.dumps(result | {"record": record}, indent=1).encode() + b"\n")
+    output.table(run_table(record))
+    files = {}
+    if not run.failed and result["unreadable"]["answers"] < result["unreadable"]["of"]:
+        append_record(leaderboard, record)
+        files["leaderboard"] = leaderboard
+    run.finish(result | {"record": record}, **files)
+
+
+def _played(
+    run: EvaluationRun, data: Path, size: str, made: Definition, limit: int | None
+) -> dict[str, Any]:
+    """Play the pairs: the result as JSON values, with "figures" and "answers" by stage."""
+    from dig_env.agents.evaluation.bench.definition import settings_of
+    from dig_env.agents.evaluation.bench.play import at_best_threshold, figures, play_benchmark
+    from dig_env.agents.evaluation.pairs import play_pairs
+    from dig_env.agents.policies.kept_answers import KeepingPolicy
+
+    settings, stages = settings_of(size), made.sizes[size].stages
+    say_asked(run, (settings.width, settings.height), STAGES[next(iter(stages))])
+    best = run.policy == BEST_THRESHOLD and run.endpoint.base_url is None
+    player: Any = None if best else pair_policy(run)
+    keeps = run.endpoint.base_url is None and run.policy not in CHEAP
+    asked = KeepingPolicy(player, run.keep()) if keeps else player
+    errors: list[str] = []
+    with run.output.counting("pairs", len(stages) * (limit or made.pairs)) as on_episode:
+        how = how_played(run, on_episode) | {"answers": run.dialect}
+        play = at_best_threshold if best else functools.partial(play_pairs, asked)
+        answers = play_benchmark(
+            functools.partial(play, **how),
+            data,
+            size,
+            made,
+            limit,
+            lambda stage, episodes: errors.extend(episode.error for episode in episodes),
+        )
+    fields = {"figures": figures(answers), "answers": answers}
+    return run.result(player, fields, errors)
+
+
+def _hashes(made: Definition, size: str) -> dict[str, str]:
+    return {f"{what}_sha256": made.sizes[size].sha256(what) for what in ("plans", "pixels")}
+
+
+def _verdict(comparison: Comparison) -> str:
+    """What a comparison with the published definition says."""
+    said = {
+        "pixels": "the published pairs, to the last pixel",
+        "plans": "the published pairs, on another kind of machine: figures may be compared",
+        "": "not the published pairs",
+    }
+    return "; ".join((said[comparison.same], *comparison.reasons))

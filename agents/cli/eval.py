@@ -75,8 +75,8 @@ def eval(
     episodes = count if episodes is None else episodes
     dialect, frame = answers.chosen(policy)
     run = EvaluationRun(policy, out, frame, endpoint, output, dialect)
-    _say_asked(run, (settings.width, settings.height), difficulty)
-    player = _pair_policy(run)
+    say_asked(run, (settings.width, settings.height), difficulty)
+    player = pair_policy(run)
     with output.counting("pairs", episodes) as on_episode:
         common: dict[str, Any] = {
             "stage": stage,
@@ -85,7 +85,7 @@ def eval(
             "split": held_out.split,
             "config": config,
             "answers": dialect,
-            **_how(run, on_episode),
+            **how_played(run, on_episode),
         }
         if held_out.dataset is not None:
             played = evaluate_stored(player, held_out.dataset, **common)
@@ -142,10 +142,10 @@ def eval_external(
     dialect, frame = answers.chosen(policy)
     run = EvaluationRun(policy, out, frame, endpoint, output, dialect)
     if pairs:
-        _say_asked(run, pairs[0].size, difficulty_of(pairs))
-    player = _pair_policy(run)
+        say_asked(run, pairs[0].size, difficulty_of(pairs))
+    player = pair_policy(run)
     with output.counting("pairs", len(pairs)) as on_episode:
-        how = _how(run, on_episode) | {"answers": dialect}
+        how = how_played(run, on_episode) | {"answers": dialect}
         played = evaluate_external(
             player, pairs, source=str(data), stage=format, split=split, config=config, **how
         )
@@ -194,7 +194,7 @@ def eval_align(
                 seed=held_out.seed,
                 split=held_out.split,
                 filters={"options": options},
-                **_how(run, on_episode),
+                **how_played(run, on_episode),
                 **held_out.environment,
             )
             for name in tasks
@@ -205,10 +205,10 @@ def eval_align(
     write_whole(out, json.dumps(result, indent=1).encode() + b"\n")
     write_tasks_report(out.with_suffix(".html"), played, result, answers.coordinates)
     output.table(tasks_table(metrics))
-    run.finish(result)
+    run.finish(result, report=run.out.with_suffix(".html"))
 
 
-def _say_asked(run: EvaluationRun, size: tuple[int, int], difficulty: Difficulty) -> None:
+def say_asked(run: EvaluationRun, size: tuple[int, int], difficulty: Difficulty) -> None:
     """Print which dialect, frame and prompt the evaluation has."""
     coordinates, dialect = run.answers.coordinates, DIALECTS[run.dialect]
     run.prompt = instruction(coordinates, size, difficulty, run.dialect)
@@ -217,7 +217,7 @@ def _say_asked(run: EvaluationRun, size: tuple[int, int], difficulty: Difficulty
     run.output.note(f"prompt: {run.prompt}")
 
 
-def _how(run: EvaluationRun, on_episode: Any) -> dict[str, Any]:
+def how_played(run: EvaluationRun, on_episode: Any) -> dict[str, Any]:
     """Arguments that all evaluations take."""
     return {
         "coordinates": run.answers.coordinates,
@@ -248,10 +248,10 @@ def _report_pairs(
     if result["usage"]:
         parts = (f"{name} {value}" for name, value in result["usage"].items())
         run.output.say(f"endpoint: {', '.join(parts)}")
-    run.finish(result)
+    run.finish(result, report=run.out.with_suffix(".html"))
 
 
-def _pair_policy(run: EvaluationRun) -> Any:
+def pair_policy(run: EvaluationRun) -> Any:
     """The policy that answers pairs: here, or behind the endpoint."""
     if run.endpoint.base_url is not None:
         from dig_env.agents.policies.endpoint import ApiPolicy

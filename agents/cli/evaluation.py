@@ -74,7 +74,7 @@ class EvaluationRun:
         output: what is printed.
         dialect: that answers are read in.
         prompt: that the policy gets.
-        kept: answers of an endpoint.
+        kept: answers that are stored as they come.
         failed: "question" and "reason" of each that got no answer.
     """
 
@@ -95,11 +95,15 @@ class EvaluationRun:
     def connect(self, kind: type[ApiPolicy]) -> ApiPolicy:
         """The model behind the endpoint, whose answers are kept from now on."""
         assert self.endpoint.base_url is not None
+        settings = self.endpoint.settings(self.answers)
+        return kind(self.endpoint.base_url, self.policy, kept=self.keep(), **settings)
+
+    def keep(self) -> KeptAnswers:
+        """Where answers are kept from now on, with those of a run that was stopped."""
         self.kept = KeptAnswers(self.out.with_suffix(".answers.jsonl"))
         if len(self.kept):
             self.output.note(f"resuming with {len(self.kept)} answers kept in {self.kept.path}")
-        settings = self.endpoint.settings(self.answers)
-        return kind(self.endpoint.base_url, self.policy, kept=self.kept, **settings)
+        return self.kept
 
     def on_failure(self, name: str, reason: str) -> None:
         """A question got no answer."""
@@ -125,10 +129,15 @@ class EvaluationRun:
             "failed": self.failed,
         }
 
-    def finish(self, result: dict[str, Any]) -> None:
+    def finish(self, result: dict[str, Any], **files: Path) -> None:
         """Print where the files are, and what was not answered or read; exit with 1 if that spoils
-        the evaluation."""
-        self.output.result(result, result=self.out, report=self.out.with_suffix(".html"))
+        the evaluation.
+
+        Args:
+            result: of ``result``.
+            files: what lies beside ``out``.
+        """
+        self.output.result(result, result=self.out, **files)
         unread, usage = result["unreadable"], result.get("usage") or {}
         count, of = unread["answers"], unread["of"]
         if count:

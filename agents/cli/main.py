@@ -18,7 +18,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 import tyro
 
 from dig_env import __version__
-from dig_env.agents.cli.bench import bench
+from dig_env.agents.cli.bench import bench_make, bench_run
 from dig_env.agents.cli.common import Answers, HeldOut, PairAnswers
 from dig_env.agents.cli.doctor import doctor
 from dig_env.agents.cli.eval import eval, eval_align, eval_external
@@ -29,6 +29,7 @@ from dig_env.agents.cli.output import Output, command_line, fail
 from dig_env.agents.cli.play import play
 from dig_env.agents.cli.questions import questions
 from dig_env.agents.cli.render import audit, render, render_photos
+from dig_env.agents.cli.reward_checks import calibrate, redteam
 from dig_env.agents.cli.serve import serve
 from dig_env.agents.cli.train import align, train
 from dig_env.agents.training.align_stages import AlignRun
@@ -52,11 +53,14 @@ GROUPS: dict[str, tuple[Callable[..., None], ...]] = {
     "Make pairs": (render, render_photos, questions, audit, export),
     "Look and play": (play, serve),
     "Train": (train, align),
-    "Measure": (eval, eval_align, eval_external, bench),
+    "Measure": (eval, eval_align, eval_external, bench_make, bench_run, redteam, calibrate),
 }
 """Every sub-command; its name is the function's, its help the function's docstring."""
 
-RESUMABLE = ("render", "render-photos", "questions", "train", "align")
+NESTED = {"bench": "DiG-Bench, a benchmark of frozen pairs."}
+"""The first words of commands of two, and their help: ``bench_make`` is typed ``bench make``."""
+
+RESUMABLE = ("render", "render-photos", "questions", "train", "align", "bench")
 """Those that resume where they were stopped when they are called again."""
 
 EXAMPLES = """\
@@ -81,10 +85,14 @@ def command_app(config: Path | None = None) -> tyro.extras.SubcommandApp:
         config: settings that ``train`` begins with instead of its defaults.
     """
     app = tyro.extras.SubcommandApp()
+    nested = {word: tyro.extras.SubcommandApp() for word in NESTED}
     for commands in GROUPS.values():
         for command in commands:
             _describe(command)
-            app.command(command)
+            first, _, rest = command_name(command).partition(" ")
+            (nested[first] if rest else app).command(name=rest or first)(command)
+    for word, commands_of_two in nested.items():
+        app.command(commands_of_two, name=word, help=NESTED[word])
     for settings in (AlignRun, Answers, Endpoint, GRPORun, HeldOut, Limits, Output, PairAnswers):
         _describe(settings)
     if config is not None:
@@ -112,7 +120,9 @@ def overview() -> str:
 
 def command_name(command: Callable[..., None]) -> str:
     """As it is typed."""
-    return command.__name__.replace("_", "-")
+    name = command.__name__.replace("_", "-")
+    first, _, rest = name.partition("-")
+    return f"{first} {rest}" if first in NESTED else name
 
 
 def summary(command: Callable[..., None]) -> str:

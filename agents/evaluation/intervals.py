@@ -48,6 +48,11 @@ def ratio_intervals(
     return np.column_stack([parts.sum(axis=0) / totals.sum(axis=0), low, high])
 
 
+def rounded(intervals: np.ndarray) -> list[list[float]]:
+    """To 4 decimals, so that two machines' sums agree."""
+    return [[round(float(number), 4) + 0.0 for number in row] for row in intervals]
+
+
 def runs_interval(values: np.ndarray, resamples: int = 10_000, seed: int = 0) -> list[float]:
     """The mean of (runs, pairs) values, with a bootstrap over both.
 

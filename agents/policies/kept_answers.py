@@ -1,12 +1,16 @@
-"""Answers that cost money are stored as they arrive, so that none is paid for twice."""
+"""Answers that cost money or time are stored as they arrive, so that none is paid for twice."""
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+from dig_env.agents.policies.policy import Policy
 
 
 class KeptAnswers:
@@ -47,3 +51,37 @@ class KeptAnswers:
     def remove(self) -> None:
         """Delete the file: the result has all answers."""
         self.path.unlink(missing_ok=True)
+
+
+class KeepingPolicy:
+    """A policy whose answers are kept as they come: it is asked only what was never answered.
+
+    Args:
+        policy: that answers by what it sees alone, and not by what it was asked before.
+        kept: where its answers are kept, and found again.
+    """
+
+    def __init__(self, policy: Policy, kept: KeptAnswers) -> None:
+        self._policy, self._kept = policy, kept
+
+    def act(self, observations: Sequence[dict[str, Any]]) -> list[str]:
+        """Answer each observation.
+
+        Raises:
+            ValueError: the policy gave more or fewer answers than it was asked for.
+        """
+        asked = [_digest(observation) for observation in observations]
+        found = {key: kept["answer"] for key in asked if (kept := self._kept.get(key))}
+        new = {key: seen for key, seen in zip(asked, observations, strict=True) if key not in found}
+        if new:
+            for key, answer in zip(new, self._policy.act([*new.values()]), strict=True):
+                self._kept.add(key, {"answer": answer})
+                found[key] = answer
+        return [found[key] for key in asked]
+
+
+def _digest(observation: dict[str, Any]) -> str:
+    digest = hashlib.sha256(observation["prompt"].encode())
+    for name in ("image_a", "image_b"):
+        digest.update(observation[name].tobytes())
+    return digest.hexdigest()

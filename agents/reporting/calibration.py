@@ -11,7 +11,7 @@ from typing import Any
 from dig_env.agents.evaluation.calibration.reference_answers import HUMAN, RANKS
 from dig_env.agents.reporting.plots import dots, figure_png
 from dig_env.agents.reporting.report import Section, write_report
-from dig_env.agents.reporting.table import Table
+from dig_env.agents.reporting.table import Table, markdown
 from dig_env.scenes import PAPER_STAGES
 from dig_env.scenes.extras import extra
 from dig_env.scenes.files import write_whole
@@ -98,7 +98,7 @@ def fill_page(page: str, card: dict[str, Any]) -> str:
     def table(match: re.Match[str]) -> str:
         if match[1] not in TABLES:
             raise ValueError(f"no table {match[1]!r}; the tables are {', '.join(TABLES)}")
-        return f"<!-- table: {match[1]} -->\n{_markdown(TABLES[match[1]](card))}\n<!-- end -->"
+        return f"<!-- table: {match[1]} -->\n{markdown(TABLES[match[1]](card))}\n<!-- end -->"
 
     return re.sub(r"<!-- table: (\w+) -->.*?<!-- end -->", table, page, flags=re.DOTALL)
 
@@ -189,8 +189,3 @@ def _ci(interval: list[float]) -> str:
     # Card values have 4 decimals: a hair more, and all halves are rounded up alike.
     mean, low, high = (f"{number + 1e-9:.2f}".replace("-0.00", "0.00") for number in interval)
     return mean if low == high else f"{mean} ({low}, {high})"
-
-
-def _markdown(table: Table) -> str:
-    lines = [table.header, ["---"] * len(table.header), *table.rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)

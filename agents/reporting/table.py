@@ -25,3 +25,9 @@ def interval_cells(interval: Sequence[float]) -> tuple[str, str]:
     """[mean, low, high] as the texts of two cells."""
     mean, low, high = interval
     return f"{mean:.3f}", f"{low:.3f} to {high:.3f}"
+
+
+def markdown(table: Table) -> str:
+    """As Markdown, without the title."""
+    lines = [table.header, ["---"] * len(table.header), *table.rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)

@@ -6,10 +6,11 @@ import bisect
 import contextlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from dig_env.scenes.arguments import whole
 from dig_env.scenes.dataset.manifest import DataFile, Manifest
-from dig_env.scenes.dataset.rows import decode, read_changes, read_row
+from dig_env.scenes.dataset.rows import decode, read_changes, read_column, read_row
 from dig_env.scenes.measure.pair import Pair
 from dig_env.scenes.plans.difficulty import Difficulty
 from dig_env.scenes.render.settings import RenderSettings
@@ -60,11 +61,7 @@ class PairDataset:
         Raises:
             ValueError: there is no pair of this stage and split.
         """
-        files = [
-            file
-            for file in self._files
-            if stage in (None, file.stage) and split in (None, file.split)
-        ]
+        files = self._files_of(stage, split)
         if not files and (stage is not None or split is not None):
             there = sorted({f"{file.split}/{file.stage}" for file in self._files})
             raise ValueError(
@@ -108,6 +105,18 @@ class PairDataset:
                 found |= zip(_seeds(file), rows, strict=True)
         return found
 
+    def column(self, name: str, stage: str | None = None, split: str | None = None) -> list[Any]:
+        """A column that holds no picture, such as "plan", in the order of ``pair_seeds``.
+
+        Raises:
+            ValueError, FileNotFoundError: a file is damaged, or gone; see ``pair``.
+        """
+        found: list[Any] = []
+        for file in self._files_of(stage, split):
+            with self._damage_explained(file):
+                found += read_column(self.folder / file.path, name)
+        return found
+
     def __len__(self) -> int:
         return sum(file.rows for file in self._files)
 
@@ -131,6 +140,14 @@ class PairDataset:
             raise ValueError(
                 f"{what}{path} is damaged ({reason}): 'dig-env audit {self.folder}' lists the rest"
             ) from error
+
+    def _files_of(self, stage: str | None, split: str | None) -> list[DataFile]:
+        """The files of a stage and split; None stands for all."""
+        return [
+            file
+            for file in self._files
+            if stage in (None, file.stage) and split in (None, file.split)
+        ]
 
     def _place_of(self, pair_seed: int) -> tuple[DataFile, int]:
         """The file that holds a pair, and its row there."""

@@ -156,6 +156,12 @@ def read_changes(path: Path) -> list[list[str]]:
     return [[difference["change"] for difference in row["differences"]] for row in rows]
 
 
+def read_column(path: Path, name: str) -> list[Any]:
+    """A plain column of a file, such as "plan", without a look at the pictures."""
+    with _open(path) as file:
+        return file.read([name], use_threads=False)[name].to_pylist()
+
+
 def _open(path: Path, memory_map: bool = False) -> pq.ParquetFile:
     return pq.ParquetFile(path, memory_map=memory_map, page_checksum_verification=True)
 

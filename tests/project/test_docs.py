@@ -43,7 +43,10 @@ TINY = {
     "eval": "--episodes 2",
     "train": "--dataset pairs --steps 1 --pairs-per-step 2 --rollouts 2 --eval-pairs 1",
     "export": "",
-    "bench": "--pairs 2",
+    "bench make": "--size 64x48 --pairs 1 --workers 1",
+    "bench run": "--size 64x48",
+    "redteam": "--pairs 2",
+    "calibrate": "--pairs 2",
 }
 TINY_COUNT = "--count 16"
 STOREYS = ("agents", "dig_env", "scenes")
@@ -131,7 +134,7 @@ def run_command(words: list[str], run: bool) -> None:
     with pytest.MonkeyPatch.context() as patch:
 
         def only_read(app, **arguments):
-            for spec in app._subcommands.values():
+            for spec in commands_of(app):
                 patch.setattr(spec, "target", recorder(spec.target, read))
             original(app, **arguments)
 
@@ -140,7 +143,17 @@ def run_command(words: list[str], run: bool) -> None:
     assert len(read) == 1, shlex.join(words)
     if run:
         count = TINY_COUNT if "--count" in words else ""
-        dig_env(words + shlex.split(f"{TINY[words[0]]} {count}"))
+        tiny = TINY[" ".join(words[:2])] if words[0] in cli.NESTED else TINY[words[0]]
+        dig_env(words + shlex.split(f"{tiny} {count}"))
+
+
+def commands_of(app):
+    """What tyro knows of each command, of those of two words too."""
+    for spec in app._subcommands.values():
+        if isinstance(spec.target, tyro.extras.SubcommandApp):
+            yield from commands_of(spec.target)
+        else:
+            yield spec
 
 
 def dig_env(words: list[str]) -> None:

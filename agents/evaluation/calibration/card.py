@@ -32,7 +32,7 @@ from dig_env.agents.evaluation.calibration.reference_answers import (
     reference_answers,
 )
 from dig_env.agents.evaluation.human_answers import read_answers
-from dig_env.agents.evaluation.intervals import CONFIDENCE, mean_intervals
+from dig_env.agents.evaluation.intervals import CONFIDENCE, mean_intervals, rounded
 from dig_env.agents.evaluation.pairs import held_out_pairs
 from dig_env.agents.policies.mllm import load_tiny
 from dig_env.agents.policies.policy import PixelDiffPolicy, Policy
@@ -101,7 +101,7 @@ class CalibrationSettings:
     @property
     def command(self) -> str:
         """The command that makes the same card."""
-        words = ["dig-env bench calibration"]
+        words = ["dig-env calibrate"]
         for field in fields(self):
             value = getattr(self, field.name)
             unusual = value != field.default and field.name != "workers"
@@ -233,7 +233,7 @@ def table_rows(
     """A row of means and intervals for each policy; see ``calibrate``."""
     for policy, result in answered.items():
         values = np.column_stack([*result.parts.values(), *result.rewards.values()])
-        numbers = _rounded(mean_intervals(values, settings.resamples, settings.seed))
+        numbers = rounded(mean_intervals(values, settings.resamples, settings.seed))
         row: dict[str, Any] = {"condition": condition, "policy": policy}
         row |= {"note": result.note} if result.note else {}
         row |= dict(zip(result.parts, numbers, strict=False))
@@ -260,7 +260,7 @@ def order_of(answered: dict[str, Answered], settings: CalibrationSettings) -> di
         smallest = int(np.argmin(gaps[:, 0]))
         order[preset] = {
             "holds": bool(gaps[smallest, 0] >= -1e-9),  # the rounding of means of equal values
-            "gap": _rounded(gaps)[smallest],
+            "gap": rounded(gaps)[smallest],
             "between": list(links[smallest]),
         }
     return order
@@ -287,8 +287,3 @@ def _scored(answers: list[str], pairs: Sequence[Pair]) -> Answered:
         {name: np.array([score.total for score in of]) for name, of in scores.items()},
         {part: np.array([getattr(score, part) for score in scores["full"]]) for part in PARTS},
     )
-
-
-def _rounded(intervals: np.ndarray) -> list[list[float]]:
-    """To 4 decimals, so that two machines' sums agree."""
-    return [[round(float(number), 4) + 0.0 for number in row] for row in intervals]

@@ -54,7 +54,7 @@ def test_the_overview_has_a_line_for_every_command_in_its_group(call):
     assert max(map(len, out.splitlines())) <= 100
     for group, commands in cli.GROUPS.items():
         part = out.partition(f"\n{group}:\n")[2].partition("\n\n")[0]
-        assert [line.split()[0] for line in part.splitlines()] == [
+        assert [line[2:18].rstrip() for line in part.splitlines()] == [
             cli.command_name(command) for command in commands
         ]
 
@@ -104,7 +104,7 @@ def test_other_shells_get_a_script_of_their_own(shell, call):
 
 def test_json_is_one_object_on_stdout_and_the_rest_goes_elsewhere(call, tmp_path):
     out = tmp_path / "redteam.json"
-    code, printed, told = call("bench", "redteam", "--pairs", 2, "--json", "--out", out)
+    code, printed, told = call("redteam", "--pairs", 2, "--json", "--out", out)
     assert code == 0
     result = json.loads(printed)
     assert printed.count("\n") == 1 and "7 of 7 rewards" in told
@@ -116,9 +116,7 @@ def test_json_is_one_object_on_stdout_and_the_rest_goes_elsewhere(call, tmp_path
 
 
 def test_quiet_leaves_the_result_alone(call, tmp_path):
-    code, printed, told = call(
-        "bench", "redteam", "--pairs", 2, "--quiet", "--out", tmp_path / "r.json"
-    )
+    code, printed, told = call("redteam", "--pairs", 2, "--quiet", "--out", tmp_path / "r.json")
     assert code == 0 and told == "" and "honest answer: none" in printed
 
 

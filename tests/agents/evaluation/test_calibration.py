@@ -268,9 +268,9 @@ def test_the_published_cards_pairs_are_those_that_are_rendered_today(pairs, stag
 
 
 def test_a_card_names_the_command_that_makes_it():
-    assert CalibrationSettings().command == "dig-env bench calibration --pairs 200 --seed 0"
+    assert CalibrationSettings().command == "dig-env calibrate --pairs 200 --seed 0"
     other = CalibrationSettings(pairs=9, width=320, workers=2)
-    assert other.command == "dig-env bench calibration --pairs 9 --seed 0 --width 320"
+    assert other.command == "dig-env calibrate --pairs 9 --seed 0 --width 320"
 
 
 def test_the_published_tables_are_those_of_the_published_card():

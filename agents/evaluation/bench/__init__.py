@@ -1,0 +1,1 @@
+"""DiG-Bench: frozen pairs of every stage, and what a policy finds on them."""
