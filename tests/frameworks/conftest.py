@@ -1,4 +1,4 @@
-"""Small datasets for the frameworks' tests, rendered once."""
+"""Small datasets for the frameworks' tests, rendered once by the main environment's Blender."""
 
 import os
 import subprocess
@@ -12,11 +12,13 @@ SMALL = RenderSettings(width=128, height=96, quality="draft", device="cpu")
 MAIN_PYTHON = Path(__file__).parents[2] / ".venv/bin/python"
 
 
+# Blender's Python needs NumPy 1, which frameworks have given up.
+os.environ.setdefault("DIG_ENV_BLENDER", str(MAIN_PYTHON))
+
+
 @pytest.fixture(scope="session")
 def dataset(tmp_path_factory):
     """A folder of six pairs with one to four differences, 128x96."""
-    # Blender's Python needs NumPy 1, which frameworks have given up.
-    os.environ.setdefault("DIG_ENV_BLENDER", str(MAIN_PYTHON))
     folder = tmp_path_factory.mktemp("pairs")
     render_dataset(folder, {"mixed": 6}, settings=SMALL)
     return folder
@@ -63,3 +65,13 @@ def verl_run(verl_export, tmp_path):
         return [line.split("\t")[:-1] for line in calls.read_text().splitlines()]
 
     return call
+
+
+@pytest.fixture(scope="session")
+def bench(tmp_path_factory):
+    """Two pairs of two stages of DiG-Bench, the second with pairs in which nothing may differ."""
+    from dig_env.agents.evaluation.bench.make import make_benchmark  # not in every environment
+
+    folder = tmp_path_factory.mktemp("bench")
+    make_benchmark(folder, ("320x240",), 2, ("dual", "nuisance"), workers=1)
+    return folder

@@ -22,8 +22,8 @@ from lmms_eval.models.simple.qwen3_vl import Qwen3_VL
 from lmms_eval.tasks import TaskManager
 from lmms_eval.tasks.pope.utils import pope_process_results
 
-from dig_env import format_boxes
-from dig_env.scenes import PairDataset
+from dig_env import format_boxes, instruction
+from dig_env.scenes import STAGES, PairDataset
 
 ROOT = Path(__file__).parents[2]
 ANSWERS = ("Yes", "yes ", "Yes.", "Yes, there is.")
@@ -142,7 +142,7 @@ def test_the_documented_tasks_exist(manager):
     documented = set(",".join(re.findall(r"--tasks (\S+)", PAGE)).split(","))
     assert len(documented) >= 6 and documented <= set(manager.all_tasks)
     ours = {path.stem for path in OUR_TASKS.glob("*.yaml")}
-    assert len(ours) == 9 and ours <= set(manager.all_tasks)
+    assert len(ours) == 11 and ours <= set(manager.all_tasks)
 
 
 def test_the_documented_model_and_its_arguments_exist():
@@ -200,3 +200,46 @@ def test_hallusion_bench_by_rule_reads_yes_and_no(manager, tmp_path):
     (scores,) = result["results"].values()
     assert scores["aAcc,none"] == 0.5
     assert model.prompts[0] == "Is it 0?\nAnswer yes or no."
+
+
+# DiG-Bench
+
+
+class KnowsSome(lmms):
+    """Answers pairs of a stage with their true boxes, and others with the whole image."""
+
+    def __init__(self, bench, stage):
+        super().__init__()
+        pairs = PairDataset(bench / "320x240")
+        self.truths = {seed: pairs.pair(seed).boxes_unit for seed in pairs.pair_seeds(stage)}
+        self.prompts = set()
+
+    def generate_until(self, requests):
+        answers = []
+        for request in requests:
+            prompt, _, visual, index, task, split = request.args
+            doc = self.task_dict[task][split][index]
+            assert [image.size for image in visual(doc)] == [(320, 240)] * 2
+            self.prompts.add(prompt)
+            boxes = self.truths.get(doc["pair_seed"], [[0.0, 0.0, 1.0, 1.0]])
+            answers.append(format_boxes(boxes, exact=True))
+        return answers
+
+    loglikelihood = generate_until_multi_round = None
+
+
+def test_dig_bench_asks_as_the_game_does_and_scores_by_stage(manager, bench):
+    model = KnowsSome(bench, "dual")
+    result = simple_evaluate(
+        model,
+        tasks=[{"task": "dig_bench", "dataset_path": str(bench)}],
+        task_manager=manager,
+        batch_size=1,
+        cli_args=SimpleNamespace(output_path=None, process_with_media=True, reasoning_tags=None),
+    )
+    (scores,) = result["results"].values()
+    found = {name.removesuffix(",none"): value for name, value in scores.items()}
+    assert found["dig_f1_dual"] == 1.0 and found["dig_f1_nuisance"] == 0.0
+    assert found["dig_f1"] == 0.5 and 0.5 < found["dig_reward"] < 0.8
+    stages = [STAGES[name] for name in ("dual", "nuisance")]
+    assert model.prompts == {instruction(difficulty=stage) for stage in stages}

@@ -43,10 +43,6 @@ TINY = {
     "eval": "--episodes 2",
     "train": "--dataset pairs --steps 1 --pairs-per-step 2 --rollouts 2 --eval-pairs 1",
     "export": "",
-    "bench make": "--size 64x48 --pairs 1 --workers 1",
-    "bench run": "--size 64x48",
-    "redteam": "--pairs 2",
-    "calibrate": "--pairs 2",
 }
 TINY_COUNT = "--count 16"
 STOREYS = ("agents", "dig_env", "scenes")
@@ -143,8 +139,7 @@ def run_command(words: list[str], run: bool) -> None:
     assert len(read) == 1, shlex.join(words)
     if run:
         count = TINY_COUNT if "--count" in words else ""
-        tiny = TINY[" ".join(words[:2])] if words[0] in cli.NESTED else TINY[words[0]]
-        dig_env(words + shlex.split(f"{tiny} {count}"))
+        dig_env(words + shlex.split(f"{TINY[words[0]]} {count}"))
 
 
 def commands_of(app):
