@@ -42,6 +42,13 @@ class AlignEpisode:
         """The sum of the episode's rewards: the mean over its turns."""
         return sum(graded.reward for graded in self.grades) / len(self.grades)
 
+    @property
+    def metrics(self) -> dict[str, float]:
+        """What it adds to the means of ``align_metrics``, but for F1, which is no mean: "reward",
+        "accuracy" and so on; of yes and no only what it has a part in."""
+        parts = {name: of for name, of in _parts(self).items() if name != "f1" and of[1]}
+        return {name: part / total for name, (part, total) in parts.items()}
+
 
 def evaluate_align(
     policy: DialoguePolicy,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,6 +46,11 @@ class Episode:
         return self.score.total - self.cost
 
     @property
+    def metrics(self) -> dict[str, float]:
+        """``METRICS`` of this answer."""
+        return dict(zip(METRICS, metric_values([self])[0].tolist(), strict=True))
+
+    @property
     def name(self) -> str:
         """The pair seed, or the pair's name in its set."""
         if isinstance(self.pair, ExternalPair):
@@ -82,7 +87,7 @@ class Episode:
             "answer": self.answer,
             "error": self.score.answer.error,
             "found": sorted(self.found),
-            **mean_metrics([self]),
+            **self.metrics,
         }
 
 
@@ -128,6 +133,17 @@ def metric_values(episodes: Sequence[Episode]) -> np.ndarray:
             for episode in episodes
         ]
     )
+
+
+def means(rows: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """The mean of each entry over the rows that have it.
+
+    >>> means([{"reward": 1.0}, {"reward": 0.0, "iou": 0.5}])
+    {'reward': 0.5, 'iou': 0.5}
+    """
+    names = dict.fromkeys(name for row in rows for name in row)
+    table = np.array([[row.get(name, np.nan) for name in names] for row in rows])
+    return dict(zip(names, np.nanmean(table, axis=0).tolist(), strict=True))
 
 
 def mean_metrics(episodes: Sequence[Episode]) -> dict[str, float]:

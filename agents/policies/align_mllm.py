@@ -17,4 +17,4 @@ class AlignMLLMPolicy(MLLMPolicy):
 
     def reply(self, dialogues: Sequence[Dialogue]) -> list[str]:
         """The model's next turn in each dialogue."""
-        return self._answer_all(dialogues, chat)
+        return self.answer_all(dialogues, chat)

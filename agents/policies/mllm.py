@@ -122,7 +122,7 @@ class MLLMPolicy:
         Args:
             observations: dicts with `image_a` and `image_b`, (H, W, 3) uint8 arrays, and `prompt`.
         """
-        return self._answer_all(observations, pair_chat)
+        return self.answer_all(observations, pair_chat)
 
     @property
     def opening(self) -> str:
@@ -135,7 +135,7 @@ class MLLMPolicy:
         )
         return "<think>" if text.rstrip().endswith("<think>") else ""
 
-    def _answer_all(self, asked: Sequence[T], chat_of: Callable[[T], Chat]) -> list[str]:
+    def answer_all(self, asked: Sequence[T], chat_of: Callable[[T], Chat]) -> list[str]:
         """The model's next turn in the chat that each entry makes, a batch at a time."""
         answers: list[str] = []
         for start in range(0, len(asked), self.batch_size):

@@ -83,7 +83,7 @@ class ZoomMLLMPolicy(MLLMPolicy):
 
     def reply(self, dialogues: Sequence[Dialogue]) -> list[str]:
         """The model's next turn in each dialogue."""
-        return self._answer_all(dialogues, lambda dialogue: chat(dialogue, self.coordinates))
+        return self.answer_all(dialogues, lambda dialogue: chat(dialogue, self.coordinates))
 
 
 def chat(

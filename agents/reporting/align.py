@@ -66,7 +66,7 @@ def write_tasks_report(
     sections += worst_and_best_sections(
         episodes,
         lambda episode: episode.reward,
-        lambda episode: _picture(episode, coordinates),
+        lambda episode: question_picture(episode, coordinates),
         "answers",
     )
     write_report(
@@ -79,7 +79,7 @@ def write_tasks_report(
     )
 
 
-def _picture(episode: AlignEpisode, coordinates: str) -> Picture:
+def question_picture(episode: AlignEpisode, coordinates: str) -> Picture:
     """The first turn: the image with boxes, the question, what was right and what was said."""
     question, turn, graded = episode.question, episode.question.turns[0], episode.grades[0]
     true = answered = np.zeros((0, 4))

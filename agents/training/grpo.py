@@ -1,11 +1,12 @@
-"""GRPO on rendered pairs, with TRL's ``GRPOTrainer`` as the engine.
+"""GRPO on rendered pairs and on questions about them, with TRL's ``GRPOTrainer`` as the engine.
 
 What this adds to TRL, and nothing else:
 
 1. The dataset is an endless stream. Each row is a pair that is rendered, or read, while the model
-   learns from the ones before, at the stage that the curriculum chooses.
-2. All rollouts of a group answer the same pair (TRL repeats the row); their reward is
-   ``dig_env.score``.
+   learns from the ones before, at the stage that the curriculum chooses: the pair itself, or an
+   alignment task's question about one of its images.
+2. All rollouts of a group answer the same pair or question (TRL repeats the row); their reward is
+   what they earn in its environment: ``dig_env.score``, or ``dig_env.align.grade``.
 3. The curriculum gets one episode a pair: the mean reward of its rollouts. The default one does not
    count a pair that was planned at an earlier stage than the present one.
 4. Zero-variance groups, whose rollouts all earned the same, are left out of the policy term of the
@@ -29,7 +30,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from dig_env import Curriculum, StageCurriculum
+from dig_env import Curriculum, RandomCurriculum, StageCurriculum
 from dig_env.agents.policies.image_tokens import without_images
 from dig_env.agents.policies.mllm import EMBEDDED, MLLMPolicy
 from dig_env.agents.policies.thinking import set_thinking
@@ -81,7 +82,7 @@ def train_grpo(
     Args:
         run: the settings.
         on_step: called after every optimizer step, for progress.
-        curriculum: a fresh one, to use instead of the ``Curriculum`` that ``run`` describes; its
+        curriculum: a fresh one, to use instead of that which ``run`` describes; its
             stages are some of ``run.stages``, all of which are evaluated. To resume a stopped run,
             give one that was made alike.
 
@@ -149,6 +150,8 @@ def _save(
 
 def _checked(curriculum: StageCurriculum | None, run: GRPORun) -> StageCurriculum:
     """The curriculum that was given or else that of the run, if the run evaluates its stages."""
+    if curriculum is None and run.curriculum == "random":
+        return RandomCurriculum(run.stages, run.seed, run.window)
     if curriculum is None:
         return Curriculum(run.stages, run.promote_at, run.demote_below, run.window)
     foreign = [stage for stage in curriculum.stages if stage not in run.stages]
@@ -175,7 +178,7 @@ def _trainer(
     config.generation_kwargs = (config.generation_kwargs or {}) | forbidden
     place = (process.process_index, process.num_processes)
     stream = PairStream(source, curriculum, run, place, pairs_per_batch(config))
-    reward = GroupReward(curriculum, run.reward, run.rollouts, policy.opening, run.min_group_std)
+    reward = GroupReward(curriculum, run.rollouts, policy.opening, run.min_group_std)
     trainer = FilteringGRPOTrainer(
         model=policy.model,
         reward_funcs=reward,
@@ -228,7 +231,7 @@ def _load_policy(run: GRPORun) -> MLLMPolicy:
         # True} is what saves time. Adapters are float32 in any case.
         dtype="float32" if run.lora is None else "auto",
         max_new_tokens=run.max_completion_length,
-        batch_size=32,
+        batch_size=16,
     )
     if run.thinking is not None:
         set_thinking(policy.processor, run.thinking)

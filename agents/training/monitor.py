@@ -5,20 +5,22 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from dig_env import StageCurriculum, parse_boxes
-from dig_env.agents.evaluation.episodes import Episode, mean_metrics
+from dig_env import StageCurriculum
+from dig_env.agents.evaluation.align import AlignEpisode
+from dig_env.agents.evaluation.asked import FRAME, Answered
+from dig_env.agents.evaluation.episodes import means
+from dig_env.agents.reporting.align import question_picture
+from dig_env.agents.reporting.evaluation import episode_picture
+from dig_env.agents.reporting.report import Picture
 from dig_env.agents.training.grpo_trainer import pairs_per_batch, steps_per_batch
 from dig_env.agents.training.rollouts import GroupReward, PairStream
-from dig_env.agents.training.settings import GRPORun
+from dig_env.agents.training.settings import GRPORun, measure_of
 from dig_env.agents.training.trainer_settings import this_process
-from dig_env.drawing import draw_answer
 from dig_env.scenes.extras import extra
 from dig_env.scenes.files import write_whole
 
@@ -29,17 +31,19 @@ with extra("train"):
 
 PROGRESS = "progress.json"
 PICTURES_EVERY = 20
-"""Steps between pictures in wandb."""
+"""Steps between pictures in wandb, PICTURES at a time."""
+PICTURES = 4
 
 
 @dataclass(frozen=True)
 class Step:
-    """What one optimizer step saw; rewards and their parts are means over its batch of rollouts.
+    """What one optimizer step saw; rewards are means over its batch of rollouts.
 
     Attributes:
         step: counted from 1.
         stage: at which its (last) pair was planned.
-        reward, format, f1, iou: see ``dig_env.score``.
+        reward: of all of them.
+        format, f1, iou: of those that answer pairs, see ``dig_env.score``; None if none do.
         zero_variance_groups: share of the groups whose rollouts all earned the same, or nearly
             so by the run's ``min_group_std``.
         completion_length: mean tokens of an answer.
@@ -49,15 +53,18 @@ class Step:
         pair_wait_s: seconds of this step in which the learner waited for a pair.
         seconds: wall time of this step.
         elapsed_s: wall time of training so far, interruptions left out.
-        held_out: mean F1 by stage on validation pairs after this step; None where it is not due.
+        held_out: by stage, mean F1 on validation pairs, or accuracy on a task's questions about
+            them, after this step; None where it is not due.
+        stages: of each stage in the batch the means of "reward" and so on: of pairs those of
+            ``dig_env.agents.evaluation.episodes.METRICS``, of questions those of ``align_metrics``.
     """
 
     step: int
     stage: str
     reward: float
-    format: float
-    f1: float
-    iou: float
+    format: float | None
+    f1: float | None
+    iou: float | None
     zero_variance_groups: float
     completion_length: float
     window_mean: float | None
@@ -67,13 +74,17 @@ class Step:
     seconds: float
     elapsed_s: float
     held_out: dict[str, float] | None = None
+    stages: dict[str, dict[str, float]] = field(default_factory=dict)
 
     def __str__(self) -> str:
         """In a line, for logs and progress bars."""
-        return (
-            f"{self.stage:6} reward {self.reward:.2f}  F1 {self.f1:.2f}  IoU {self.iou:.2f}  "
-            f"{self.pairs_per_s:.1f} pairs/s"
-        )
+        shown = [f"{self.stage:6} reward {self.reward:.2f}"]
+        if self.f1 is not None:
+            shown += [f"F1 {self.f1:.2f}", f"IoU {self.iou:.2f}"]
+        right = [of["accuracy"] for of in self.stages.values() if "accuracy" in of]
+        if right:
+            shown.append(f"right {sum(right) / len(right):.2f}")
+        return "  ".join([*shown, f"{self.pairs_per_s:.1f} pairs/s"])
 
 
 @dataclass(frozen=True)
@@ -83,10 +94,10 @@ class GRPOResult:
     Attributes:
         run: its settings.
         checkpoint: folder with model, processor and curriculum.json.
-        before, after: the held-out episodes of each stage, by the starting and the trained policy,
-            answered greedily. Empty in a run without ``eval_pairs``, and where it had finished
-            before ``train_grpo`` was called.
-        sampled: the same pairs answered at the rollouts' temperature, by "before" and "after" and
+        before, after: the held-out episodes of each stage, pairs or questions, by the starting and
+            the trained policy, answered greedily. Empty in a run without ``eval_pairs``, and where
+            it had finished before ``train_grpo`` was called.
+        sampled: the same answered at the rollouts' temperature, by "before" and "after" and
             stage: the stochastic policy whose expected reward GRPO raises.
         recorded: of a run that had finished before: its held-out means by stage and "before" or
             "after".
@@ -98,9 +109,9 @@ class GRPOResult:
 
     run: GRPORun
     checkpoint: Path
-    before: dict[str, list[Episode]]
-    sampled: dict[str, dict[str, list[Episode]]]
-    after: dict[str, list[Episode]] = field(default_factory=dict)
+    before: dict[str, list[Answered]]
+    sampled: dict[str, dict[str, list[Answered]]]
+    after: dict[str, list[Answered]] = field(default_factory=dict)
     steps: list[Step] = field(default_factory=list)
     promotions: list[tuple[int, str, str]] = field(default_factory=list)
     renderer_versions: dict[str, str] = field(default_factory=dict)
@@ -125,14 +136,15 @@ class GRPOResult:
     def metrics(self, when: str, stage: str) -> dict[str, float]:
         """Held-out means of a stage, ``when`` being "before" or "after".
 
-        Those of ``mean_metrics`` for greedy answers, and "sampled_reward" and "sampled_f1".
+        Those of the episodes' ``metrics`` for greedy answers, and "sampled_reward" and
+        "sampled_f1", in a task "sampled_accuracy".
         """
         if self.recorded:
             return self.recorded[stage][when]
-        sampled = mean_metrics(self.sampled[when][stage])
-        return mean_metrics({"before": self.before, "after": self.after}[when][stage]) | {
-            "sampled_reward": sampled["reward"],
-            "sampled_f1": sampled["f1"],
+        greedy = {"before": self.before, "after": self.after}[when][stage]
+        sampled = means([episode.metrics for episode in self.sampled[when][stage]])
+        return means([episode.metrics for episode in greedy]) | {
+            f"sampled_{name}": sampled[name] for name in ("reward", measure_of(stage))
         }
 
 
@@ -151,7 +163,7 @@ class Monitor(TrainerCallback):
         stream: where the rows come from.
         reward: what scores them.
         curriculum: what the reward updates.
-        evaluate: gives the mean F1 of validation pairs by stage.
+        evaluate: gives the ``held_out`` of a step.
         report: called after each step with all so far, to write a report.
         on_step: called after each step.
 
@@ -253,15 +265,15 @@ class Monitor(TrainerCallback):
         seconds = time.monotonic() - self._last
         self._last += seconds
         waited, self._wait_before = self._stream.wait_s - self._wait_before, self._stream.wait_s
-        means = self._reward.means
+        earned = self._reward.means
         return Step(
             step=number,
             stage=self._reward.stage,
-            reward=means["reward"],
-            format=means["format"],
-            f1=means["f1"],
-            iou=means["iou"],
-            zero_variance_groups=means["zero_variance_groups"],
+            reward=earned["reward"],
+            format=earned.get("format"),
+            f1=earned.get("f1"),
+            iou=earned.get("iou"),
+            zero_variance_groups=earned["zero_variance_groups"],
             completion_length=float(self._completion_length),
             window_mean=self._curriculum.mean,
             pairs=self._pairs_per_batch * math.ceil(number / self._steps_per_batch),
@@ -270,6 +282,7 @@ class Monitor(TrainerCallback):
             seconds=seconds,
             elapsed_s=self.seconds + seconds,
             held_out=self._held_out(number),
+            stages=self._reward.stages,
         )
 
     def _time_is_over(self) -> bool:
@@ -284,7 +297,7 @@ class Monitor(TrainerCallback):
         return decisions[0]
 
     def _held_out(self, step: int) -> dict[str, float] | None:
-        """The validation F1, where it is due; its time is not training's."""
+        """The results of validation, where it is due; its time is not training's."""
         if not self._run.eval_every or step % self._run.eval_every:
             return None
         begun = time.monotonic()
@@ -300,24 +313,25 @@ class Monitor(TrainerCallback):
             "dig/pair_wait_s": step.pair_wait_s,
         }
         held_out = step.held_out or {}
-        return metrics | {f"dig/validation_f1/{stage}": f1 for stage, f1 in held_out.items()}
+        return metrics | {
+            f"dig/validation_{measure_of(stage)}/{stage}": mean for stage, mean in held_out.items()
+        }
 
     def _log_pictures(self, step: int) -> None:
-        """Show wandb some answered pairs; its line is completed by the callback that reports it."""
+        """Show wandb the first rollout of the step's first pairs and questions; its line is
+        completed by the callback that reports it."""
         if self._run.wandb == "disabled" or step % PICTURES_EVERY != 1:
             return
         import wandb  # here: it takes a second to import, and most tests do without it
 
-        pictures = self._pictures(count=4)
-        images = [wandb.Image(picture, caption=caption) for picture, caption in pictures]
+        first_rollouts = self._reward.answered[:: self._run.rollouts]
+        pictures = map(answer_picture, first_rollouts[:PICTURES])
+        images = [wandb.Image(of.image, caption=f"{of.caption} {of.answer}") for of in pictures]
         wandb.log({"dig/pairs": images}, commit=False)
 
-    def _pictures(self, count: int) -> Iterator[tuple[np.ndarray, str]]:
-        """Drawings of the first rollout of the step's first pairs."""
-        first_rollouts = self._reward.answers[:: self._run.rollouts]
-        for pair_seed, text, reward in first_rollouts[:count]:
-            pair = self._stream.latest[pair_seed]
-            yield (
-                draw_answer(pair, parse_boxes(text).boxes),
-                f"seed {pair_seed}, reward {reward:.2f}: {text}",
-            )
+
+def answer_picture(episode: Answered) -> Picture:
+    """A pair or a question with the boxes of its answer, and what that earned."""
+    if isinstance(episode, AlignEpisode):
+        return question_picture(episode, FRAME)
+    return episode_picture(episode)

@@ -1,4 +1,4 @@
-"""What a GRPO step is made of: rows of pairs, and the reward of the answers to them."""
+"""What a GRPO step is made of: rows that ask, and the reward of the answers to them."""
 
 from __future__ import annotations
 
@@ -12,11 +12,14 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from dig_env import PARTS, RewardLike, StageCurriculum, instruction, score_batch
+from dig_env import PARTS, StageCurriculum
+from dig_env.agents.evaluation.asked import FRAME, Answered, Asked, ask
+from dig_env.agents.evaluation.episodes import means
 from dig_env.agents.policies.mllm import pair_messages
-from dig_env.agents.training.settings import GRPORun
+from dig_env.agents.training.settings import GRPORun, task_and_stage
+from dig_env.envs.align import MAX_PAIRS, align_settings
 from dig_env.envs.pairs import PairSource, stages_of
-from dig_env.scenes import SEEDS_PER_SPLIT, Pair
+from dig_env.scenes import SEEDS_PER_SPLIT, Difficulty, Pair
 from dig_env.scenes.extras import extra
 
 with extra("train"):
@@ -37,7 +40,8 @@ class _Planned:
 
 
 class PairStream:
-    """The endless training rows: pairs at the stage that the curriculum chooses for each.
+    """The endless training rows: a pair each, and what the stage that the curriculum chooses for
+    it asks about it: its differences, or a task's question.
 
     Pairs are asked for a whole batch ahead, so that they are made while the model learns. What was
     planned does not depend on time, and ``state_dict`` holds it: a stream that is loaded resumes
@@ -56,7 +60,6 @@ class PairStream:
     Attributes:
         count: rows handed out.
         wait_s: seconds for which the learner waited for pairs.
-        latest: the last few batches' pairs by pair seed, for pictures.
     """
 
     def __init__(
@@ -70,6 +73,7 @@ class PairStream:
         self._batch = run.pairs_per_step if batch is None else batch
         self._source, self._curriculum, self._run = source, curriculum, run
         self._stages = stages_of(source)
+        self._settings = align_settings(FRAME, run.filters)
         self._process = process
         self._rng = np.random.default_rng(run.seed)
         self._ahead: deque[_Planned] = deque()
@@ -78,14 +82,13 @@ class PairStream:
         self._ended = False
         self.wait_s = 0.0
         self.count = 0
-        self.latest: dict[int, Pair] = {}
 
     def __reduce__(self) -> tuple[Any, ...]:
         # `datasets` names a generator by the hash of its pickle, and Blender does not pickle.
         return str, (f"PairStream of {self._run}",)
 
     def rows(self) -> Iterator[dict[str, Any]]:
-        """Rows for TRL: a conversational prompt, two images, and the truth for the reward."""
+        """Rows for TRL: a conversational prompt, its images, and what is asked, for the reward."""
         settings = self._source.settings
         blank = Image.new("RGB", (settings.width, settings.height))
         while not self._ended:
@@ -95,16 +98,17 @@ class PairStream:
             planned = self._ahead.popleft()
             self._handed.append(planned)
             self.count += 1
-            prompt = instruction("norm1000", difficulty=self._stages[planned.stage])
-            row = {"prompt": pair_messages(prompt), "images": [blank, blank], "truth": []}
+            messages, images, asked = pair_messages(""), [blank, blank], None
             if planned.pair is not None:
-                begun = time.monotonic()
-                pair = planned.pair.result()
-                self.wait_s += time.monotonic() - begun
-                self._remember(pair)
-                row["images"] = [Image.fromarray(pair.image_a), Image.fromarray(pair.image_b)]
-                row["truth"] = pair.boxes_unit.tolist()
-            yield row | {"stage": planned.stage, "pair_seed": planned.pair_seed}
+                asked = self._ask(planned.stage, planned.drawn, planned.pair)
+                messages, images = asked.chat()
+            yield {
+                "prompt": messages,
+                "images": images,
+                "asked": asked,
+                "stage": planned.stage,
+                "pair_seed": planned.pair_seed,
+            }
 
     def end(self) -> None:
         """Hand out no more rows, so that the trainer makes no step."""
@@ -129,34 +133,53 @@ class PairStream:
         self._handed.clear()
         self._ahead = deque(self._plan(drawn, stage) for drawn, stage in state["open"])
 
+    def _ask(self, stage: str, drawn: int, future: Future[Pair]) -> Asked:
+        """What is asked about a pair; about another one where it gives nothing to ask.
+
+        That one is drawn from the first one's number: no other process sees that it is needed, so
+        it may not come from the generator whose numbers all of them have in common.
+        """
+        task, _ = task_and_stage(stage)
+        for _ in range(MAX_PAIRS):
+            begun = time.monotonic()
+            pair = future.result()
+            self.wait_s += time.monotonic() - begun
+            asked = ask(pair, task, drawn, self._run.reward, self._settings)
+            if asked is not None:
+                return asked
+            drawn = int(np.random.default_rng((drawn, 1)).integers(SEEDS_PER_SPLIT))
+            future = self._source.submit(*self._wanted(drawn, stage))
+        raise ValueError(
+            f"none of {MAX_PAIRS} pairs gives anything to ask for {stage}: loosen the filters, or "
+            "take pairs of a stage with more objects"
+        )
+
+    def _wanted(self, drawn: int, stage: str) -> tuple[int, Difficulty]:
+        """The seed and the difficulty of the pair that a drawn number means at a stage."""
+        _, pairs = task_and_stage(stage)
+        return self._source.pair_seed(drawn, pairs), self._stages[pairs]
+
     def _plan(self, drawn: int, stage: str) -> _Planned:
         """Ask for a pair, if any of its rollouts are this process's."""
-        pair_seed = self._source.pair_seed(drawn, stage)
+        pair_seed, difficulty = self._wanted(drawn, stage)
         rank, processes = self._process
         # Of a batch's rollouts, pair by pair, each process gets a contiguous share.
         share = self._batch * self._run.rollouts // processes
         first = self._planned % self._batch * self._run.rollouts
         self._planned += 1
         ours = first < (rank + 1) * share and rank * share < first + self._run.rollouts
-        pair = self._source.submit(pair_seed, self._stages[stage]) if ours else None
+        pair = self._source.submit(pair_seed, difficulty) if ours else None
         return _Planned(drawn, stage, pair_seed, pair)
-
-    def _remember(self, pair: Pair) -> None:
-        self.latest.pop(pair.plan.seed, None)  # drawn again, it is the newest again
-        self.latest[pair.plan.seed] = pair
-        while len(self.latest) > 4 * self._batch:
-            del self.latest[next(iter(self.latest))]
 
 
 class GroupReward:
-    """TRL's reward function: ``dig_env.score`` of each rollout; updates the curriculum.
+    """TRL's reward function: what each rollout earns in its environment; updates the curriculum.
 
     Where several processes train together, each scores its own rollouts, and all update their
     curriculum with all groups in one order: the stages change at the same pair everywhere.
 
     Args:
         curriculum: gets one episode a pair: the mean reward of its rollouts.
-        config: the reward's settings.
         rollouts: answers to each pair; those of one pair are contiguous.
         opening: what the chat template wrote of every answer; see ``MLLMPolicy.opening``.
         min_group_std: see ``GRPORun``.
@@ -165,9 +188,10 @@ class GroupReward:
         stage: of the latest pair; "" before the first.
         zero_variance: of each group of the latest batch, over all processes: whether its rollouts
             all earned the same, or nearly so by ``min_group_std``.
-        means: of the latest batch: "reward", the parts of the score, and "zero_variance_groups",
-            the share of such groups.
-        answers: (pair seed, text, reward) of this process's latest rollouts.
+        means: of the latest batch: "reward", the parts of the score over its pairs, if it has any,
+            and "zero_variance_groups", the share of such groups.
+        stages: of the latest batch: the means of each stage in it; see ``Answered``.
+        answered: this process's latest rollouts.
     """
 
     __name__ = "dig"  # TRL names a reward function's metrics after it
@@ -175,45 +199,45 @@ class GroupReward:
     def __init__(
         self,
         curriculum: StageCurriculum,
-        config: RewardLike,
         rollouts: int,
         opening: str = "",
         min_group_std: float = 0.0,
     ) -> None:
-        self._curriculum, self._config = curriculum, config
+        self._curriculum = curriculum
         self._rollouts, self._opening = rollouts, opening
         self._min_group_std = min_group_std
         self.stage = ""
         self.zero_variance: list[bool] = []
         self.means: dict[str, float] = {}
-        self.answers: list[tuple[int, str, float]] = []
+        self.stages: dict[str, dict[str, float]] = {}
+        self.answered: list[Answered] = []
 
     def __call__(
         self,
         completions: list[Any],
-        truth: list[list[list[float]]],
+        asked: list[Asked],
         stage: list[str],
-        pair_seed: list[int],
         log_metric: Callable[[str, float], None],
         **_: Any,
     ) -> list[float]:
         """Rewards of the completions; all columns are parallel lists."""
         texts = [self._opening + completion[0]["content"] for completion in completions]
-        scores = score_batch(texts, truth, self._config)
-        rewards = [result.total for result in scores]
-        parts = [tuple(getattr(result, part) for part in PARTS) for result in scores]
-        everywhere = gather_object(list(zip(stage, rewards, parts, strict=True)))
-        self._count(everywhere)
+        self.answered = [row.answered(text) for row, text in zip(asked, texts, strict=True)]
+        rollouts = [(at, of.metrics) for at, of in zip(stage, self.answered, strict=True)]
+        self._count(gather_object(rollouts))
         for name in (*PARTS, "zero_variance_groups"):
-            log_metric(f"dig/{name}", self.means[name])
-        self.answers = list(zip(pair_seed, texts, rewards, strict=True))
-        return rewards
+            if name in self.means:
+                log_metric(f"dig/{name}", self.means[name])
+        for at, values in self.stages.items():
+            for name, value in values.items():
+                log_metric(f"dig/{name}/{at}", value)
+        return [of.reward for of in self.answered]
 
-    def _count(self, rollouts: Sequence[tuple[str, float, tuple[float, ...]]]) -> None:
+    def _count(self, rollouts: Sequence[tuple[str, dict[str, float]]]) -> None:
         """Update the curriculum with a batch's groups, and take the means."""
         starts = range(0, len(rollouts), self._rollouts)
         groups = [rollouts[start : start + self._rollouts] for start in starts]
-        rewards = [[reward for _, reward, _ in group] for group in groups]
+        rewards = [[values["reward"] for _, values in group] for group in groups]
         self.stage = groups[-1][0][0]
         for group, earned in zip(groups, rewards, strict=True):
             self._curriculum.update(float(np.mean(earned)), group[0][0])
@@ -221,6 +245,12 @@ class GroupReward:
             bool(np.ptp(earned) < LEAST_SPREAD or np.std(earned, ddof=1) < self._min_group_std)
             for earned in rewards
         ]
-        means = np.mean([(reward, *parts) for _, reward, parts in rollouts], axis=0)
-        self.means = dict(zip(("reward", *PARTS), map(float, means), strict=True))
+        rows_of: dict[str, list[dict[str, float]]] = {}
+        for stage, values in rollouts:
+            rows_of.setdefault(stage, []).append(values)
+        self.stages = {stage: means(rows) for stage, rows in rows_of.items()}
+        pairs = [values for stage, values in rollouts if task_and_stage(stage)[0] is None]
+        parts = means(pairs) if pairs else {}
+        self.means = {"reward": means([values for _, values in rollouts])["reward"]}
+        self.means |= {name: parts[name] for name in PARTS if name in parts}
         self.means["zero_variance_groups"] = float(np.mean(self.zero_variance))

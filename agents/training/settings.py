@@ -10,9 +10,30 @@ from typing import Any, Literal, get_args
 import tyro
 
 from dig_env import RewardConfig, RewardLike, resolve_reward
+from dig_env.align import TASKS
+from dig_env.envs.align import align_settings
 from dig_env.scenes import PAPER_STAGES, STAGES
 
 WandbMode = Literal["disabled", "offline", "online"]
+CurriculumKind = Literal["threshold", "random"]
+SEVERAL_TURNS = ("conversation",)
+"""Tasks whose episodes have several answers."""
+
+
+def task_and_stage(name: str) -> tuple[str | None, str]:
+    """What a stage of training asks, an alignment task or None for a pair's differences, and the
+    stage of its pairs.
+
+    >>> task_and_stage("dual"), task_and_stage("crop_to_box"), task_and_stage("relation@single")
+    ((None, 'dual'), ('crop_to_box', 'mixed'), ('relation', 'single'))
+    """
+    task, _, stage = name.partition("@")
+    return (task, stage or "mixed") if task in TASKS else (None, name)
+
+
+def measure_of(name: str) -> str:
+    """The metric that sums up the answers of a stage: "f1" of pairs, "accuracy" of a task."""
+    return "f1" if task_and_stage(name)[0] is None else "accuracy"
 
 
 def stage_of_module(text: str) -> str:
@@ -21,14 +42,15 @@ def stage_of_module(text: str) -> str:
     Raises:
         ValueError: there is no such module.
     """
-    module, _, name = text.rpartition(":")
+    task, at, stage = text.rpartition("@")
+    module, _, name = stage.rpartition(":")
     if module:
         sys.path.append("")  # a file of the current folder, as in "python -m"
         try:
             importlib.import_module(module)
         except ModuleNotFoundError as error:
             raise ValueError(f"{text}: cannot import {module} ({error})") from error
-    return name
+    return task + at + name
 
 
 @dataclass(frozen=True)
@@ -40,8 +62,10 @@ class GRPORun:
         model: "tiny-start" or "tiny" (the embedded policy), a folder, or a hub name.
         thinking: whether the answer begins with a thought; None: as in its chat template.
         lora: settings of peft.LoraConfig, to train adapters only; None: all weights.
-        stages: names of the curriculum's stages, from first to last; MODULE:NAME is one that your
-            module registers.
+        stages: names of the curriculum's stages, from first to last. Those of pairs; MODULE:NAME
+            is one that your module registers. Or alignment tasks, such as crop_to_box;
+            crop_to_box@single asks about single pairs' images instead of mixed ones'.
+        curriculum: "threshold" goes from stage to stage; "random" draws one for each pair.
         promote_at: mean reward of the window at which the next stage begins.
         demote_below: mean reward of the window below which the stage before returns; None: never.
         window: pairs that a stage is judged by.
@@ -69,7 +93,8 @@ class GRPORun:
         save_every: steps between checkpoints, from which a stopped run resumes; 0: none.
         seed: of the pair stream, the sampling and the optimiser.
         wandb: "disabled", "offline" or "online".
-        reward: settings of the reward, or a name from dig_env.REWARDS.
+        reward: settings of the reward of pairs, or a name from dig_env.REWARDS.
+        filters: how questions are posed, such as {"crop_px": 64}; see DiGAlignEnv.
         trl: further settings of trl.GRPOConfig, those excepted that this run decides. With
             per_device_train_batch_size among them, a step's rollouts go through the model in so
             many parts as that takes.
@@ -80,6 +105,7 @@ class GRPORun:
     thinking: bool | None = None
     lora: tyro.conf.Suppress[dict[str, Any] | None] = None
     stages: tuple[str, ...] = PAPER_STAGES
+    curriculum: CurriculumKind = "threshold"
     promote_at: float = 0.7
     demote_below: float | None = None
     window: int = 128
@@ -103,6 +129,7 @@ class GRPORun:
     seed: int = 0
     wandb: WandbMode = "disabled"
     reward: tyro.conf.Suppress[RewardLike] = field(default_factory=RewardConfig)
+    filters: dict[str, Any] = field(default_factory=dict)
     trl: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -119,8 +146,25 @@ class GRPORun:
             raise ValueError(f"min_group_std={self.min_group_std!r}: give 0 or more, less than 1")
         if self.rollouts < 2:
             raise ValueError(f"rollouts={self.rollouts!r}: a group needs 2 or more to compare")
-        if self.wandb not in get_args(WandbMode):
-            raise ValueError(f"wandb={self.wandb!r}: give one of {', '.join(get_args(WandbMode))}")
-        unknown = [stage for stage in self.stages if stage not in STAGES]
+        for name, kinds in (("wandb", WandbMode), ("curriculum", CurriculumKind)):
+            if getattr(self, name) not in get_args(kinds):
+                given, allowed = getattr(self, name), ", ".join(get_args(kinds))
+                raise ValueError(f"{name}={given!r}: give one of {allowed}")
+        align_settings("norm1000", self.filters)  # raises what is wrong with them
+        self._check_stages()
+
+    def _check_stages(self) -> None:
+        asked = {name: task_and_stage(name) for name in self.stages}
+        several = [name for name, (task, _) in asked.items() if task in SEVERAL_TURNS]
+        if several:
+            raise ValueError(
+                f"stage {several[0]!r} asks several times in an episode, and a group compares "
+                "single answers: leave it out"
+            )
+        unknown = [name for name, (_, stage) in asked.items() if stage not in STAGES]
         if unknown and self.dataset is None:  # a dataset has stages of its own
-            raise ValueError(f"unknown stage {unknown[0]!r}; the stages are {', '.join(STAGES)}")
+            tasks = [task for task in TASKS if task not in SEVERAL_TURNS]
+            raise ValueError(
+                f"unknown stage {unknown[0]!r}; the stages are {', '.join(STAGES)}, and TASK or "
+                f"TASK@STAGE, where TASK is one of {', '.join(tasks)}"
+            )

@@ -70,16 +70,17 @@ def record(settings, kind, arguments, out):
 
     def recorded(self, inputs):
         batch = inner(self, inputs)
-        rewards = [reward for *_, reward in self.reward_funcs[0].answers]
+        rewards = [answered.reward for answered in self.reward_funcs[0].answered]
         seeds = [row["pair_seed"] for row in inputs]
-        shown = [bool(row["truth"]) for row in inputs]
+        shown = [row["asked"] is not None for row in inputs]
         tokens = batch["completion_mask"].sum(dim=1).tolist()
         batches.append([seeds, shown, rewards, tokens, batch["advantages"].tolist()])
         return batch
 
     FilteringGRPOTrainer._generate_and_score_completions = recorded
     curriculum = getattr(dig_env, kind)(**arguments)
-    result = train_grpo(GRPORun(**settings, reward=dig_env.REWARDS["f1"]), curriculum=curriculum)
+    settings |= {"stages": curriculum.stages, "reward": "f1"}
+    result = train_grpo(GRPORun(**settings), curriculum=curriculum)
     rank = PartialState().process_index
     assert (result is None) == (rank > 0)
     ends = [curriculum.state_dict(), curriculum.choose(), batches]
@@ -91,6 +92,7 @@ def record(settings, kind, arguments, out):
     [
         (2, 3, "Curriculum", {"promote_at": 0.01, "window": 4}),
         (3, 1, "RandomCurriculum", {"seed": 1}),
+        (2, 3, "RandomCurriculum", {"seed": 1, "stages": ["dual", "crop_to_box@single"]}),
     ],
 )
 def test_groups_that_lie_on_two_processes_are_compared_and_left_out_as_wholes(
