@@ -165,7 +165,8 @@ def _draw(axes: Axes, panel: Panel) -> None:
     axes.grid(alpha=0.25)
     if len(panel.lines) > 1:
         # Above and to the left: seen on a phone, too, where the right end is scrolled to.
-        axes.legend(loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=6, frameon=False)
+        columns = min(6, 100 // (7 + max(map(len, panel.lines))))
+        axes.legend(loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=columns, frameon=False)
 
 
 def _draw_spans(axes: Axes, spans: Mapping[str, Sequence[tuple[float, float]]]) -> None:

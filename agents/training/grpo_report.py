@@ -156,8 +156,7 @@ def _figure(result: GRPOResult) -> Figure:
             stage: (list(watched), [held_out[stage] for held_out in watched.values()])
             for stage in next(iter(watched.values()))
         }
-        measures = "F1, accuracy" if tasks else "F1"
-        panels.append(Panel(f"validation {measures}", lines, limits=(0, 1.02)))
+        panels.append(Panel("validation" if tasks else "validation F1", lines, limits=(0, 1.02)))
     panels.append(
         Panel(
             "zero-variance groups",

@@ -62,9 +62,9 @@ class GRPORun:
         model: "tiny-start" or "tiny" (the embedded policy), a folder, or a hub name.
         thinking: whether the answer begins with a thought; None: as in its chat template.
         lora: settings of peft.LoraConfig, to train adapters only; None: all weights.
-        stages: names of the curriculum's stages, from first to last. Those of pairs; MODULE:NAME
-            is one that your module registers. Or alignment tasks, such as crop_to_box;
-            crop_to_box@single asks about single pairs' images instead of mixed ones'.
+        stages: names of the curriculum's stages, from first to last: of pairs, or an alignment
+            task, such as crop_to_box, which asks about mixed pairs, or crop_to_box@single, about
+            single ones. MODULE:NAME is a stage that your module registers.
         curriculum: "threshold" goes from stage to stage; "random" draws one for each pair.
         promote_at: mean reward of the window at which the next stage begins.
         demote_below: mean reward of the window below which the stage before returns; None: never.

@@ -26,7 +26,8 @@ SHORT = {
     "stages": MIXTURE,
     "curriculum": "random",
     "pairs_per_step": 4,
-    "rollouts": 4,
+    "rollouts": 3,
+    "max_completion_length": 12,
     "minutes": None,
     "save_every": 1,
     "seed": 1,
@@ -183,13 +184,15 @@ def test_a_curriculum_may_lead_from_a_task_to_pairs(stored, tmp_path):
         stages=("text_to_crop@dual", "dual"),
         curriculum="threshold",
         promote_at=0.0,
-        window=4,
-        steps=3,
+        pairs_per_step=1,
+        rollouts=2,
+        window=1,
+        steps=4,
         eval_pairs=0,
         save_every=0,
     )
     result = train_grpo(run)
-    assert result.promotions == [(4, "text_to_crop@dual", "dual")]
+    assert result.promotions == [(1, "text_to_crop@dual", "dual")]
     assert "F1" in str(result.steps[-1]) and "right" in str(result.steps[0])
 
 
