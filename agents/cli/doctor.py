@@ -220,8 +220,9 @@ def check_rendering() -> Finding:
     try:
         with Renderer(RenderSettings(width=64, height=48, quality="draft")) as renderer:
             renderer.render(plan_pair(0, STAGES["single"]))
-            versions = renderer.versions
+            versions, (gpu,) = renderer.versions, renderer.worker_gpus
     except Exception as error:
         return Finding("Rendering", False, str(error), "fix what is named above and try again")
-    detail = f"Blender rendered a pair ({versions['blender']}, {versions['device']})"
+    where = ", ".join(filter(None, (versions["blender"], versions["device"], gpu)))
+    detail = f"Blender rendered a pair ({where})"
     return Finding("Rendering", True, detail)

@@ -10,11 +10,12 @@ import importlib.util
 import os
 import sys
 from pathlib import Path
+from typing import Final
 
 VARIABLE = "DIG_ENV_BLENDER"
 """Environment variable: path of a Python that has bpy, or of a ``blender`` executable."""
 
-DEFAULT_BLENDER = "4.5"
+DEFAULT_BLENDER: Final = "4.5"
 """What ``dig-env install-blender`` installs where no version is asked for."""
 
 

@@ -27,6 +27,7 @@ from dig_env.scenes.families.models import model_mesh
 from dig_env.scenes.families.scenery import Camera, Light, Scenery
 from dig_env.scenes.families.vocabulary import SHAPES
 from dig_env.scenes.plans.plan import SceneObject
+from dig_env.scenes.render.gpus import KERNELS_TIMEOUT_S, kernels_lock, worker_environment
 from dig_env.scenes.render.interpreter import blender_command, remedy
 from dig_env.scenes.render.passes import RenderPasses, Window
 from dig_env.scenes.render.settings import RenderSettings
@@ -83,6 +84,7 @@ class WorkerProcess:
         settings: device, and image size, which ``width`` and ``height`` may change later.
         threads: CPU threads for Cycles.
         cycles: properties of ``bpy.types.CyclesRenderSettings`` to set.
+        number: among the workers that share GPUs, which they take in turn.
 
     Raises:
         BlenderNotFoundError: the program cannot be run; the message says what to do.
@@ -90,7 +92,11 @@ class WorkerProcess:
     """
 
     def __init__(
-        self, settings: RenderSettings, threads: int, cycles: dict[str, Any] | None = None
+        self,
+        settings: RenderSettings,
+        threads: int,
+        cycles: dict[str, Any] | None = None,
+        number: int = 0,
     ) -> None:
         self.width, self.height = settings.width, settings.height
         self.samples = settings.samples
@@ -100,11 +106,14 @@ class WorkerProcess:
         self._given: set[tuple[str, str]] = set()
         self._unread = b""
         self._versions: dict[str, str] | None = None
+        self._gpu = ""
         self._command = blender_command(WORKER_SCRIPT, threads)
         argument = {
             "cycles": {"samples": max(settings.samples)} | (cycles or {}),
             "device": settings.device,
             "threads": threads,
+            "worker": number,
+            "kernels_lock": str(kernels_lock()),
         }
         try:
             self._start(argument)
@@ -137,7 +146,10 @@ class WorkerProcess:
                     bufsize=0,
                     pass_fds=(reply_fd,),
                     # Blender leaves a temporary folder behind when it is killed: it goes into ours.
-                    env=os.environ | MALLOC_SETTINGS | {"TMPDIR": self.scratch},
+                    env=os.environ
+                    | MALLOC_SETTINGS
+                    | worker_environment(os.environ)
+                    | {"TMPDIR": self.scratch},
                     # Ctrl-C in the terminal is the parent's to handle; it ends the workers itself.
                     start_new_session=True,
                 )
@@ -162,20 +174,27 @@ class WorkerProcess:
                 raise
         return self._versions
 
+    @property
+    def gpu(self) -> str:
+        """Which of the GPUs it renders on; "" for none. Waits and raises as ``versions`` does."""
+        self.versions  # noqa: B018 - waits
+        return self._gpu
+
     def _greeting(self) -> dict[str, str]:
         greeted = False
         try:
             self._reply(GREETING_TIMEOUT_S)
             greeted = True
-            versions = self._reply(START_TIMEOUT_S)
+            reply = self._reply(START_TIMEOUT_S)
         except WorkerDiedError as error:
             # A crash or a hang may pass; a program that is no Blender will be none again.
             is_blender = greeted or self._process.poll() is not None
             raise (WorkerDiedError if is_blender else RenderError)(
                 f"{self._command[0]} did not come up: {error}. If that is no Blender, {remedy()}"
             ) from error
-        _raise_error(versions, self._command[0])
-        return versions
+        _raise_error(reply, self._command[0])
+        self._gpu = reply["gpu"]
+        return reply["versions"]
 
     @property
     def pid(self) -> int:
@@ -243,9 +262,8 @@ class WorkerProcess:
             RenderError: Blender refused (the worker is still usable).
             WorkerDiedError: the worker crashed or exceeded its time; ``kill`` it.
         """
-        # A GPU compiles its kernels in the first render.
-        if self.renders == 0 and self.versions["device"] != "CPU":
-            timeout_s += START_TIMEOUT_S
+        if self.renders == 0 and self.gpu:
+            timeout_s += KERNELS_TIMEOUT_S
         while True:
             reply = self._reply(timeout_s)
             self.renders += 1

@@ -8,6 +8,7 @@ import dataclasses
 import os
 import platform
 import queue
+import sys
 import threading
 import weakref
 from collections.abc import Callable, Iterable, Iterator
@@ -24,6 +25,7 @@ from dig_env.scenes.measure.pair import Pair
 from dig_env.scenes.plans.difficulty import DifficultyError
 from dig_env.scenes.plans.plan import PairPlan
 from dig_env.scenes.plans.planner import MAX_ATTEMPTS, plan_pair
+from dig_env.scenes.render.gpus import first_worker
 from dig_env.scenes.render.imaging import render_b, render_pair
 from dig_env.scenes.render.nuisance import apply_nuisance
 from dig_env.scenes.render.passes import Denoiser, load_denoiser
@@ -82,8 +84,9 @@ class Renderer:
     def _open(self) -> None:
         self._executor = ThreadPoolExecutor(self.workers, thread_name_prefix="dig-env-render")
         self._slots: queue.SimpleQueue[_Slot] = queue.SimpleQueue()
-        for _ in range(self.workers):
-            self._slots.put(_Slot())
+        first = first_worker(os.environ, self.workers)
+        for number in range(first, first + self.workers):
+            self._slots.put(_Slot(number))
         self._processes: set[WorkerProcess] = set()
         self._finalizer = weakref.finalize(self, _shut_down, self._executor, self._processes)
 
@@ -120,6 +123,11 @@ class Renderer:
             wait_for(self._submit(self._with_worker, lambda *_: None, self.settings))
         assert self._versions is not None
         return self._versions
+
+    @property
+    def worker_gpus(self) -> list[str]:
+        """Which GPU each running worker renders on, in words; "" for the CPU."""
+        return [worker.gpu for worker in list(self._processes)]
 
     @property
     def worker_pids(self) -> list[int]:
@@ -241,13 +249,14 @@ class Renderer:
             self._slots.put(slot)
 
     def _start(self, slot: _Slot) -> WorkerProcess:
-        slot.worker = worker = WorkerProcess(self.settings, self.threads)
+        slot.worker = worker = WorkerProcess(self.settings, self.threads, number=slot.number)
         slot.first_bytes = 0
         self._processes.add(worker)
         try:
             if not self._finalizer.alive:  # closed in the meantime
                 worker.kill()
             self._versions = worker.versions | {"processor": instruction_set()}
+            slot.tell_gpu(worker)
         except BaseException:
             self._discard(slot)
             raise
@@ -277,12 +286,26 @@ class _Slot:
     """A place for one worker, which starts with the first plan and may be replaced, and for the
     denoiser.
 
-    ``first_bytes`` is the worker's resident size after its first pair.
+    ``number`` is the worker's among those that share GPUs, and ``first_bytes`` its resident size
+    after its first pair.
     """
 
+    number: int
     worker: WorkerProcess | None = None
     denoiser: Denoiser | None = None
     first_bytes: int = 0
+    _told: bool = False
+
+    def tell_gpu(self, worker: WorkerProcess) -> None:
+        """Say once on standard error where this slot's workers render, if on a GPU."""
+        if worker.gpu and not self._told:
+            self._told = True
+            print(
+                f"render worker {self.number}: {worker.versions['device']}, {worker.gpu}. The "
+                "first time, Cycles compiles its kernels, for minutes",
+                file=sys.stderr,
+                flush=True,
+            )
 
 
 def _is_worn_out(slot: _Slot) -> bool:

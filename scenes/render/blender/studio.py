@@ -14,6 +14,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import bpy  # isort: skip - mathutils exists only once bpy is imported
+from gpus import gpu_of
 from materials import make_world, material_named
 from mathutils import Matrix, Vector
 from shapes import BASE_HEIGHT, make_mesh, make_shape, make_slab
@@ -29,13 +30,20 @@ class NoGPUError(RuntimeError):
 
 
 class Studio:
-    """An empty stage with a camera, on which scenes are set and rendered."""
+    """An empty stage with a camera, on which scenes are set and rendered.
 
-    def __init__(self, cycles: dict[str, Any], device: str, threads: int) -> None:
+    Args:
+        cycles: properties of ``bpy.types.CyclesRenderSettings`` to set.
+        device: "cpu", "gpu", or "auto": a GPU where Cycles finds one.
+        threads: of Cycles on the CPU.
+        worker: number of this process among those that share the GPUs.
+    """
+
+    def __init__(self, cycles: dict[str, Any], device: str, threads: int, worker: int) -> None:
         bpy.ops.wm.read_factory_settings(use_empty=True)
         self._scene = bpy.context.scene
         self._size = (0, 0)
-        self._configure_cycles(cycles, device, threads)
+        self._configure_cycles(cycles, device, threads, worker)
         self._configure_output()
         self._shapes: dict[tuple[str, str], Any] = {}
         self._meshes: dict[tuple[str, str, str], Any] = {}
@@ -231,16 +239,17 @@ class Studio:
             self._meshes[key].materials.append(material_named(material))
         return self._meshes[key]
 
-    def _configure_cycles(self, overrides: dict[str, Any], device: str, threads: int) -> None:
+    def _configure_cycles(
+        self, overrides: dict[str, Any], device: str, threads: int, worker: int
+    ) -> None:
         scene = self._scene
         scene.render.engine = "CYCLES"
         scene.render.threads_mode = "FIXED"
         scene.render.threads = threads
         scene.render.use_persistent_data = True
         cycles = scene.cycles
-        gpu = _enable_gpu(device) if device != "cpu" else ""
-        cycles.device = "GPU" if gpu else "CPU"
-        self._device = gpu or "CPU"
+        self._device, self.gpu = _enable_gpu(device, worker) if device != "cpu" else ("CPU", "")
+        cycles.device = "GPU" if self.gpu else "CPU"
         cycles.seed = 0
         # Adaptive sampling and time limits make the sample count depend on more than the plan.
         cycles.use_adaptive_sampling = False
@@ -284,11 +293,12 @@ class Studio:
         layer.use_pass_transmission_color = True
 
 
-def _enable_gpu(device: str) -> str:
-    """Switch on Cycles' first GPU backend that has a device.
+def _enable_gpu(device: str, worker: int) -> tuple[str, str]:
+    """Switch on one GPU of Cycles' first backend that has any.
 
     Returns:
-        The devices' names, or "" when there is none.
+        The backend with the GPU's name, and which of the GPUs it is: ``gpu_of``; "CPU" and ""
+        when there is none.
 
     Raises:
         NoGPUError: none was found and ``device`` is "gpu".
@@ -302,15 +312,16 @@ def _enable_gpu(device: str) -> str:
         preferences.refresh_devices()
         gpus = [dev for dev in preferences.devices if dev.type == backend]
         if gpus:
+            chosen, which = gpu_of(worker, gpus)
             for dev in preferences.devices:
-                dev.use = dev in gpus
-            return f"{backend} {', '.join(dev.name for dev in gpus)}"
+                dev.use = dev == chosen
+            return f"{backend} {chosen.name}", which
     if device == "gpu":
         raise NoGPUError(
             'device="gpu", but Cycles finds no GPU on this machine: check the driver, or use '
             'device="auto" or device="cpu"'
         )
-    return ""
+    return "CPU", ""
 
 
 def _look_at(

@@ -1,10 +1,10 @@
 """The render worker: a script for a Python that has bpy, or for ``blender --python``.
 
-Protocol: the last argument is a JSON object of settings. The worker says {} at once, and its
-versions when Blender is set up, one JSON line each over a pipe of its own (``reply_fd``), since
+Protocol: the last argument is a JSON object of settings. The worker says {} at once, and its GPU
+and versions when Blender is set up, one JSON line each over a pipe of its own (``reply_fd``), since
 Blender prints on standard output. Then the parent writes one JSON request a line to standard input,
-and each gets one line back. The pictures go through files that the request names. End
-of input means that the parent is gone or done: exit.
+and each gets one line back. The pictures go through files that the request names. End of input
+means that the parent is gone or done: exit.
 """
 
 from __future__ import annotations
@@ -39,21 +39,27 @@ def main() -> None:
 
 def _work(settings: dict[str, Any], replies: TextIO) -> None:
     """Set up Blender and serve requests until standard input ends."""
+    kernels_lock = settings.pop("kernels_lock")
     _reply(replies, {})  # says that this is the worker, before Blender takes its time
     try:
         # Imported here: a machine without Blender must get its reply through the protocol.
         sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
         with _cores_hidden(settings["threads"]):
             _check_version()
+            from gpus import turn
             from studio import Studio
 
             studio = Studio(**settings)
     except Exception as error:
         _reply(replies, {"error": type(error).__name__, "message": str(error)})
         return
-    _reply(replies, studio.versions | {"libc": _c_library()})
+    _reply(replies, {"gpu": studio.gpu, "versions": studio.versions | {"libc": _c_library()}})
+    waiting = turn(kernels_lock) if studio.gpu else contextlib.nullcontext()
     for line in sys.stdin.buffer:
-        _reply(replies, _serve(studio, json.loads(line)))
+        with waiting:  # the first picture needs kernels
+            reply = _serve(studio, json.loads(line))
+        waiting = contextlib.nullcontext()
+        _reply(replies, reply)
 
 
 def _check_version() -> None:
