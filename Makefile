@@ -9,7 +9,7 @@ BIN := .venv/bin
 unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: setup demo docs test browser offer-browser frameworks lint clean
-.PHONY: test-pythons test-frameworks test-openenv test-lmms test-vllm
+.PHONY: test-pythons test-blenders test-frameworks test-openenv test-lmms test-vllm
 
 setup: .venv/.installed
 
@@ -96,6 +96,17 @@ test-python%: .venv-python%/.installed setup
 	.venv-python$*/bin/python -m pip install --quiet --no-compile --constraint constraints.txt \
 	  --editable ".[photos,play,serve,train]" hypothesis moviepy pytest pytest-timeout shapely
 	touch $@
+
+# The render tests with Blender 5, each version in a Python of its own: 1 GB of disk.
+BLENDERS := 5.0 5.1 5.2 5.3
+CACHE = $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/dig-env
+
+test-blenders: $(BLENDERS:%=test-blender%)
+
+test-blender%: setup
+	$(BIN)/dig-env install-blender --blender $*
+	DIG_ENV_BLENDER=$(CACHE)/blender-$*/bin/python $(BIN)/python -m pytest tests/scenes/render \
+	  --ignore tests/scenes/render/test_interpreter.py
 
 lint: setup
 	$(BIN)/ruff check .
