@@ -6,6 +6,7 @@ the same template, and a checkpoint keeps it. So rollouts, evaluation and a late
 
 from __future__ import annotations
 
+import re
 import sys
 import warnings
 from pathlib import Path
@@ -17,6 +18,11 @@ with extra("train"):
     from transformers.models.auto.tokenization_auto import get_tokenizer_config
     from transformers.utils.chat_template_utils import render_jinja_template
 
+_SWITCH = "enable_thinking"
+"""What the templates of Qwen3 and Qwen3.5 ask whether to think; each has a default of its own."""
+_SWITCHED = {
+    thinks: f"{{%- set {_SWITCH} = {str(thinks).lower()} -%}}\n" for thinks in (True, False)
+}
 _CLOSING = "{%- if add_generation_prompt %}{{- '\\n</think>\\n\\n' }}{%- endif %}"
 _OPENING = "{%- if add_generation_prompt %}{{- '<think>\\n' }}{%- endif %}"
 _REQUEST = (
@@ -39,7 +45,8 @@ def opening_of(template: str) -> str:
 def opening_of_model(model: str | Path, *, download: bool = False) -> str:
     """``opening_of`` a model's template; without a template, a guess and a warning.
 
-    The guess is by the name, as Qwen's models and their like are named: with "Thinking" in it.
+    The guess is by the name, as Qwen's models and their like are named: with "Thinking" in it, or
+    Qwen3.5 from 4B on, whose smaller ones do not think unless told to (their model cards).
 
     Args:
         model: a folder, or a hub name.
@@ -51,7 +58,7 @@ def opening_of_model(model: str | Path, *, download: bool = False) -> str:
     template = fields.get("chat_template")
     if isinstance(template, str):
         return opening_of(template)
-    thinks = "thinking" in str(model).lower()
+    thinks = re.search(r"thinking|qwen3\.5-(?!0\.8b|2b)", str(model).lower()) is not None
     warnings.warn(
         f"no chat template of {model} is on this machine; by its name its answers "
         f"{'open' if thinks else 'do not open'} with <think>. If that is wrong, give "
@@ -65,9 +72,10 @@ def opening_of_model(model: str | Path, *, download: bool = False) -> str:
 def set_thinking(processor: ProcessorMixin, thinking: bool) -> None:
     """Change a processor's chat template so that answers begin with a thought, or do not.
 
-    A Thinking model's template opens every answer with "<think>". Without thinking the thought is
-    closed at once, as Qwen3's own templates do it. An Instruct model's template opens none; with
-    thinking it does, and a system turn says how to close it.
+    A template that has the switch "enable_thinking" gets it set. A Thinking model's template opens
+    every answer with "<think>". Without thinking the thought is closed at once, as Qwen3's own
+    templates do it. An Instruct model's template opens none; with thinking it does, and a system
+    turn says how to close it.
 
     Args:
         processor: of a model that speaks ChatML, as all of Qwen's do; its template has no system
@@ -83,6 +91,11 @@ def set_thinking(processor: ProcessorMixin, thinking: bool) -> None:
             f"thinking={thinking} needs a chat template of the ChatML kind ('<|im_start|>...'), "
             f"which {type(processor).__name__} does not have: leave thinking out"
         )
+    if _SWITCH in template:
+        for switched in _SWITCHED.values():
+            template = template.removeprefix(switched)
+        processor.chat_template = _SWITCHED[thinking] + template
+        return
     template = template.removeprefix(_REQUEST).removesuffix(_OPENING).removesuffix(_CLOSING)
     processor.chat_template = template
     opens = bool(opening_of(template))

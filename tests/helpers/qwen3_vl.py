@@ -1,4 +1,5 @@
-"""Qwen3-VL in miniature: its own classes, tokens and chat template, with few and random weights."""
+"""Qwen3-VL and Qwen3.5 in miniature: their own classes, tokens and chat templates, with few and
+random weights."""
 
 from dataclasses import replace
 from itertools import combinations, product
@@ -9,12 +10,16 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 from transformers import (
     AutoProcessor,
     GenerationConfig,
+    PreTrainedModel,
     PreTrainedTokenizerFast,
+    Qwen3_5Config,
+    Qwen3_5ForConditionalGeneration,
     Qwen3VLConfig,
     Qwen3VLForConditionalGeneration,
     Qwen3VLProcessor,
 )
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
+from trl.chat_template_utils import qwen3_5_nothink_chat_template, qwen3_5_think_chat_template
 
 PATCH, MERGE = 16, 2
 SPECIAL_TOKENS = (
@@ -88,6 +93,23 @@ def save_qwen3_vl(folder: Path, thinking: bool = False) -> Path:
     return folder
 
 
+def save_qwen3_5(folder: Path, thinking: bool = False) -> Path:
+    """The same for Qwen3.5: one layer of linear attention, one of full, and the original templates.
+
+    Args:
+        folder: where to.
+        thinking: with the template of 4B and above, which thinks unless told otherwise; without, of
+            2B and below, which does not.
+    """
+    register()
+    processor = build_processor(thinking)
+    template = qwen3_5_think_chat_template if thinking else qwen3_5_nothink_chat_template
+    processor.chat_template = template
+    build_qwen3_5(processor.tokenizer).save_pretrained(folder)
+    processor.save_pretrained(folder)
+    return folder
+
+
 def miniature(run, folder, out):
     """A run file's run on the small model: everything else of it stays."""
     trl = {key: value for key, value in run.trl.items() if "vllm" not in key}
@@ -97,7 +119,8 @@ def miniature(run, folder, out):
 
 def register() -> None:
     """Let AutoProcessor find the processor's class by its name in `processor_config.json`."""
-    AutoProcessor.register(Qwen3VLConfig, ImageOnlyQwen3VLProcessor, exist_ok=True)
+    for config in (Qwen3VLConfig, Qwen3_5Config):
+        AutoProcessor.register(config, ImageOnlyQwen3VLProcessor, exist_ok=True)
 
 
 def build_processor(thinking: bool = False) -> ImageOnlyQwen3VLProcessor:
@@ -147,37 +170,67 @@ def build_model(tokenizer: PreTrainedTokenizerFast) -> Qwen3VLForConditionalGene
 
     The weights are the same at every call.
     """
-    text = {
+    text = _text(tokenizer, head_dim=16, partial_rotary_factor=1.0, mrope_section=[4, 2, 2])
+    vision = _VISION | {"deepstack_visual_indexes": [0]}
+    config = Qwen3VLConfig(
+        text_config=text, vision_config=vision, tie_word_embeddings=True, **_ids(tokenizer)
+    )
+    return _built(Qwen3VLForConditionalGeneration, config, tokenizer)
+
+
+def build_qwen3_5(tokenizer: PreTrainedTokenizerFast) -> Qwen3_5ForConditionalGeneration:
+    """Two layers of vision, one of linear and one of full attention, of which a quarter rotates."""
+    text = _text(tokenizer, head_dim=32, partial_rotary_factor=0.25, mrope_section=[2, 1, 1]) | {
+        "layer_types": ["linear_attention", "full_attention"],
+        "linear_num_key_heads": 2,
+        "linear_num_value_heads": 4,
+        "linear_key_head_dim": 8,
+        "linear_value_head_dim": 8,
+        "tie_word_embeddings": True,
+    }
+    config = Qwen3_5Config(
+        text_config=text, vision_config=_VISION, tie_word_embeddings=True, **_ids(tokenizer)
+    )
+    return _built(Qwen3_5ForConditionalGeneration, config, tokenizer)
+
+
+# Ten times the usual: what a random model says should depend on what it is shown.
+_RANGE = 0.2
+_VISION = {
+    "depth": 2,
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_heads": 2,
+    "patch_size": PATCH,
+    "spatial_merge_size": MERGE,
+    "out_hidden_size": 32,
+    "num_position_embeddings": 16,
+    "initializer_range": _RANGE,
+}
+
+
+def _text(tokenizer, head_dim, **rope):
+    return {
         "vocab_size": len(tokenizer),
         "hidden_size": 32,
         "intermediate_size": 64,
         "num_hidden_layers": 2,
         "num_attention_heads": 2,
         "num_key_value_heads": 1,
-        "head_dim": 16,
-        # Ten times the usual: what a random model says should depend on what it is shown.
-        "initializer_range": 0.2,
+        "head_dim": head_dim,
+        "initializer_range": _RANGE,
         "rope_parameters": {
             "rope_type": "default",
             "rope_theta": 5e6,
-            "mrope_section": [4, 2, 2],
             "mrope_interleaved": True,
+            **rope,
         },
         "pad_token_id": tokenizer.pad_token_id,
     }
-    vision = {
-        "depth": 2,
-        "hidden_size": 32,
-        "intermediate_size": 64,
-        "num_heads": 2,
-        "patch_size": PATCH,
-        "spatial_merge_size": MERGE,
-        "out_hidden_size": text["hidden_size"],
-        "num_position_embeddings": 16,
-        "deepstack_visual_indexes": [0],
-        "initializer_range": 0.2,
-    }
-    ids = {
+
+
+def _ids(tokenizer):
+    return {
         f"{name}_token_id": tokenizer.convert_tokens_to_ids(token)
         for name, token in (
             ("image", "<|image_pad|>"),
@@ -186,9 +239,11 @@ def build_model(tokenizer: PreTrainedTokenizerFast) -> Qwen3VLForConditionalGene
             ("vision_end", "<|vision_end|>"),
         )
     }
-    config = Qwen3VLConfig(text_config=text, vision_config=vision, tie_word_embeddings=True, **ids)
+
+
+def _built(kind, config, tokenizer) -> PreTrainedModel:
     torch.manual_seed(0)
-    model = Qwen3VLForConditionalGeneration(config)
+    model = kind(config)
     # Qwen3-VL-Instruct's own: it samples unless told otherwise, and ends a turn in two ways.
     model.generation_config = GenerationConfig(
         do_sample=True,

@@ -95,7 +95,13 @@ def test_what_is_said_of_the_model_outranks_its_template(models):
 
 
 @pytest.mark.parametrize(
-    ("name", "thinks"), [("Qwen/Qwen3-VL-8B-Thinking", True), ("Qwen/Qwen3-VL-4B-Instruct", False)]
+    ("name", "thinks"),
+    [
+        ("Qwen/Qwen3-VL-8B-Thinking", True),
+        ("Qwen/Qwen3-VL-4B-Instruct", False),
+        ("Qwen/Qwen3.5-4B", True),
+        ("Qwen/Qwen3.5-2B", False),
+    ],
 )
 def test_a_model_that_is_not_here_is_judged_by_its_name_with_a_warning(name, thinks):
     with pytest.warns(UserWarning, match=f"no chat template of {name} .*the reward depends on it"):

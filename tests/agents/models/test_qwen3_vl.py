@@ -1,6 +1,7 @@
 """The architecture of the large models goes through the code that the embedded one goes through."""
 
 import json
+import shutil
 from dataclasses import dataclass
 from itertools import groupby, takewhile
 
@@ -9,12 +10,13 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 from PIL import Image
-from qwen3_vl import MERGE, PATCH, save_qwen3_vl
+from qwen3_vl import MERGE, PATCH, save_qwen3_5, save_qwen3_vl
 from transformers import GenerationMixin
 
 from dig_env import parse_boxes
 from dig_env.agents import GRPORun, MLLMPolicy, train_grpo
 from dig_env.agents.policies.mllm import pair_messages
+from dig_env.agents.policies.thinking import set_thinking
 
 NEW_TOKENS = 12
 SIZES = ((64, 64), (64, 128))
@@ -37,8 +39,16 @@ SHORT_RUN = {
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
+def qwen3_vl(tmp_path_factory):
     return save_qwen3_vl(tmp_path_factory.mktemp("qwen3_vl"))
+
+
+@pytest.fixture(scope="module", params=["qwen3_vl", "qwen3_5"])
+def folder(request, qwen3_vl, tmp_path_factory):
+    """Each generation's model; how it trains is the run files' test (test_qwen3_vl_runs.py)."""
+    if request.param == "qwen3_vl":
+        return qwen3_vl
+    return save_qwen3_5(tmp_path_factory.mktemp("qwen3_5"))
 
 
 @pytest.fixture(scope="module")
@@ -130,7 +140,8 @@ def said(policy, tokens):
     """The text of new tokens, up to the end of the turn."""
     tokenizer = policy.processor.tokenizer
     ends = (tokenizer.eos_token_id, tokenizer.pad_token_id)
-    return tokenizer.decode(list(takewhile(lambda token: token not in ends, tokens)))
+    spoken = list(takewhile(lambda token: token not in ends, tokens))
+    return tokenizer.decode(spoken, skip_special_tokens=True)
 
 
 def test_every_observation_gets_its_own_answer(watched):
@@ -186,7 +197,8 @@ def test_padding_is_on_the_left_and_the_models_turn_is_last(policy, watched):
     assert len(unpadded(policy, seen.prompts[1])) == len(long)
     for ids in (short, long):
         text = policy.processor.tokenizer.decode(ids)
-        assert text.endswith("<|im_end|>\n<|im_start|>assistant\n")
+        turn = text.removesuffix("<think>\n\n</think>\n\n")  # Qwen3.5's, which does not think
+        assert turn.endswith("<|im_end|>\n<|im_start|>assistant\n")
 
 
 def test_an_answer_is_the_new_tokens_and_nothing_of_the_prompt(policy, watched):
@@ -241,11 +253,11 @@ def test_answers_do_not_depend_on_the_training_mode_and_leave_it_as_it_was(
 
 @pytest.mark.parametrize("beta", [0.0, 0.01])
 def test_grpo_trains_both_towers_and_leaves_a_checkpoint_that_plays(
-    folder, tmp_path, observations, beta
+    qwen3_vl, tmp_path, observations, beta
 ):
     run = GRPORun(
         out=str(tmp_path),
-        model=str(folder),
+        model=str(qwen3_vl),
         beta=beta,
         **SHORT_RUN,
     )
@@ -254,7 +266,7 @@ def test_grpo_trains_both_towers_and_leaves_a_checkpoint_that_plays(
     # Rollouts of equal reward teach nothing: without this the rest would say little.
     assert min(step.zero_variance_groups for step in result.steps) < 1
     assert len(result.before["single"]) == len(result.after["single"]) == 1
-    start = MLLMPolicy.from_pretrained(folder, device="cpu").model.state_dict()
+    start = MLLMPolicy.from_pretrained(qwen3_vl, device="cpu").model.state_dict()
     trained = MLLMPolicy.from_pretrained(result.checkpoint, max_new_tokens=8)
     changed = {
         name
@@ -276,8 +288,8 @@ def test_only_what_follows_a_thought_counts(policy):
     np.testing.assert_allclose(parse_boxes(answer).boxes, [[0.12, 0.3, 0.21, 0.4]])
 
 
-def test_a_bfloat16_checkpoint_learns_in_full_precision(folder, tmp_path):
-    policy = MLLMPolicy.from_pretrained(folder, device="cpu")
+def test_a_bfloat16_checkpoint_learns_in_full_precision(qwen3_vl, tmp_path):
+    policy = MLLMPolicy.from_pretrained(qwen3_vl, device="cpu")
     half = tmp_path / "bfloat16"
     policy.model.to(torch.bfloat16).save_pretrained(half)
     policy.processor.save_pretrained(half)
@@ -296,9 +308,7 @@ def test_a_bfloat16_checkpoint_learns_in_full_precision(folder, tmp_path):
 
 def test_a_thought_that_the_template_opened_and_nothing_closed_is_no_answer(folder, observations):
     policy = MLLMPolicy.from_pretrained(folder, device="cpu", max_new_tokens=NEW_TOKENS)
-    policy.processor.chat_template = policy.processor.chat_template.replace(
-        "assistant\n", "assistant\n<think>\n"
-    )
+    set_thinking(policy.processor, True)
     assert all(answer.startswith("<think>") for answer in policy.act(observations))
     assert not parse_boxes(policy.opening + "a draft: [[0, 0, 100, 100]], but").ok
 
@@ -314,24 +324,24 @@ LEFTOVERS = {
 """What a checkpoint's generation_config may ask for besides temperature, top-k and top-p."""
 
 
-@pytest.fixture(scope="module")
-def opinionated(tmp_path_factory):
-    """The same weights with such a generation_config."""
-    folder = save_qwen3_vl(tmp_path_factory.mktemp("opinionated"))
-    path = folder / "generation_config.json"
+def opinionated(folder, out):
+    """The same weights with such a generation_config, in another folder."""
+    shutil.copytree(folder, out)
+    path = out / "generation_config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | LEFTOVERS))
-    return folder
+    return out
 
 
 def test_greedy_answers_are_the_likeliest_tokens_whatever_a_checkpoint_asks_for(
-    opinionated, observations, watched
+    folder, observations, watched, tmp_path
 ):
-    policy = MLLMPolicy.from_pretrained(opinionated, device="cpu", max_new_tokens=NEW_TOKENS)
+    asking = opinionated(folder, tmp_path / "opinionated")
+    policy = MLLMPolicy.from_pretrained(asking, device="cpu", max_new_tokens=NEW_TOKENS)
     answers, seen = act_and_watch(policy, observations)
     assert torch.equal(seen.tokens, watched[1].tokens) and answers == watched[0]
 
 
-def test_evaluation_draws_exactly_as_rollouts_do(opinionated, observations, tmp_path, monkeypatch):
+def test_evaluation_draws_exactly_as_rollouts_do(qwen3_vl, observations, tmp_path, monkeypatch):
     """By the settings that transformers makes of the call's own, the checkpoint's and defaults."""
     used = []
     prepare = GenerationMixin._prepare_generation_config
@@ -342,10 +352,11 @@ def test_evaluation_draws_exactly_as_rollouts_do(opinionated, observations, tmp_
         return config, rest
 
     monkeypatch.setattr(GenerationMixin, "_prepare_generation_config", noting)
-    run = GRPORun(out=str(tmp_path), model=str(opinionated), **SHORT_RUN | {"steps": 1})
+    asking = opinionated(qwen3_vl, tmp_path / "opinionated")
+    run = GRPORun(out=str(tmp_path / "run"), model=str(asking), **SHORT_RUN | {"steps": 1})
     result = train_grpo(run)
     rollouts = next(config for config in used if config["do_sample"])
-    for path in (opinionated, result.checkpoint):
+    for path in (asking, result.checkpoint):
         sampling = MLLMPolicy.from_pretrained(
             path,
             device="cpu",

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from qwen3_vl import IN_MINIATURE, save_qwen3_vl
+from qwen3_vl import IN_MINIATURE, save_qwen3_5, save_qwen3_vl
 from transformers import AutoModelForImageTextToText, AutoTokenizer
 
 from dig_env.agents import GRPORun, MLLMPolicy, train_grpo
@@ -18,11 +18,11 @@ QUESTION = {
 }
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    """A small Qwen3-VL that always wants to say one of two image tokens: its word for the one is
-    the opposite of its word for the other, and both are long."""
-    path = save_qwen3_vl(tmp_path_factory.mktemp("eager"))
+@pytest.fixture(scope="module", params=[save_qwen3_vl, save_qwen3_5])
+def folder(request, tmp_path_factory):
+    """A small model that always wants to say one of two image tokens: its word for the one is the
+    opposite of its word for the other, and both are long."""
+    path = request.param(tmp_path_factory.mktemp("eager"))
     model = AutoModelForImageTextToText.from_pretrained(path, dtype="float32")
     words = model.get_input_embeddings().weight.data
     config = model.config
