@@ -17,7 +17,13 @@ from typing import Any, NamedTuple
 import torch
 import tyro
 from peft import LoraConfig, get_peft_model
-from transformers import Qwen3VLConfig, Qwen3VLForConditionalGeneration
+from transformers import (
+    AutoModelForImageTextToText,
+    PreTrainedModel,
+    Qwen3_5Config,
+    Qwen3_5TextConfig,
+    Qwen3VLConfig,
+)
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import smart_resize
 
 from dig_env.agents.reporting.report import write_results
@@ -32,7 +38,8 @@ MIN_PIXELS, MAX_PIXELS = 65_536, 16_777_216
 INSTRUCTION_TOKENS = {None: 80, True: 80, False: 82}
 """A prompt of Qwen3-VL-Thinking without its image tokens, by ``GRPORun.thinking``: two image marks
 each, the instruction (64), the turns' marks and the opening of the thought. Counted with Qwen's
-vocabulary of 151,643 byte pairs, as in the package dashscope (resources/qwen.tiktoken)."""
+vocabulary of 151,643 byte pairs, as in the package dashscope (resources/qwen.tiktoken). Taken for
+Qwen3.5 too, whose larger vocabulary could not be had."""
 
 
 @dataclass(frozen=True)
@@ -64,53 +71,92 @@ class Assumed:
     pair_core_s: float = 0.892
 
 
-def full_size_config(size: str) -> Qwen3VLConfig:
-    """The values of Qwen/Qwen3-VL-``size``-Thinking's config.json, and of -Instruct's.
+class Shape(NamedTuple):
+    """What tells one size of a generation from another in its config.json.
 
-    Args:
-        size: "4B" or "8B".
+    Attributes:
+        hidden, mlp: width of the language model, and of its MLPs.
+        layers, heads, kv_heads: of the language model; of Qwen3.5, of its full attention.
+        vision: depth, width and MLP of the vision tower.
+        tied: whether the output layer is the embedding.
+        deepstack: of Qwen3-VL: layers of the vision tower that are fed to the language model.
+        linear_heads: of Qwen3.5: values of its linear attention.
     """
-    hidden, mlp, tied, vision = {
-        "4B": (2560, 9728, True, (24, 1024, 4096, [5, 11, 17])),
-        "8B": (4096, 12288, False, (27, 1152, 4304, [8, 16, 24])),
-    }[size]
-    return Qwen3VLConfig(
-        tie_word_embeddings=tied,
-        text_config={
-            "vocab_size": 151_936,
-            "hidden_size": hidden,
-            "intermediate_size": mlp,
-            "num_hidden_layers": 36,
-            "num_attention_heads": 32,
-            "num_key_value_heads": 8,
-            "head_dim": 128,
-            "max_position_embeddings": 262_144,
-            "rope_parameters": {
-                "rope_type": "default",
-                "rope_theta": 5e6,
-                "mrope_section": [24, 20, 20],
-                "mrope_interleaved": True,
-            },
-        },
-        vision_config={
-            "depth": vision[0],
-            "hidden_size": vision[1],
-            "intermediate_size": vision[2],
-            "deepstack_visual_indexes": vision[3],
-            "num_heads": 16,
-            "out_hidden_size": hidden,
-            "patch_size": PATCH,
-            "spatial_merge_size": MERGE,
-            "temporal_patch_size": 2,
-            "num_position_embeddings": 2304,
-        },
-    )
+
+    hidden: int
+    mlp: int
+    layers: int
+    heads: int
+    kv_heads: int
+    vision: tuple[int, int, int] = (24, 1024, 4096)
+    tied: bool = True
+    deepstack: tuple[int, ...] = (5, 11, 17)
+    linear_heads: int = 0
 
 
-def full_size_model(size: str) -> Qwen3VLForConditionalGeneration:
+SHAPES = {
+    "Qwen3-VL-2B": Shape(2048, 6144, 28, 16, 8),
+    "Qwen3-VL-4B": Shape(2560, 9728, 36, 32, 8),
+    "Qwen3-VL-8B": Shape(4096, 12288, 36, 32, 8, (27, 1152, 4304), False, (8, 16, 24)),
+    "Qwen3.5-2B": Shape(2048, 6144, 24, 8, 2, linear_heads=16),
+    "Qwen3.5-4B": Shape(2560, 9216, 32, 16, 4, linear_heads=32),
+}
+"""By the models' names, without "Qwen/", "-Thinking" and "-Instruct"."""
+
+
+def full_size_config(name: str) -> Qwen3VLConfig | Qwen3_5Config:
+    """The values of a model's config.json; ``name`` is one of ``SHAPES``."""
+    shape = SHAPES[name]
+    depth, width, mlp = shape.vision
+    text: dict[str, Any] = {
+        "hidden_size": shape.hidden,
+        "intermediate_size": shape.mlp,
+        "num_hidden_layers": shape.layers,
+        "num_attention_heads": shape.heads,
+        "num_key_value_heads": shape.kv_heads,
+        "max_position_embeddings": 262_144,
+        "tie_word_embeddings": shape.tied,
+    }
+    rope: dict[str, Any] = {"rope_type": "default", "mrope_interleaved": True}
+    vision: dict[str, Any] = {
+        "depth": depth,
+        "hidden_size": width,
+        "intermediate_size": mlp,
+        "num_heads": 16,
+        "out_hidden_size": shape.hidden,
+        "patch_size": PATCH,
+        "spatial_merge_size": MERGE,
+        "temporal_patch_size": 2,
+        "num_position_embeddings": 2304,
+    }
+    if shape.linear_heads:
+        quarter = {"rope_theta": 1e7, "mrope_section": [11, 11, 10], "partial_rotary_factor": 0.25}
+        text |= {
+            "vocab_size": 248_320,
+            "head_dim": 256,
+            "linear_num_key_heads": 16,
+            "linear_num_value_heads": shape.linear_heads,
+            "rope_parameters": rope | quarter,
+        }
+        return Qwen3_5Config(tie_word_embeddings=shape.tied, text_config=text, vision_config=vision)
+    text |= {
+        "vocab_size": 151_936,
+        "head_dim": 128,
+        "rope_parameters": rope | {"rope_theta": 5e6, "mrope_section": [24, 20, 20]},
+    }
+    vision["deepstack_visual_indexes"] = list(shape.deepstack)
+    return Qwen3VLConfig(tie_word_embeddings=shape.tied, text_config=text, vision_config=vision)
+
+
+def full_size_model(name: str) -> PreTrainedModel:
     """The model without weights, on the meta device."""
     with torch.device("meta"):
-        return Qwen3VLForConditionalGeneration(full_size_config(size))
+        return AutoModelForImageTextToText.from_config(full_size_config(name))
+
+
+def size_of(run: GRPORun) -> str:
+    """Which of ``SHAPES`` a run trains."""
+    return run.model.removeprefix("Qwen/").removesuffix("-Thinking")
 
 
 def image_tokens(width: int, height: int) -> int:
@@ -136,7 +182,8 @@ class Sizes(NamedTuple):
         answers: of one step.
         prompt, longest: tokens of a prompt, and of it with the longest answer.
         mean: tokens of a prompt with an answer of the assumed length.
-        cache_b: bytes of vLLM's cache for one token.
+        cache_b: bytes of vLLM's cache for one token, of full attention alone.
+        state_b: bytes that linear attention keeps of an answer (float32), whatever its length.
     """
 
     text: Any
@@ -149,11 +196,12 @@ class Sizes(NamedTuple):
     longest: int
     mean: float
     cache_b: int
+    state_b: int
 
 
 def sizes_of(run: GRPORun, gpus: int, width: int, height: int, assumed: Assumed) -> Sizes:
     """Parameters and tokens of a run."""
-    model = full_size_model("4B" if "4B" in run.model else "8B")
+    model = full_size_model(size_of(run))
     text = model.config.text_config
     weights = sum(p.numel() for p in model.parameters())
     tower = sum(p.numel() for p in model.model.visual.parameters())
@@ -165,6 +213,11 @@ def sizes_of(run: GRPORun, gpus: int, width: int, height: int, assumed: Assumed)
         adapted = get_peft_model(model, LoraConfig(**run.lora))
         adapters = sum(p.numel() for p in adapted.parameters() if p.requires_grad)
     prompt = prompt_tokens(run, width, height)
+    caching, state_b = text.num_hidden_layers, 0
+    if isinstance(text, Qwen3_5TextConfig):
+        caching = text.layer_types.count("full_attention")
+        state = text.linear_num_value_heads * text.linear_key_head_dim * text.linear_value_head_dim
+        state_b = 4 * (text.num_hidden_layers - caching) * state
     return Sizes(
         text,
         weights,
@@ -175,7 +228,8 @@ def sizes_of(run: GRPORun, gpus: int, width: int, height: int, assumed: Assumed)
         prompt=prompt,
         longest=prompt + run.max_completion_length,
         mean=prompt + assumed.mean_answer * run.max_completion_length,
-        cache_b=2 * text.num_hidden_layers * text.num_key_value_heads * text.head_dim * 2,
+        cache_b=2 * caching * text.num_key_value_heads * text.head_dim * 2,
+        state_b=state_b,
     )
 
 
@@ -204,7 +258,9 @@ def memory_of(run: GRPORun, gpus: int, sizes: Sizes, assumed: Assumed) -> dict[s
         "learning_gb": learning + assumed.asleep_gb,
         "vllm_gb": pool,
         "vllm_cache_gb": cache,
-        "longest_answers_in_cache": int(cache * 1e9 / (sizes.longest * sizes.cache_b)),
+        "longest_answers_in_cache": int(
+            cache * 1e9 / (sizes.longest * sizes.cache_b + sizes.state_b)
+        ),
         "rollouts_gb": (held + reference) / 1e9 + pool,
         "host_gb": 0.0 if run.lora is not None else gpus * 4 * weights * 2 / 1e9,
     }
@@ -223,7 +279,7 @@ def time_of(
     learn_s = flops / (assumed.flops_reached * assumed.peak_flops)
     # A step of decoding reads all weights and the answers' caches once; the longest answer decides.
     half = sizes.prompt + assumed.mean_answer * run.max_completion_length / 2
-    read_b = 2 * sizes.multiplying + sizes.answers * half * sizes.cache_b
+    read_b = 2 * sizes.multiplying + sizes.answers * (half * sizes.cache_b + sizes.state_b)
     token_s = read_b / (assumed.bandwidth_reached * assumed.bandwidth_gb_s * 1e9)
     rollout_s = run.max_completion_length * token_s
     step_s = rollout_s + assumed.sync_s + learn_s

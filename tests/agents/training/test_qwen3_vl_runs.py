@@ -3,7 +3,7 @@
 import json
 import runpy
 import sys
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
@@ -13,7 +13,7 @@ from accelerate.commands.config.config_args import load_config_from_file
 from accelerate.commands.launch import launch_command_parser
 from peft import LoraConfig, PeftModel, get_peft_model
 from PIL import Image
-from qwen3_vl import IN_MINIATURE, build_processor, miniature, save_qwen3_vl
+from qwen3_vl import IN_MINIATURE, build_processor, miniature, save_qwen3_5, save_qwen3_vl
 from ranks import Job
 from safetensors.torch import load_file
 from transformers import AutoModelForImageTextToText, AutoProcessor
@@ -23,7 +23,7 @@ from trl import GRPOConfig
 from dig_env.agents import MLLMPolicy, train_grpo
 from dig_env.agents.cli.main import main
 from dig_env.agents.policies.mllm import pair_messages
-from dig_env.agents.policies.thinking import set_thinking
+from dig_env.agents.policies.thinking import opening_of, set_thinking
 from dig_env.agents.training.run_file import read_run
 from dig_env.scenes import STAGES
 
@@ -33,6 +33,8 @@ FILES = sorted(set(FOLDER.glob("*.yaml")) - {FSDP})
 RUNS = {path.stem: read_run(path) for path in FILES}
 LORA = {name: run for name, run in RUNS.items() if run.lora}
 each_run = pytest.mark.parametrize("run", RUNS.values(), ids=RUNS)
+# In miniature a generation's sizes are one model: files that differ in it alone are one run.
+DIFFERENT = {str(replace(run, model="", out="")): name for name, run in RUNS.items()}
 
 
 @pytest.fixture(scope="module")
@@ -45,12 +47,23 @@ def folder(tmp_path_factory):
     return save_qwen3_vl(tmp_path_factory.mktemp("thinking"), thinking=True)
 
 
+@pytest.fixture(scope="module")
+def folders(folder, tmp_path_factory):
+    """The small model of each run file: of its generation, and with its template."""
+    qwen3_5 = {
+        size: save_qwen3_5(tmp_path_factory.mktemp(f"qwen3_5_{size}"), thinking=size == "4b")
+        for size in ("2b", "4b")
+    }
+    return {name: qwen3_5[name[-2:]] if "qwen3_5" in name else folder for name in RUNS}
+
+
 def weights(path):
     return AutoModelForImageTextToText.from_pretrained(path, dtype="float32").state_dict()
 
 
-@each_run
-def test_a_run_file_trains_the_small_model_and_leaves_one_that_loads(run, folder, tmp_path):
+@pytest.mark.parametrize("name", DIFFERENT.values())
+def test_a_run_file_trains_the_small_model_and_leaves_one_that_loads(name, folders, tmp_path):
+    run, folder = RUNS[name], folders[name]
     result = train_grpo(miniature(run, folder, tmp_path))
     (step,) = result.steps
     assert step.zero_variance_groups < 1  # otherwise there was nothing to learn
@@ -135,28 +148,40 @@ def test_the_accelerate_file_is_in_accelerates_vocabulary_and_wraps_the_models_l
     known = vars(launch_command_parser().parse_args(["script.py"]))
     assert config.fsdp_config.keys() <= known.keys()
     wrapped = config.fsdp_config["fsdp_transformer_layer_cls_to_wrap"].split(",")
-    assert set(wrapped) == set(budget["full_size_model"]("4B")._no_split_modules)
+    assert set(wrapped) == set(budget["full_size_model"]("Qwen3-VL-4B")._no_split_modules)
     assert config.num_processes == 8
 
 
-@pytest.mark.parametrize(("size", "billions"), [("4B", 4.44), ("8B", 8.77)])
-def test_the_full_size_model_has_as_many_parameters_as_published(size, billions, budget):
+PUBLISHED = {
+    "Qwen3-VL-2B": 2.13,
+    "Qwen3-VL-4B": 4.44,
+    "Qwen3-VL-8B": 8.77,
+    "Qwen3.5-2B": 2.21,  # without the layer that guesses several tokens
+    "Qwen3.5-4B": 4.54,
+}
+"""Parameters in billions."""
+
+
+@pytest.mark.parametrize("size", PUBLISHED)
+def test_the_full_size_model_has_as_many_parameters_as_published(size, budget):
     model = budget["full_size_model"](size)
-    assert round(model.num_parameters() / 1e9, 2) == billions
+    assert round(model.num_parameters() / 1e9, 2) == PUBLISHED[size]
 
 
 @pytest.mark.parametrize("name", LORA)
 def test_lora_finds_its_layers_in_the_full_size_language_model(name, budget):
     run = LORA[name]
-    size = "4B" if "4B" in run.model else "8B"
-    model = budget["full_size_model"](size)
+    model = budget["full_size_model"](budget["size_of"](run))
     text = model.config.text_config
     linears = {
         layer: (module.in_features, module.out_features)
         for layer, module in model.named_modules()
         if layer.rpartition(".")[2] in run.lora["target_modules"]
     }
-    assert len(linears) == 7 * text.num_hidden_layers
+    # An MLP's three, four of full attention, and of linear attention three but for its gates.
+    layers = text.num_hidden_layers
+    linear = text.layer_types.count("linear_attention") if "qwen3_5" in name else 0
+    assert len(linears) == 3 * layers + 4 * (layers - linear) + 3 * linear
     assert all(layer.startswith("model.language_model.layers.") for layer in linears)
     adapted = get_peft_model(model, LoraConfig(**run.lora))
     trained = [p.numel() for p in adapted.parameters() if p.requires_grad]
@@ -191,9 +216,9 @@ def test_every_run_fits_its_gpus(budget):
         assert found["memory"]["vllm_cache_gb"] > 0, name
 
 
-def prompt(processor):
+def prompt(processor, **switch):
     return processor.apply_chat_template(
-        pair_messages("Which?"), add_generation_prompt=True, tokenize=False
+        pair_messages("Which?"), add_generation_prompt=True, tokenize=False, **switch
     )
 
 
@@ -215,6 +240,20 @@ def test_with_thinking_an_instruct_model_is_told_to_think_and_its_thought_is_ope
     assert rest == "<think>\n"
     set_thinking(processor, False)
     assert prompt(processor) == before
+
+
+@pytest.mark.parametrize("of_4b", [False, True])
+def test_qwen3_5_is_switched_by_its_own_template(of_4b, folders):
+    """As its ``enable_thinking`` does; unless told, the one of 4B thinks and the one of 2B not."""
+    processor = AutoProcessor.from_pretrained(folders[f"lora_qwen3_5_{'4b' if of_4b else '2b'}"])
+    original = processor.chat_template
+    assert opening_of(original) == ("<think>" if of_4b else "")
+    for thinking in (True, False, True):
+        set_thinking(processor, thinking)
+        own = prompt(processor)
+        assert opening_of(processor.chat_template) == ("<think>" if thinking else "")
+        processor.chat_template = original
+        assert own == prompt(processor, enable_thinking=thinking)
 
 
 def test_a_saved_processor_keeps_whether_to_think(folder, tmp_path):
