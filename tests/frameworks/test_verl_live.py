@@ -22,6 +22,7 @@ from verl_runs import composed, response
 from dig_env import format_boxes, score
 from dig_env.agents.integrations import read_truth
 from dig_env.agents.integrations.live import LiveSettings, PairActor
+from dig_env.agents.integrations.verl import LIVE_PAIRS, compute_zoom_score
 from dig_env.scenes.dataset.on_ray import RAY_VARIABLES, STORE_BYTES
 
 
@@ -110,6 +111,12 @@ def test_fresh_pairs_change_their_stage_within_one_run(live, renderers, processo
     third = next(batches)
     assert counts(third) == [2, 2]
     assert list(third["index"]) == [4, 5]
+
+    for _ in range(2):  # a pair's rollouts with zooms, and no answer: what they cost counts too
+        live = {"index": 4, LIVE_PAIRS: True}
+        truth = third["reward_model"][0]["ground_truth"]
+        compute_zoom_score("", 3, truth, live, turn_cost=0.25, opening="<think>")
+    assert ray.get(actor.state_dict.remote())["curriculum"]["rewards"] == [-0.75]
 
     saved = loader.state_dict()
     next(batches)
