@@ -14,7 +14,7 @@ import torch
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
-from qwen3_vl import build_processor, save_qwen3_vl
+from qwen3_vl import build_processor, save_qwen3_5, save_qwen3_vl
 from transformers import AutoProcessor
 from verl import DataProto
 from verl.experimental.agent_loop.agent_loop import AgentLoopWorker, DictConfigWrap
@@ -92,10 +92,11 @@ class Scripted:
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    """A small Qwen3-VL's folder, whose processor verl loads. verl knows processors by the names of
-    their classes; this one differs from Qwen3-VL's in that it has no part for videos."""
-    folder = save_qwen3_vl(tmp_path_factory.mktemp("qwen3_vl"))
+def model(request, tmp_path_factory):
+    """The folder of a small model, a Qwen3-VL unless a test asks otherwise, whose processor verl
+    loads. verl knows processors by the names of their classes; this one differs from Qwen3-VL's in
+    that it has no part for videos."""
+    folder = getattr(request, "param", save_qwen3_vl)(tmp_path_factory.mktemp("model"))
     processor = AutoProcessor.from_pretrained(folder)
     processor.__class__ = type("Qwen3VLProcessor", (type(processor),), {})
     with pytest.MonkeyPatch.context() as patch:
@@ -207,6 +208,19 @@ def test_a_rollout_sees_and_earns_what_the_game_gives(zoomed, env, verl_pairs, t
         assert columns["score"] == pytest.approx(earned, abs=1e-12)
         assert columns["zooms"] == len(texts) - answered
         assert row["rm_scores"].sum() == np.float32(columns["score"])
+
+
+@pytest.mark.parametrize("model", [save_qwen3_5], indirect=True)
+def test_qwen3_5_zooms_too_and_verl_keeps_its_empty_thoughts(zoomed, env, verl_pairs):
+    """Which its chat template would drop of all turns but the last."""
+    played, worker = zoomed([ASK, ANSWER])
+    seed = verl_pairs.pair_seeds("mixed", "train")[0]
+    messages, images, *_ = in_the_game(env, seed, [ASK, ANSWER])
+    text = worker.processor.apply_chat_template(messages, tokenize=False).removesuffix("\n")
+    text = text.replace(f"assistant\n{ASK}", f"assistant\n<think>\n\n</think>\n\n{ASK}")
+    expected = worker.processor(text=[text], images=images, return_tensors="pt")
+    row = played.batch[0]
+    assert row["input_ids"][row["attention_mask"].bool()].equal(expected["input_ids"][0])
 
 
 def test_the_engine_gets_every_image_for_its_slot_and_forbids_more_of_them(zoomed):
