@@ -13,6 +13,7 @@ import datasets
 import numpy as np
 import pytest
 import yaml
+from endpoint import completion, serving
 from paths import ROOT
 
 from dig_env.agents import OraclePolicy, PixelDiffPolicy
@@ -280,6 +281,25 @@ def test_the_embedded_policy_leaves_no_answers_behind_when_it_is_done(run, tmp_p
     assert not list(tmp_path.glob("runs/*.answers.jsonl"))
     assert run("--policy", "tiny", "--limit", "1", "--date", "2026-11-27")[0] == 0
     assert len(read_records(tmp_path / "board.jsonl")) == 1  # the same run is no second line
+
+
+def test_a_run_with_a_question_unanswered_is_no_line_until_it_is_asked_again(run, tmp_path):
+    broken, asked = [True], []
+
+    def answer(body):
+        asked.append(json.dumps(body["messages"]))
+        fails = broken[0] and asked[-1] == asked[0]
+        return (400, {}, {"error": "bad picture"}) if fails else (200, {}, completion("[]"))
+
+    with serving(answer) as server:
+        arguments = ("--policy", "looker", "--base-url", server.url, "--concurrency", "1")
+        code, result, told = run(*arguments)
+        assert code == 1 and result["record"]["pairs"] == 3 and "bad picture" in told
+        assert not (tmp_path / "board.jsonl").exists()
+        broken[0], before = False, len(asked)
+        code, result, told = run(*arguments)
+    assert code == 0 and len(asked) == before + 1 and "resuming with 3 answers" in told
+    assert [record["pairs"] for record in read_records(tmp_path / "board.jsonl")] == [4]
 
 
 def test_a_mistake_is_told_before_anything_is_played(run, tmp_path):
