@@ -74,6 +74,7 @@ def bench_run(
     limit: int | None = None,
     leaderboard: Path | None = None,
     date: str | None = None,
+    page: Path | None = None,
     out: Path | None = None,
     answers: PairAnswersArgs = PairAnswers(),
     endpoint: EndpointArgs = Endpoint(),
@@ -91,6 +92,7 @@ def bench_run(
         leaderboard: file of JSON lines that gets a line for this run; by default leaderboard.jsonl
             in the folder of --data.
         date: of the run, such as 2026-11-27; by default today's.
+        page: also bring the tables of the leaderboard in this Markdown page up to date.
         out: JSON file for the result with every answer. By default runs/bench-POLICY-SIZE.json.
         answers: how the policy answers.
         endpoint: where a model is served.
@@ -98,7 +100,7 @@ def bench_run(
     """
     from dig_env.agents.evaluation.bench.definition import FILE, NAME, Definition, compare
     from dig_env.agents.evaluation.bench.leaderboard import append_record, read_records
-    from dig_env.agents.reporting.bench import run_table
+    from dig_env.agents.reporting.bench import fill_page, run_table
 
     out = result_file(out, "bench", policy, size)
     leaderboard = data / "leaderboard.jsonl" if leaderboard is None else leaderboard
@@ -115,26 +117,19 @@ def bench_run(
     dialect, frame = answers.chosen(policy)
     run = EvaluationRun(policy, out, frame, endpoint, output, dialect)
     result = _played(run, data, size, made, limit)
-    record = {
-        "benchmark": NAME,
-        "version": made.version,
-        "size": size,
-        "same": comparison.same,
-        "limit": limit,
-        **_hashes(made, size),
-        "policy": policy,
-        "dialect": dialect,
-        "coordinates": frame.coordinates,
-        "date": date,
-        "dig_env": __version__,
-        **result["figures"],
-    }
+    which = {"benchmark": NAME, "version": made.version, "size": size, "same": comparison.same}
+    how = {"dialect": dialect, "coordinates": frame.coordinates, "date": date}
+    record = which | {"limit": limit, **_hashes(made, size), "policy": policy, **how}
+    record |= {"dig_env": __version__, **result["figures"]}
     write_whole(out, json.dumps(result | {"record": record}, indent=1).encode() + b"\n")
     output.table(run_table(record))
     files = {}
     if not run.failed and result["unreadable"]["answers"] < result["unreadable"]["of"]:
         append_record(leaderboard, record)
         files["leaderboard"] = leaderboard
+        if page is not None:
+            write_whole(page, fill_page(page.read_text(), read_records(leaderboard)).encode())
+            files["page"] = page
     run.finish(result | {"record": record}, **files)
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
-from dig_env.agents.reporting.table import Table
+from dig_env.agents.reporting.table import Table, fill_tables
 
 
 def run_table(run: dict[str, Any]) -> Table:
@@ -26,15 +27,26 @@ def run_table(run: dict[str, Any]) -> Table:
 
 
 def leaderboard_table(runs: Sequence[dict[str, Any]], size: str) -> Table:
-    """The runs at a size, best first, with F1 by stage."""
-    runs = sorted((run for run in runs if run["size"] == size), key=lambda run: -run["f1"][0])
+    """The runs at a size, best first, with F1 by stage.
+
+    Those of a part of the published pairs, and trials, are shown only where there are no others.
+    """
+    runs = [run for run in runs if run["size"] == size]
+    runs = [run for run in runs if run["same"] and run["limit"] is None] or runs
+    runs.sort(key=lambda run: -run["f1"][0])
     stages = list(dict.fromkeys(stage for run in runs for stage in run["by_stage"]))
     rows = []
     for run in runs:
         by_stage = [run["by_stage"].get(stage) for stage in stages]
         cells = ["" if entry is None else f"{entry['f1'][0]:.2f}" for entry in by_stage]
-        rows.append((run["policy"], _cell(run["f1"]), *cells))
-    return Table(["F1 of", "all", *stages], rows)
+        rows.append((run["policy"], f"{run['pairs']:,}", _cell(run["f1"]), *cells))
+    return Table(["F1 of", "pairs", "all", *stages], rows)
+
+
+def fill_page(page: str, runs: Sequence[dict[str, Any]]) -> str:
+    """The page with its tables of the leaderboard updated, named by size; see ``fill_tables``."""
+    sizes = dict.fromkeys(run["size"] for run in runs)
+    return fill_tables(page, {size: partial(leaderboard_table, runs, size) for size in sizes})
 
 
 def _row(name: str, entry: dict[str, Any]) -> tuple[str, ...]:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from dig_env.agents.evaluation.calibration.reference_answers import HUMAN, RANKS
 from dig_env.agents.reporting.plots import dots, figure_png
 from dig_env.agents.reporting.report import Section, write_report
-from dig_env.agents.reporting.table import Table, markdown
+from dig_env.agents.reporting.table import Table, fill_tables
 from dig_env.scenes import PAPER_STAGES
 from dig_env.scenes.extras import extra
 from dig_env.scenes.files import write_whole
@@ -89,18 +89,8 @@ TABLES: dict[str, Callable[[dict[str, Any]], Table]] = {
 
 
 def fill_page(page: str, card: dict[str, Any]) -> str:
-    """The page with its tables updated from the card.
-
-    Raises:
-        ValueError: the page asks for a table that there is not.
-    """
-
-    def table(match: re.Match[str]) -> str:
-        if match[1] not in TABLES:
-            raise ValueError(f"no table {match[1]!r}; the tables are {', '.join(TABLES)}")
-        return f"<!-- table: {match[1]} -->\n{markdown(TABLES[match[1]](card))}\n<!-- end -->"
-
-    return re.sub(r"<!-- table: (\w+) -->.*?<!-- end -->", table, page, flags=re.DOTALL)
+    """The page with its tables updated from the card; see ``fill_tables``."""
+    return fill_tables(page, {name: partial(table, card) for name, table in TABLES.items()})
 
 
 def write_page(card: dict[str, Any], page: Path) -> Path:

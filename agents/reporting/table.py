@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 
@@ -31,3 +32,18 @@ def markdown(table: Table) -> str:
     """As Markdown, without the title."""
     lines = [table.header, ["---"] * len(table.header), *table.rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def fill_tables(page: str, tables: Mapping[str, Callable[[], Table]]) -> str:
+    """The page with today's tables between ``<!-- table: NAME -->`` and ``<!-- end -->``.
+
+    Raises:
+        ValueError: the page asks for a table that there is not.
+    """
+
+    def filled(match: re.Match[str]) -> str:
+        if match[1] not in tables:
+            raise ValueError(f"no table {match[1]!r}; the tables are {', '.join(tables)}")
+        return f"<!-- table: {match[1]} -->\n{markdown(tables[match[1]]())}\n<!-- end -->"
+
+    return re.sub(r"<!-- table: (\w+) -->.*?<!-- end -->", filled, page, flags=re.DOTALL)

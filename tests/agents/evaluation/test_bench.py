@@ -33,8 +33,7 @@ from dig_env.agents.evaluation.bench.make import describe, make_benchmark
 from dig_env.agents.evaluation.bench.play import at_best_threshold, figures, play_benchmark
 from dig_env.agents.evaluation.pairs import play_pairs
 from dig_env.agents.policies.kept_answers import KeepingPolicy, KeptAnswers
-from dig_env.agents.reporting.bench import leaderboard_table, run_table
-from dig_env.agents.reporting.table import markdown
+from dig_env.agents.reporting.bench import fill_page, leaderboard_table, run_table
 from dig_env.scenes import PairDataset, audit_dataset
 from dig_env.scenes.plans.stages import BUILT_IN_STAGES
 
@@ -334,14 +333,27 @@ def test_a_leaderboard_with_a_foreign_line_is_left_alone(tmp_path):
     assert path.read_text() == '{"policy": "a"}\n'
 
 
-def test_a_leaderboard_shows_the_best_first():
-    def record(policy, f1):
-        entry = {"f1": [f1, f1, f1]}
-        return entry | {"policy": policy, "size": SIZE, "by_stage": {"dual": entry}}
+def test_a_leaderboard_shows_the_best_first_and_trials_only_where_there_is_nothing_else():
+    def record(policy, f1, same="", limit=None):
+        entry = {"f1": [f1, f1, f1], "pairs": 2600}
+        run = {"policy": policy, "size": SIZE, "same": same, "limit": limit}
+        return entry | run | {"by_stage": {"dual": entry}}
 
-    table = leaderboard_table([record("low", 0.1), record("high", 0.9)], SIZE)
-    assert table.header == ["F1 of", "all", "dual"]
+    trials = [record("low", 0.1), record("high", 0.9)]
+    table = leaderboard_table(trials, SIZE)
+    assert table.header == ["F1 of", "pairs", "all", "dual"]
+    assert table.rows[0] == ("high", "2,600", "0.900 (0.900, 0.900)", "0.90")
     assert [row[0] for row in table.rows] == ["high", "low"]
+    published = [record("part", 0.8, "pixels", limit=5), record("whole", 0.7, "plans")]
+    assert [row[0] for row in leaderboard_table(trials + published, SIZE).rows] == ["whole"]
+
+
+def test_a_run_brings_a_pages_table_up_to_date(run, tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text(f"before\n<!-- table: {SIZE} -->\n<!-- end -->\nafter\n")
+    assert run("--policy", "oracle", "--page", page)[0] == 0
+    assert "| oracle | 4 | 1.000 (1.000, 1.000) |" in page.read_text()
+    assert page.read_text().startswith("before") and page.read_text().endswith("after\n")
 
 
 def test_the_page_shows_the_published_leaderboard():
@@ -350,5 +362,4 @@ def test_the_page_shows_the_published_leaderboard():
     assert {"random", "oracle", "pixeldiff-best", "tiny"} <= {
         record["policy"] for record in records
     }
-    for size in dict.fromkeys(record["size"] for record in records):
-        assert markdown(leaderboard_table(records, size)) in page
+    assert fill_page(page, records) == page and "<!-- table: 320x240 -->" in page
