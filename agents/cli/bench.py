@@ -141,13 +141,15 @@ def _played(
     from dig_env.agents.evaluation.bench.play import at_best_threshold, figures, play_benchmark
     from dig_env.agents.evaluation.pairs import play_pairs
     from dig_env.agents.policies.kept_answers import KeepingPolicy
+    from dig_env.agents.policies.policy import TrainedPrompt
 
     settings, stages = settings_of(size), made.sizes[size].stages
     say_asked(run, (settings.width, settings.height), STAGES[next(iter(stages))])
     best = run.policy == BEST_THRESHOLD and run.endpoint.base_url is None
     player: Any = None if best else pair_policy(run)
-    keeps = run.endpoint.base_url is None and run.policy not in CHEAP
-    asked = KeepingPolicy(player, run.keep()) if keeps else player
+    asked = TrainedPrompt(player) if run.policy in ("tiny", "tiny-start") else player
+    if run.endpoint.base_url is None and run.policy not in CHEAP:
+        asked = KeepingPolicy(asked, run.keep())
     errors: list[str] = []
     with run.output.counting("pairs", len(stages) * (limit or made.pairs)) as on_episode:
         how = how_played(run, on_episode) | {"answers": run.dialect}

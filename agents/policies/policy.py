@@ -1,4 +1,4 @@
-"""The policy protocol, and three policies that need no learning."""
+"""The policy protocol, three policies that need no learning, and a prompt for those that did."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 import scipy
 
-from dig_env import format_boxes
+from dig_env import format_boxes, instruction
 
 
 class Policy(Protocol):
@@ -160,6 +160,22 @@ class PixelDiffPolicy:
         ]
         found = np.array(boxes).reshape(-1, 4)
         return format_boxes(found, self._coordinates, (width, height), answers=self._answers_in)
+
+
+class TrainedPrompt:
+    """A policy that is asked in the prompt of the paper's stages, whatever the stage.
+
+    The embedded policy knows no other: a sentence that it has never seen would decide its answer
+    more than the images do.
+    """
+
+    def __init__(self, policy: Policy) -> None:
+        self._policy = policy
+
+    def act(self, observations: Sequence[dict[str, Any]]) -> list[str]:
+        """The policy's answers to the same images."""
+        prompt = instruction()
+        return self._policy.act([seen | {"prompt": prompt} for seen in observations])
 
 
 def _size(observation: dict[str, Any]) -> tuple[int, int]:

@@ -12,7 +12,6 @@ Answers are given once and scored under each preset; ``page.py`` shows the card.
 
 from __future__ import annotations
 
-import functools
 import json
 import platform
 from collections.abc import Callable, Iterator, Sequence
@@ -23,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from dig_env import PARTS, REWARDS, instruction, observe, score_batch
+from dig_env import PARTS, REWARDS, score_batch
 from dig_env.agents.evaluation.calibration.reference_answers import (
     HUMAN,
     RANKS,
@@ -35,7 +34,7 @@ from dig_env.agents.evaluation.human_answers import read_answers
 from dig_env.agents.evaluation.intervals import CONFIDENCE, mean_intervals, rounded
 from dig_env.agents.evaluation.pairs import held_out_pairs
 from dig_env.agents.policies.mllm import load_tiny
-from dig_env.agents.policies.policy import PixelDiffPolicy, Policy
+from dig_env.agents.policies.policy import PixelDiffPolicy, TrainedPrompt
 from dig_env.scenes import (
     PAPER_CHANGES,
     PAPER_STAGES,
@@ -155,14 +154,8 @@ def image_policies(render: RenderSettings) -> dict[str, Answerer]:
     """The policies that use the images; the embedded one only at what it was trained on."""
     policies = {"pixel difference": answers_of(PixelDiffPolicy())}
     if (render.width, render.height, render.quality) == (128, 96, "draft"):
-        policies["embedded policy"] = functools.partial(_answer_trained_prompt, load_tiny())
+        policies["embedded policy"] = answers_of(TrainedPrompt(load_tiny()))
     return policies
-
-
-def _answer_trained_prompt(policy: Policy, pairs: Sequence[Pair]) -> list[str]:
-    """Answers to the paper stages' prompt at every stage. The embedded policy knows no other, and a
-    sentence that it has never seen would decide its answer more than the images do."""
-    return policy.act([observe(pair) | {"prompt": instruction()} for pair in pairs])
 
 
 @dataclass(frozen=True, eq=False)
