@@ -29,7 +29,7 @@ def train(
         run: its settings.
         config: YAML file of settings, which options on the command line replace; see
             examples/qwen3_vl.
-        reward: name of the reward to learn from: full, paper, dense, strict, format, iou or f1. By
+        reward: name of the reward that pairs earn: full, paper, dense, strict, format, iou or f1. By
             default that of the config, or full.
         output: what is printed.
     """
