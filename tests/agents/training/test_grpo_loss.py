@@ -106,7 +106,7 @@ def test_the_loss_is_that_of_the_groups_with_a_signal_and_the_kl_of_all(
 
     def generate_and_record(self, inputs):
         batch = generate(self, inputs)
-        batches.append((batch, [reward for *_, reward in self.reward_funcs[0].answers]))
+        batches.append((batch, [answered.reward for answered in self.reward_funcs[0].answered]))
         return batch
 
     def compute_and_record(self, model, inputs):
