@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from qwen3_vl import register, save_qwen3_vl
 from wandb_lines import wandb_lines
 
 from dig_env import Curriculum, RandomCurriculum
@@ -194,6 +195,28 @@ def test_a_curriculum_may_lead_from_a_task_to_pairs(stored, tmp_path):
     result = train_grpo(run)
     assert result.promotions == [(1, "text_to_crop@dual", "dual")]
     assert "F1" in str(result.steps[-1]) and "right" in str(result.steps[0])
+
+
+def test_a_model_with_patches_learns_from_rows_of_unequal_numbers_of_images(stored, tmp_path):
+    """Two images, one, and one with crops, in one batch that goes through the model in parts."""
+    register()
+    model = save_qwen3_vl(tmp_path / "model")
+    run = settings(
+        tmp_path / "run",
+        stored,
+        model=str(model),
+        stages=("single", "text_to_box", "text_to_crop"),
+        rollouts=2,
+        steps=2,
+        eval_pairs=1,
+        temperature=1.0,
+        max_completion_length=4,
+        trl={"per_device_train_batch_size": 4},
+        seed=4,
+    )
+    result = train_grpo(run)
+    assert [len(step.stages) for step in result.steps] == [3, 3]
+    assert set(result.after) == set(run.stages)
 
 
 @pytest.mark.parametrize(
