@@ -12,7 +12,7 @@ from dig_env.curricula.threshold import BaseCurriculum, Curriculum, StageCurricu
 from dig_env.drawing import draw_pair
 from dig_env.envs.dig import DiGEnv
 from dig_env.frames import COORDINATES, resized_size
-from dig_env.observation import instruction, observe
+from dig_env.observation import instruction, observe, odd_one_out
 from dig_env.reward import PARTS, Score, score, score_batch
 from dig_env.reward_config import REWARDS, RewardConfig, RewardLike, resolve_reward
 from dig_env.scenes.version import __version__
@@ -49,6 +49,7 @@ __all__ = [
     "format_boxes",
     "instruction",
     "observe",
+    "odd_one_out",
     "parse_boxes",
     "resized_size",
     "resolve_reward",

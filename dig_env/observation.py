@@ -48,17 +48,13 @@ def instruction(
     Raises:
         ValueError: unknown ``coordinates`` or ``answers``, or a frame in pixels without a size.
     """
-    one_of("answers", answers, DIALECTS)
-    dialect = DIALECTS[answers]
-    frame = frame_words(coordinates, size)
-    if dialect.own is not None:
-        frame = _STEPS.format(last=dialect.own.last)
+    asked, frame = _asked(coordinates, size, answers)
     may_be_equal = difficulty.differences[0] == 0
     text = (
         "The two images show the same scene with "
         f"{'any number of differences or none' if may_be_equal else 'one or more differences'}. "
         "Find every difference "
-        f"and answer with a list of boxes {dialect.asked}, one box around each difference, in "
+        f"and answer with a list of boxes {asked}, one box around each difference, in "
         f"{frame}."
     )
     if may_be_equal:
@@ -71,6 +67,31 @@ def instruction(
             "one shows it."
         )
     return text
+
+
+def odd_one_out(
+    coordinates: str = "norm1000", size: tuple[int, int] | None = None, answers: str = "strict"
+) -> str:
+    """The instruction that accompanies one image, in which one object is unlike all the others.
+
+    Arguments and errors as for ``instruction``.
+    """
+    asked, frame = _asked(coordinates, size, answers)
+    return (
+        "The image shows copies of one object in a grid. One of them differs from all the others, "
+        "in color, size, rotation, position or several of these. Find it and answer with a list of "
+        f"boxes {asked}, with one box around it, in {frame}."
+    )
+
+
+def _asked(coordinates: str, size: tuple[int, int] | None, answers: str) -> tuple[str, str]:
+    """What a prompt says of the boxes' notation, and of their numbers."""
+    one_of("answers", answers, DIALECTS)
+    dialect = DIALECTS[answers]
+    frame = frame_words(coordinates, size)
+    if dialect.own is not None:
+        frame = _STEPS.format(last=dialect.own.last)
+    return dialect.asked, frame
 
 
 def instructions(

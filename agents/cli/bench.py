@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from dig_env import __version__
+from dig_env import __version__, instruction
 from dig_env.agents.cli.common import PairAnswers, PairAnswersArgs, result_file
 from dig_env.agents.cli.eval import how_played, pair_policy, say_asked
 from dig_env.agents.cli.evaluation import Endpoint, EndpointArgs, EvaluationRun
@@ -144,7 +144,9 @@ def _played(
     from dig_env.agents.policies.policy import TrainedPrompt
 
     settings, stages = settings_of(size), made.sizes[size].stages
-    say_asked(run, (settings.width, settings.height), STAGES[next(iter(stages))])
+    shown = (settings.width, settings.height)
+    difficulty = STAGES[next(iter(stages))]
+    say_asked(run, instruction(run.answers.coordinates, shown, difficulty, run.dialect))
     best = run.policy == BEST_THRESHOLD and run.endpoint.base_url is None
     player: Any = None if best else pair_policy(run)
     asked = TrainedPrompt(player) if run.policy in ("tiny", "tiny-start") else player

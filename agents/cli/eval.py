@@ -24,7 +24,7 @@ from dig_env.agents.evaluation.episodes import assumptions
 from dig_env.agents.policies.policy import OraclePolicy, PixelDiffPolicy, Policy, RandomPolicy
 from dig_env.align import AlignSettings
 from dig_env.answers import DIALECTS
-from dig_env.scenes import Difficulty, PairDataset, resolve_stage
+from dig_env.scenes import PairDataset, resolve_stage
 from dig_env.scenes.files import write_whole
 
 if TYPE_CHECKING:
@@ -75,7 +75,8 @@ def eval(
     episodes = count if episodes is None else episodes
     dialect, frame = answers.chosen(policy)
     run = EvaluationRun(policy, out, frame, endpoint, output, dialect)
-    say_asked(run, (settings.width, settings.height), difficulty)
+    size = (settings.width, settings.height)
+    say_asked(run, instruction(frame.coordinates, size, difficulty, dialect))
     player = pair_policy(run)
     with output.counting("pairs", episodes) as on_episode:
         common: dict[str, Any] = {
@@ -96,7 +97,7 @@ def eval(
 
 
 def eval_external(
-    format: Literal["clevr-change", "coco"],
+    format: Literal["clevr-change", "coco", "img-diff", "oddgridbench"],
     data: Path,
     policy: str = "tiny",
     split: str = "test",
@@ -113,15 +114,18 @@ def eval_external(
     """Evaluate a policy on pairs of another origin, with the same metrics.
 
     Args:
-        format: clevr-change (the release of Robust Change Captioning) or coco (pairs in a COCO
-            instances file, such as dig-env export --format coco writes).
-        data: the folder that CLEVR-Change unpacks to, or the COCO file.
+        format: clevr-change (the release of Robust Change Captioning), coco (pairs in a COCO
+            instances file, such as dig-env export --format coco writes), img-diff (the object
+            replacements of Img-Diff) or oddgridbench (one image with an odd one in it).
+        data: the folder that CLEVR-Change or OddGridBench is in, the COCO file, or Img-Diff's
+            img_diff_object_replacement.json.
         policy: tiny, tiny-start, random, oracle, pixeldiff, or a model's folder or hub name; with
             --base-url the model's name at that endpoint.
-        split: of clevr-change: train, val or test.
+        split: of clevr-change and oddgridbench: train, val or test.
         unchanged: of clevr-change: play the distractors too, in which nothing differs.
         size: of clevr-change: width and height in pixels of the images that the boxes are for.
-        images: of coco: the folder that its file names begin at; by default the file's own.
+        images: of coco and img-diff: the folder that file names begin at; by default the file's
+            own.
         limit: play only the first so many pairs.
         reward: name of the reward: full, paper, dense, strict, format, iou or f1.
         out: JSON file for the result with every answer; its report, .html, and plot, .png, are
@@ -131,18 +135,22 @@ def eval_external(
         output: what is printed.
     """
     config, out = resolve_reward(reward), result_file(out, "eval-external", policy, format)
-    from dig_env.agents.evaluation.external import read_clevr_change, read_coco_pairs
+    from dig_env.agents.evaluation import external
     from dig_env.agents.evaluation.pairs import difficulty_of, evaluate_external
 
     if format == "clevr-change":
-        pairs = read_clevr_change(data, split, unchanged=unchanged, size=size)
+        pairs = external.read_clevr_change(data, split, unchanged=unchanged, size=size)
+    elif format == "oddgridbench":
+        pairs = external.read_oddgridbench(data, split)
     else:
-        pairs, split = read_coco_pairs(data, images), ""
+        read = external.read_coco_pairs if format == "coco" else external.read_img_diff
+        pairs, split = read(data, images), ""
     pairs = pairs[:limit]
     dialect, frame = answers.chosen(policy)
     run = EvaluationRun(policy, out, frame, endpoint, output, dialect)
     if pairs:
-        say_asked(run, pairs[0].size, difficulty_of(pairs))
+        coordinates = run.answers.coordinates
+        say_asked(run, pairs[0].prompt(coordinates, difficulty_of(pairs), dialect))
     player = pair_policy(run)
     with output.counting("pairs", len(pairs)) as on_episode:
         how = how_played(run, on_episode) | {"answers": dialect}
@@ -208,10 +216,10 @@ def eval_align(
     run.finish(result, report=run.out.with_suffix(".html"))
 
 
-def say_asked(run: EvaluationRun, size: tuple[int, int], difficulty: Difficulty) -> None:
+def say_asked(run: EvaluationRun, prompt: str) -> None:
     """Print which dialect, frame and prompt the evaluation has."""
     coordinates, dialect = run.answers.coordinates, DIALECTS[run.dialect]
-    run.prompt = instruction(coordinates, size, difficulty, run.dialect)
+    run.prompt = prompt
     frame = coordinates if dialect.own is None else f"steps of its own, 0 to {dialect.own.last}"
     run.output.note(f"answers are read as: {run.dialect} ({dialect.source}), in {frame}")
     run.output.note(f"prompt: {run.prompt}")

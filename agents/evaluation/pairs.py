@@ -10,7 +10,7 @@ from typing import Any, TypedDict, Unpack
 
 import numpy as np
 
-from dig_env import RewardConfig, RewardLike, instruction, observe, resolve_reward, score
+from dig_env import RewardConfig, RewardLike, observe, resolve_reward, score
 from dig_env.agents.evaluation.breakdown import (
     metrics_by_count,
     metrics_with_intervals,
@@ -280,8 +280,7 @@ def play_pairs(
             policy.reveal(pair)
         if isinstance(pair, Pair):
             return observe(pair, coordinates, answers)
-        prompt = instruction(coordinates, pair.size, difficulty, answers)
-        return {"image_a": pair.image_a, "image_b": pair.image_b, "prompt": prompt}
+        return pair.observation(coordinates, difficulty, answers)
 
     episodes = []
     for pair, (answer,) in play_dialogues(

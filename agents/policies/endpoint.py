@@ -310,10 +310,11 @@ def filled(messages: list[dict[str, Any]], images: Sequence[np.ndarray]) -> list
 
 
 def _message(observation: dict[str, Any]) -> dict[str, Any]:
-    """The user's turn: both images, then the instruction."""
+    """The user's turn: the images, then the instruction."""
+    images = [observation[name] for name in ("image_a", "image_b") if name in observation]
     text = {"type": "text", "text": observation["prompt"]}
-    turn = {"role": "user", "content": [{"type": "image"}, {"type": "image"}, text]}
-    return filled([turn], [observation["image_a"], observation["image_b"]])[0]
+    turn = {"role": "user", "content": [*({"type": "image"} for _ in images), text]}
+    return filled([turn], images)[0]
 
 
 def _read(completion: dict[str, Any]) -> tuple[str, Usage]:

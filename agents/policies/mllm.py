@@ -34,22 +34,23 @@ EMBEDDED = {
 pipeline, "tiny-start" from a warm-up that was stopped early, so that GRPO has much to improve."""
 
 
-def pair_messages(prompt: str) -> list[dict[str, Any]]:
-    """The conversation of one pair: a user turn of two image slots and the instruction.
+def pair_messages(prompt: str, images: int = 2) -> list[dict[str, Any]]:
+    """The conversation of one pair: a user turn of the images' slots and the instruction.
 
     The images themselves travel beside it (TRL's `images` column, a processor's `images`).
 
     >>> [part["type"] for part in pair_messages("Find every difference.")[0]["content"]]
     ['image', 'image', 'text']
     """
-    content = [{"type": "image"}, {"type": "image"}, {"type": "text", "text": prompt}]
+    content = [*({"type": "image"} for _ in range(images)), {"type": "text", "text": prompt}]
     return [{"role": "user", "content": content}]
 
 
 def pair_chat(observation: dict[str, Any]) -> Chat:
     """An observation of `DiG-v0` as a chat: its messages, and the images that fill their slots."""
-    images = [Image.fromarray(observation[name]) for name in ("image_a", "image_b")]
-    return pair_messages(observation["prompt"]), images
+    names = [name for name in ("image_a", "image_b") if name in observation]
+    images = [Image.fromarray(observation[name]) for name in names]
+    return pair_messages(observation["prompt"], len(images)), images
 
 
 class MLLMPolicy:

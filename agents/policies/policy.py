@@ -16,7 +16,10 @@ class Policy(Protocol):
     """All that a policy needs: answers in text for a batch of observations."""
 
     def act(self, observations: Sequence[dict[str, Any]]) -> list[str]:
-        """Answer each observation ("image_a", "image_b": (H, W, 3) uint8; "prompt": str)."""
+        """Answer each observation ("image_a", "image_b": (H, W, 3) uint8; "prompt": str).
+
+        In sets that have one image with an odd one in it, there is no "image_b".
+        """
         ...
 
 
@@ -28,8 +31,8 @@ class LabelledPair(Protocol):
         """(H, W, 3) uint8."""
 
     @property
-    def image_b(self) -> np.ndarray:
-        """(H, W, 3) uint8."""
+    def image_b(self) -> np.ndarray | None:
+        """(H, W, 3) uint8; None where there is one image."""
 
     @property
     def boxes_unit(self) -> np.ndarray:
@@ -109,7 +112,7 @@ class OraclePolicy:
         Raises:
             LookupError: a pair was not revealed.
         """
-        digests = [_digest(obs["image_a"], obs["image_b"]) for obs in observations]
+        digests = [_digest(obs["image_a"], obs.get("image_b")) for obs in observations]
         if not all(digest in self._answers for digest in digests):
             raise LookupError(
                 "OraclePolicy was not shown this pair: use dig_env.agents.evaluate, or call "
@@ -147,6 +150,10 @@ class PixelDiffPolicy:
         return [self._answer(obs) for obs in observations]
 
     def _answer(self, observation: dict[str, Any]) -> str:
+        if "image_b" not in observation:
+            raise ValueError(
+                "PixelDiffPolicy subtracts two images, and this set has one: take another policy"
+            )
         image_a = observation["image_a"].astype(np.int16)
         changed = np.abs(image_a - observation["image_b"]).max(axis=-1) > self._threshold
         # Closing joins the parts of an object of which a stripe stayed the same.
@@ -183,5 +190,6 @@ def _size(observation: dict[str, Any]) -> tuple[int, int]:
     return width, height
 
 
-def _digest(image_a: np.ndarray, image_b: np.ndarray) -> bytes:
-    return hashlib.blake2b(image_a.tobytes() + image_b.tobytes()).digest()
+def _digest(image_a: np.ndarray, image_b: np.ndarray | None) -> bytes:
+    shown = image_a.tobytes() + (b"" if image_b is None else image_b.tobytes())
+    return hashlib.blake2b(shown).digest()

@@ -20,7 +20,7 @@ from dig_env.agents.reporting.report import (
     write_report,
 )
 from dig_env.agents.reporting.table import Table, interval_cells
-from dig_env.drawing import draw_answer
+from dig_env.drawing import draw_answer, draw_image
 from dig_env.scenes.extras import extra
 from dig_env.scenes.files import write_whole
 
@@ -102,15 +102,19 @@ def episode_picture(episode: Episode) -> Picture:
         f"{change} {'found' if index in episode.found else 'missed'}"
         for index, change in enumerate(episode.changes)
     ]
-    boxes = len(score.answer.boxes)
+    answered = len(score.answer.boxes)
     caption = (
         f"Pair {episode.name}: reward {score.total:.3f}, F1 {score.f1:.3f}, IoU {score.iou:.3f}; "
-        f"{boxes} {'box' if boxes == 1 else 'boxes'}; {', '.join(found) or 'no difference'}."
+        f"{answered} {'box' if answered == 1 else 'boxes'}; {', '.join(found) or 'no difference'}."
     )
     if score.answer.error:
         caption += f" The answer: {score.answer.error}."
     if isinstance(pair, ExternalPair):
-        image = draw_pair(pair.image_a, pair.image_b, pair.boxes_unit, score.answer.boxes)
+        image_b, boxes = pair.image_b, (pair.boxes_unit, score.answer.boxes)
+        if image_b is None:
+            image = draw_image(pair.image_a, *boxes)
+        else:
+            image = draw_pair(pair.image_a, image_b, *boxes)
     else:
         image = draw_answer(pair, score.answer.boxes)
     return Picture(image, caption, episode.answer)
