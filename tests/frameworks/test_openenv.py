@@ -5,6 +5,7 @@ Needs .venv-openenv: see constraints-openenv.txt.
 
 import contextlib
 import json
+import os
 import re
 import signal
 import subprocess
@@ -175,3 +176,41 @@ def test_the_server_listens_on_this_machine_only_and_ends_when_interrupted(datas
             assert client.reset(seed=0).observation.metadata["stage"] == "mixed"
         server.send_signal(signal.SIGINT)
         assert server.wait(timeout=20) in (0, -signal.SIGINT, 130)
+
+
+SPACE = Path(__file__).parents[2] / "environments/dig_openenv"
+
+
+def test_the_space_passes_openenvs_own_static_validation():
+    from openenv.validation import Level, Verdict, run_validation
+
+    report = run_validation(SPACE, max_level=Level.STATIC, skip_build=True)
+    assert report.verdict is Verdict.PASS, report.results
+
+
+def test_the_space_has_what_openenv_push_asks_for():
+    names = (
+        "openenv.yaml",
+        "__init__.py",
+        "client.py",
+        "README.md",
+        "Dockerfile",
+        "pyproject.toml",
+    )
+    assert all((SPACE / name).exists() for name in names)  # openenv.cli._cli_utils
+
+
+def test_the_spaces_server_plays_a_fresh_pair(dataset):
+    """As its Dockerfile starts it; DIG_ENV_BLENDER is set by ``dataset``."""
+    command = [sys.executable, "-m", "uvicorn", "server.app:app", "--port", "0"]
+    server = subprocess.Popen(command, cwd=SPACE, env=os.environ, stderr=subprocess.PIPE, text=True)
+    try:
+        address = next(
+            found[0] for line in server.stderr if (found := re.search(r"http://[\d.:]+", line))
+        )
+        with DiGClient(address, message_timeout_s=120).sync() as client:
+            assert client.reset(seed=7).observation.metadata["stage"] == "single"
+            assert 0 <= client.step(DiGAction(answer="[[0, 0, 500, 500]]")).reward < 1
+    finally:
+        server.send_signal(signal.SIGINT)
+        server.communicate(timeout=30)
