@@ -37,6 +37,8 @@ GREETING_TIMEOUT_S = 60.0
 """For the program to run the worker's script at all; one that does not is no Blender."""
 START_TIMEOUT_S = 120.0
 """For Blender to be set up."""
+_greeted: set[str] = set()
+"""Programs that ran the worker's script in this process: if one of them hangs, that may pass."""
 MALLOC_SETTINGS = {
     "MALLOC_MMAP_THRESHOLD_": str(2**30),
     "MALLOC_TRIM_THRESHOLD_": str(2**32),
@@ -181,16 +183,16 @@ class WorkerProcess:
         return self._gpu
 
     def _greeting(self) -> dict[str, str]:
-        greeted = False
+        program = self._command[0]
         try:
             self._reply(GREETING_TIMEOUT_S)
-            greeted = True
+            _greeted.add(program)
             reply = self._reply(START_TIMEOUT_S)
         except WorkerDiedError as error:
             # A crash or a hang may pass; a program that is no Blender will be none again.
-            is_blender = greeted or self._process.poll() is not None
+            is_blender = program in _greeted or self._process.poll() is not None
             raise (WorkerDiedError if is_blender else RenderError)(
-                f"{self._command[0]} did not come up: {error}. If that is no Blender, {remedy()}"
+                f"{program} did not come up: {error}. If that is no Blender, {remedy()}"
             ) from error
         _raise_error(reply, self._command[0])
         self._gpu = reply["gpu"]

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from paths import ROOT
 
+from dig_env import REWARDS
 from dig_env.agents.cli import doctor
 from dig_env.agents.cli import main as cli
 from dig_env.agents.cli.common import tasks_named
@@ -107,7 +108,7 @@ def test_json_is_one_object_on_stdout_and_the_rest_goes_elsewhere(call, tmp_path
     code, printed, told = call("redteam", "--pairs", 2, "--json", "--out", out)
     assert code == 0
     result = json.loads(printed)
-    assert printed.count("\n") == 1 and "7 of 7 rewards" in told
+    assert printed.count("\n") == 1 and f"{len(REWARDS)} of {len(REWARDS)} rewards" in told
     files = result.pop("files")
     assert result == json.loads(out.read_text())
     assert set(tmp_path.iterdir()) == {out, Path(files["report"]), tmp_path / "redteam.png"}

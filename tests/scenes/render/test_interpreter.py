@@ -2,11 +2,13 @@
 
 import importlib.util
 import os
+import signal
 import subprocess
 import sys
 import sysconfig
 from pathlib import Path
 
+import numpy as np
 import psutil
 import pytest
 from paths import ROOT
@@ -182,6 +184,30 @@ def test_a_worker_that_hangs_while_it_starts_is_followed_by_another(
     monkeypatch.setattr(WorkerProcess, "_greeting", greeting)
     assert rendered()[0] == bytes_here
     assert hung.exists()
+
+
+def test_a_program_that_was_the_worker_before_may_hang_once(monkeypatch, tmp_path):
+    """As when a worker is stopped in the moment in which it starts."""
+    script = f"""
+        shift  # -E
+        if mkdir {tmp_path / "first"}; then exec {sys.executable} "$@"; fi
+        if mkdir {tmp_path / "second"}; then exec sleep 60; fi
+        exec {sys.executable} "$@"
+    """
+    monkeypatch.setenv(VARIABLE, program(tmp_path / "sometimes", script))
+    greet_it, limits_s = WorkerProcess._greeting, iter((60.0, 0.5, 60.0))
+
+    def greeting(worker):
+        monkeypatch.setattr(process_module, "GREETING_TIMEOUT_S", next(limits_s))
+        return greet_it(worker)
+
+    monkeypatch.setattr(WorkerProcess, "_greeting", greeting)
+    with Renderer(SMALL, workers=1) as renderer:
+        before = renderer.render(PLAN)
+        os.kill(renderer.worker_pids[0], signal.SIGKILL)
+        after = renderer.render(PLAN)
+    assert np.array_equal(before.image_b, after.image_b)
+    assert next(limits_s, None) is None
 
 
 def test_doctor_looks_at_the_blender_of_the_workers(blender_python, monkeypatch):
