@@ -363,6 +363,10 @@ def first_occurrences(rows: Tensor) -> tuple[Tensor, Tensor]:
     order = torch.arange(len(flat), device=flat.device)
     distinct = torch.full((int(index.max()) + 1,), len(flat), device=flat.device)
     distinct = distinct.scatter_reduce(0, index, order, "amin")
-    if len(distinct) == len(flat) or not torch.equal(flat[distinct][index], flat):
+    # Row by row, since a copy of all rows would cost more than the comparison.
+    alike = zip(flat, distinct[index].tolist(), order.tolist(), strict=True)
+    if len(distinct) == len(flat) or not all(
+        first == place or torch.equal(row, flat[first]) for row, first, place in alike
+    ):
         return order, order
     return distinct, index
