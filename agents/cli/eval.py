@@ -54,7 +54,7 @@ def eval(
             stage that it has; or MODULE:NAME for one that your module registers.
         episodes: number of pairs; by default 200 rendered ones, or all that are stored.
         workers: Blender processes.
-        reward: name of the reward: full, paper, dense, strict, format, iou or f1.
+        reward: name of the reward: full, paper, dense, strict, format, iou, f1 or exact.
         out: JSON file for the result with every answer; its report, .html, and plot, .png, are
             beside it. By default runs/eval-POLICY-STAGE.json.
         held_out: which pairs are played.
@@ -127,7 +127,7 @@ def eval_external(
         images: of coco and img-diff: the folder that file names begin at; by default the file's
             own.
         limit: play only the first so many pairs.
-        reward: name of the reward: full, paper, dense, strict, format, iou or f1.
+        reward: name of the reward: full, paper, dense, strict, format, iou, f1 or exact.
         out: JSON file for the result with every answer; its report, .html, and plot, .png, are
             beside it. By default runs/eval-external-POLICY-FORMAT.json.
         answers: how the policy answers.

@@ -43,7 +43,7 @@ def play(
         width: image width in pixels.
         height: image height in pixels.
         quality: draft, standard or high.
-        reward: name of the reward: full, paper, dense, strict, format, iou or f1.
+        reward: name of the reward: full, paper, dense, strict, format, iou, f1 or exact.
         out: file of answers; the same command adds to it.
         host: address to listen on; 0.0.0.0 lets the network in, without a password.
         port: 0 for any that is free.

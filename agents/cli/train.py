@@ -29,8 +29,8 @@ def train(
         run: its settings.
         config: YAML file of settings, which options on the command line replace; see
             examples/qwen3_vl.
-        reward: name of the reward that pairs earn: full, paper, dense, strict, format, iou or f1.
-            By default that of the config, or full.
+        reward: name of the reward that pairs earn: full, paper, dense, strict, format, iou, f1 or
+            exact. By default that of the config, or full.
         output: what is printed.
     """
     with extra("train"):

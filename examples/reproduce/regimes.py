@@ -27,6 +27,7 @@ import numpy as np
 import tyro
 from arms import Arm, Settings, outcome_path, run_arms
 
+from dig_env.agents.evaluation.calibration.card import write_card
 from dig_env.agents.evaluation.intervals import runs_interval
 from dig_env.agents.reporting.report import machine
 from dig_env.scenes import PAPER_STAGES
@@ -82,7 +83,7 @@ def main(settings: Regimes) -> None:
     if not results["runs"]:
         raise SystemExit(f"no run has ended within --minutes {settings.minutes}: give more")
     results["table"] = table(results)
-    write_whole(settings.out, as_lines(results))
+    write_card(results, settings.out)
     draw(results, settings.plot)
     for row in results["table"]:
         print(", ".join(f"{key} {value}" for key, value in row.items()))
@@ -229,17 +230,6 @@ def draw(results: dict[str, Any], path: Path) -> None:
     figure.axes[0].set(ylabel="F1 on mixed pairs", ylim=(0, None))
     figure.axes[0].legend(fontsize="small")
     figure.savefig(path, dpi=80)
-
-
-def as_lines(results: dict[str, Any]) -> bytes:
-    """JSON, with a line for each row and each run."""
-    parts = []
-    for name, value in results.items():
-        text = json.dumps(value)
-        if isinstance(value, list):
-            text = "[\n  " + ",\n  ".join(map(json.dumps, value)) + "\n ]"
-        parts.append(f" {json.dumps(name)}: {text}")
-    return ("{\n" + ",\n".join(parts) + "\n}\n").encode()
 
 
 if __name__ == "__main__":

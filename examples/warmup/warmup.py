@@ -107,9 +107,8 @@ class Trainer:
     @property
     def _schedule(self) -> dict[str, Any]:
         """The settings that a resumed run must share."""
-        names = ("samples", "batch_size", "learning_rate", "weight_decay", "seed")
-        names += ("equal", "nuisance")
-        return {name: getattr(self.run, name) for name in names}
+        names = "samples batch_size learning_rate weight_decay seed equal nuisance"
+        return {name: getattr(self.run, name) for name in names.split()}
 
     def fit(self, train: PairArrays, held_out: PairArrays) -> dict[str, float]:
         """Train to the end and return the last evaluation."""

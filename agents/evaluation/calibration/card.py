@@ -260,11 +260,11 @@ def order_of(answered: dict[str, Answered], settings: CalibrationSettings) -> di
 
 
 def write_card(card: dict[str, Any], path: Path) -> None:
-    """Write the card as JSON, one row of its table a line."""
+    """Write a card, or results like it, as JSON with an entry of a list or mapping a line."""
     lines = []
     for key, value in card.items():
         text = json.dumps(value)
-        if key == "rows":
+        if isinstance(value, list):
             text = "[\n  " + ",\n  ".join(map(json.dumps, value)) + "\n ]"
         elif isinstance(value, dict):
             entries = (f"{json.dumps(name)}: {json.dumps(entry)}" for name, entry in value.items())

@@ -103,6 +103,15 @@ def test_other_shells_get_a_script_of_their_own(shell, call):
 # Output and exit codes
 
 
+@pytest.mark.parametrize("command", ["eval", "eval-external", "play", "train"])
+def test_the_help_names_every_reward(call, command):
+    code, printed, told = call(command, "--help")
+    assert code == 0
+    text = " ".join(re.sub("[│|]", " ", printed + told).split())
+    (listed,) = set(re.findall(r"[Nn]ame of the reward[^:]*: ([\w, ]+)\.", text))
+    assert re.split(", | or ", listed) == list(REWARDS)
+
+
 def test_json_is_one_object_on_stdout_and_the_rest_goes_elsewhere(call, tmp_path):
     out = tmp_path / "redteam.json"
     code, printed, told = call("redteam", "--pairs", 2, "--json", "--out", out)
